@@ -1,0 +1,20 @@
+// ONNX files to Graph. The only user of protobuf. Nothing in the file is trusted.
+#pragma once
+#include <map>
+#include <string>
+
+#include "graph/graph.h"
+
+namespace systole {
+
+struct ImportOptions {
+  std::map<std::string, int64_t> dims;                ///< values of symbolic dimensions
+  std::map<std::string, Shape> input_shapes;          ///< shapes of given inputs, which bind symbolic dimensions too
+};
+
+/// Reads a model and its external data (relative to the file's folder, never outside it). Fails with the node or tensor.
+Graph import_onnx(const std::string& path, const ImportOptions& options);
+/// The same from memory; external data is refused when `folder` is empty.
+Graph import_onnx_bytes(const void* data, size_t size, const std::string& source, const std::string& folder, const ImportOptions& options);
+
+}  // namespace systole

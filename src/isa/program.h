@@ -1,0 +1,45 @@
+// A compiled program and its `.npu` file: code, constants, tensors at the boundary, and what reports need to know.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "isa/instruction.h"
+#include "numerics/dtype.h"
+
+namespace systole::isa {
+
+/// An input or output in DRAM, dense row-major in the model's own axis order.
+struct BoundaryTensor {
+  std::string name;
+  DType type = DType::kF32;
+  Shape shape;
+  uint64_t address = 0;
+  uint64_t bytes() const { return static_cast<uint64_t>(element_count(shape) * bytes_of(type)); }
+};
+
+/// One layer of the report: a primitive of the lowered graph.
+struct Layer {
+  std::string name, kind;
+  int64_t macs = 0;
+  int64_t ideal_mx_cycles = 0;   ///< macs on the full array in this format
+};
+
+struct Program {
+  std::string model, precision, machine_name;
+  uint64_t machine_hash = 0;
+  std::vector<Instruction> code;
+  std::vector<uint32_t> layer_of;        ///< per instruction, index into layers
+  std::vector<uint8_t> constants;        ///< DRAM image from address 0
+  uint64_t dram_bytes = 0;               ///< DRAM used, constants included
+  std::vector<BoundaryTensor> inputs, outputs;
+  std::vector<Layer> layers;
+  int64_t weights_bytes = 0, scratchpad_peak_bytes = 0, compulsory_dram_bytes = 0;
+};
+
+std::vector<uint8_t> serialise(const Program& program);
+/// Rejects, with the place, any file that is truncated, oversized, inconsistent or of another version.
+Program deserialise(const std::vector<uint8_t>& bytes, const std::string& where);
+
+}  // namespace systole::isa

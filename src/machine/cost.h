@@ -1,0 +1,45 @@
+// Cycles of one instruction, from its geometry and the machine: the formulas of docs/microarchitecture.md. They live
+// here once; the compiler's tiling search and the timing model both call them.
+#pragma once
+#include <cstdint>
+
+#include "machine/machine.h"
+
+namespace systole {
+
+/// Number format of a contraction's operands.
+enum class MacFormat : uint8_t { kInt8, kBF16, kF16, kF32 };
+/// Bytes of one operand element as stored.
+constexpr int64_t operand_bytes(MacFormat f) { return f == MacFormat::kInt8 ? 1 : f == MacFormat::kF32 ? 4 : 2; }
+/// bf16 passes over K that one contraction in this format takes.
+constexpr int64_t passes_of(MacFormat f) { return f == MacFormat::kF32 ? 6 : f == MacFormat::kF16 ? 4 : 1; }
+
+/// Extents of one MX instruction. K = runs x run_elements (convolution: kernel rows x kernel width x channels).
+struct MatrixBlock {
+  int64_t m = 0, n = 0, runs = 1, run_elements = 0;
+  MacFormat format = MacFormat::kInt8;
+};
+/// T = max(TB0, F0) + sum over tiles of max(Mg S, TB next) + Mg S last + P.
+int64_t matrix_cycles(const Machine& machine, const MatrixBlock& block);
+
+struct DepthwiseBlock {
+  int64_t out_rows = 0, out_columns = 0, channels = 0, kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
+  MacFormat format = MacFormat::kInt8;
+};
+int64_t depthwise_cycles(const Machine& machine, const DepthwiseBlock& block);
+
+struct VectorBlock {
+  int64_t vectors = 0;        ///< input vectors of L lanes, reductions included
+  int64_t slots = 1;          ///< issue slots of the micro-program per vector
+  int64_t table_ops = 0;      ///< function-table look-ups per vector
+  int64_t streams_on_one_group = 1;  ///< sigma: operands that share a lock group are read one after the other
+};
+/// T = P0 + 4 ceil(V / 4) max(Ue, sigma) + P1.
+int64_t vector_cycles(const Machine& machine, const VectorBlock& block);
+
+/// Lower bound of DRAM cycles for this many bytes.
+int64_t dram_bound_cycles(const Machine& machine, int64_t bytes);
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace systole

@@ -1,0 +1,250 @@
+// Elementwise operators: unary functions, binary and variadic arithmetic, activations. One map each; the order of axes
+// follows the first input that is computed, so no data is moved.
+#include <cmath>
+
+#include "ops/fold.h"
+#include "ops/operator.h"
+
+namespace systole {
+namespace {
+
+using isa::Micro;
+
+/// The loops of an elementwise result: its logical shape and the axis order it is computed in.
+struct Loops {
+  Shape shape;
+  Perm perm;
+};
+
+Loops choose_loops(Lowering& l, const Node& node) {
+  Loops loops;
+  bool first = true;
+  for (ValueId v : node.inputs) {
+    if (v == kNoValue) continue;
+    loops.shape = first ? l.shape(v) : broadcast_shapes(node, loops.shape, l.shape(v));
+    first = false;
+  }
+  loops.perm = identity_perm(loops.shape.size());
+  int64_t largest = -1;
+  for (ValueId v : node.inputs) {
+    if (v == kNoValue || l.constant(v) || l.shape(v).size() != loops.shape.size()) continue;
+    if (element_count(l.shape(v)) > largest) largest = element_count(l.shape(v)), loops.perm = l.best(v).perm;
+  }
+  return loops;
+}
+
+Operand read(Lowering& l, MapBuilder& m, ValueId v, const Loops& loops) {
+  const Shape s = l.shape(v);
+  if (s.size() == loops.shape.size() && l.constant(v)) return m.input(l.form(v, loops.perm), broadcast_access(s, loops.perm, loops.shape, loops.perm));
+  const auto best = l.best(v);
+  return m.input(best.id, broadcast_access(s, best.perm, loops.shape, loops.perm));
+}
+
+struct Body {
+  Lowering& l;
+  const Node& node;
+  MapBuilder& m;
+  std::vector<Operand> in;
+  const OnnxOp& op() const { return std::get<OnnxOp>(node.op); }
+  Operand operator()(Micro micro, Operand a) { return m.op(micro, {a}); }
+  Operand operator()(Micro micro, Operand a, Operand b) { return m.op(micro, {a, b}); }
+  Operand operator()(Micro micro, Operand a, Operand b, Operand c) { return m.op(micro, {a, b, c}); }
+  static Operand k(float v) { return Operand::value(v); }
+};
+
+template <class F>
+void lower_with(Lowering& l, const Node& node, F&& body, bool boolean = false) {
+  const Loops loops = choose_loops(l, node);
+  MapBuilder m(l, node.name, permute(loops.shape, loops.perm));
+  Body b{l, node, m, {}};
+  for (ValueId v : node.inputs) {
+    if (v != kNoValue) b.in.push_back(read(l, m, v, loops));
+  }
+  body(b);
+  DType type = boolean ? DType::kBool : l.store_type(l.type(node.inputs[0]));
+  l.define(node.outputs[0], loops.shape, loops.perm, m.finish(type));
+}
+
+template <Micro micro>
+void lower_unary(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) { b(micro, b.in[0]); });
+}
+template <Micro micro>
+void lower_binary(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) { b(micro, b.in[0], b.in[1]); });
+}
+template <Micro micro>
+void lower_comparison(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) { b(micro, b.in[0], b.in[1]); }, true);
+}
+/// Max, Min, Sum, Mean of one to three inputs in one map.
+template <Micro micro>
+void lower_variadic(Lowering& l, const Node& node) {
+  if (node.inputs.size() > isa::kVectorInputs) Lowering::unsupported(node, "more than three inputs");
+  lower_with(l, node, [](Body& b) {
+    Operand v = b(Micro::kMove, b.in[0]);
+    for (size_t i = 1; i < b.in.size(); ++i) v = b(micro, v, b.in[i]);
+    if (b.op().type == "Mean") b(Micro::kMul, v, b.k(1.0f / static_cast<float>(b.in.size())));
+  });
+}
+
+/// b^2, b^0.5, ... with a constant exponent becomes the cheaper operation of the same value.
+void lower_pow(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) {
+    if (b.in[1].kind == Operand::Kind::kConstant && b.in[1].constant == 2.0f) b(Micro::kMul, b.in[0], b.in[0]);
+    else if (b.in[1].kind == Operand::Kind::kConstant && b.in[1].constant == 0.5f) b(Micro::kSqrt, b.in[0]);
+    else b(Micro::kPower, b.in[0], b.in[1]);
+  });
+}
+
+/// Opset 6: attributes; from 11 on: optional inputs.
+void lower_clip(Lowering& l, const Node& node) {
+  const auto& op = std::get<OnnxOp>(node.op);
+  float lo = op.real("min", -INFINITY), hi = op.real("max", INFINITY);
+  const bool computed = (Lowering::present(node, 1) && !l.constant(node.inputs[1])) || (Lowering::present(node, 2) && !l.constant(node.inputs[2]));
+  if (computed) {
+    return lower_with(l, node, [](Body& b) {
+      size_t k = 1;
+      Operand v = b.in[0];
+      if (Lowering::present(b.node, 1)) v = b(Micro::kMax, v, b.in[k++]);
+      if (Lowering::present(b.node, 2)) b(Micro::kMin, v, b.in[k]);
+    });
+  }
+  auto bound = [&](size_t k, const char* name, float& value) {
+    if (Lowering::present(node, k)) {
+      const TensorPtr t = l.need_constant(node, k, name);
+      if (t->count() != 1) Lowering::malformed(node, std::string(name) + " of shape " + to_string(t->shape), "a scalar");
+      value = static_cast<float>(t->at(0));
+    }
+  };
+  bound(1, "min", lo), bound(2, "max", hi);
+  Node single = node;
+  single.inputs.resize(1);
+  lower_with(l, single, [&](Body& b) {
+    Operand v = b.in[0];
+    if (lo == 0) v = b(Micro::kRelu, v);
+    else if (lo != -INFINITY) v = b(Micro::kMax, v, b.k(lo));
+    if (hi != INFINITY) v = b(Micro::kMin, v, b.k(hi));
+    if (v.kind == Operand::Kind::kInput) b(Micro::kMove, v);
+  });
+}
+
+void lower_leaky_relu(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) {
+    const Operand scaled = b(Micro::kMul, b.in[0], b.k(b.op().real("alpha", 0.01f)));
+    b(Micro::kSelect, b(Micro::kLess, b.in[0], b.k(0)), scaled, b.in[0]);
+  });
+}
+void lower_prelu(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) { b(Micro::kSelect, b(Micro::kLess, b.in[0], b.k(0)), b(Micro::kMul, b.in[0], b.in[1]), b.in[0]); });
+}
+void lower_hard_sigmoid(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) {
+    const Operand v = b(Micro::kFma, b.in[0], b.k(b.op().real("alpha", 0.2f)), b.k(b.op().real("beta", 0.5f)));
+    b(Micro::kMin, b(Micro::kMax, v, b.k(0)), b.k(1));
+  });
+}
+void lower_hard_swish(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) {
+    const Operand v = b(Micro::kFma, b.in[0], b.k(1.0f / 6), b.k(0.5f));
+    b(Micro::kMul, b(Micro::kMin, b(Micro::kMax, v, b.k(0)), b.k(1)), b.in[0]);
+  });
+}
+void lower_elu(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) {
+    const Operand e = b(Micro::kSub, b(Micro::kExp, b(Micro::kMin, b.in[0], b.k(0))), b.k(1));
+    b(Micro::kSelect, b(Micro::kLess, b.in[0], b.k(0)), b(Micro::kMul, e, b.k(b.op().real("alpha", 1))), b.in[0]);
+  });
+}
+void lower_selu(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) {
+    const float alpha = b.op().real("alpha", 1.67326319f), gamma = b.op().real("gamma", 1.05070102f);
+    const Operand e = b(Micro::kSub, b(Micro::kExp, b(Micro::kMin, b.in[0], b.k(0))), b.k(1));
+    b(Micro::kSelect, b(Micro::kLess, b.in[0], b.k(0)), b(Micro::kMul, e, b.k(alpha * gamma)), b(Micro::kMul, b.in[0], b.k(gamma)));
+  });
+}
+/// ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|).
+Operand softplus(Body& b, Operand x) {
+  const Operand e = b(Micro::kExp, b(Micro::kNeg, b(Micro::kAbs, x)));
+  return b(Micro::kAdd, b(Micro::kMax, x, b.k(0)), b(Micro::kLog, b(Micro::kAdd, e, b.k(1))));
+}
+void lower_softplus(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) { softplus(b, b.in[0]); });
+}
+void lower_mish(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) { b(Micro::kMul, b.in[0], b(Micro::kTanh, softplus(b, b.in[0]))); });
+}
+void lower_softsign(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) { b(Micro::kDivide, b.in[0], b(Micro::kAdd, b(Micro::kAbs, b.in[0]), b.k(1))); });
+}
+void lower_gelu(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) {
+    const Operand x = b.in[0];
+    if (b.op().text("approximate", "none") == "tanh") {
+      const Operand cube = b(Micro::kMul, b(Micro::kMul, x, x), x);
+      const Operand t = b(Micro::kTanh, b(Micro::kMul, b(Micro::kFma, cube, b.k(0.044715f), x), b.k(0.797884583f)));
+      b(Micro::kMul, b(Micro::kMul, x, b.k(0.5f)), b(Micro::kAdd, t, b.k(1)));
+    } else {
+      const Operand e = b(Micro::kErf, b(Micro::kMul, x, b.k(0.707106769f)));
+      b(Micro::kMul, b(Micro::kMul, x, b.k(0.5f)), b(Micro::kAdd, e, b.k(1)));
+    }
+  });
+}
+void lower_where(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) { b(Micro::kSelect, b.in[0], b.in[1], b.in[2]); });
+}
+void lower_greater(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) { b(Micro::kLess, b.in[1], b.in[0]); }, true);
+}
+void lower_greater_equal(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) { b(Micro::kLessEqual, b.in[1], b.in[0]); }, true);
+}
+
+constexpr Operator kOperators[] = {
+    {"", "Abs", lower_unary<Micro::kAbs>, fold_elementwise, "VX"},
+    {"", "Neg", lower_unary<Micro::kNeg>, fold_elementwise, "VX"},
+    {"", "Floor", lower_unary<Micro::kFloor>, fold_elementwise, "VX"},
+    {"", "Ceil", lower_unary<Micro::kCeil>, fold_elementwise, "VX"},
+    {"", "Round", lower_unary<Micro::kRound>, fold_elementwise, "VX"},
+    {"", "Sign", lower_unary<Micro::kSign>, nullptr, "VX"},
+    {"", "Exp", lower_unary<Micro::kExp>, fold_elementwise, "VX"},
+    {"", "Log", lower_unary<Micro::kLog>, fold_elementwise, "VX"},
+    {"", "Sqrt", lower_unary<Micro::kSqrt>, fold_elementwise, "VX"},
+    {"", "Reciprocal", lower_unary<Micro::kReciprocal>, fold_elementwise, "VX"},
+    {"", "Erf", lower_unary<Micro::kErf>, nullptr, "VX"},
+    {"", "Tanh", lower_unary<Micro::kTanh>, nullptr, "VX"},
+    {"", "Sigmoid", lower_unary<Micro::kSigmoid>, nullptr, "VX"},
+    {"", "Relu", lower_unary<Micro::kRelu>, fold_elementwise, "VX"},
+    {"", "Add", lower_binary<Micro::kAdd>, fold_elementwise, "VX"},
+    {"", "Sub", lower_binary<Micro::kSub>, fold_elementwise, "VX"},
+    {"", "Mul", lower_binary<Micro::kMul>, fold_elementwise, "VX"},
+    {"", "Div", lower_binary<Micro::kDivide>, fold_elementwise, "VX"},
+    {"", "Pow", lower_pow, fold_elementwise, "VX"},
+    {"", "Max", lower_variadic<Micro::kMax>, fold_elementwise, "VX"},
+    {"", "Min", lower_variadic<Micro::kMin>, fold_elementwise, "VX"},
+    {"", "Sum", lower_variadic<Micro::kAdd>, nullptr, "VX"},
+    {"", "Mean", lower_variadic<Micro::kAdd>, nullptr, "VX"},
+    {"", "Equal", lower_comparison<Micro::kEqual>, fold_elementwise, "VX"},
+    {"", "Less", lower_comparison<Micro::kLess>, fold_elementwise, "VX"},
+    {"", "LessOrEqual", lower_comparison<Micro::kLessEqual>, fold_elementwise, "VX"},
+    {"", "Greater", lower_greater, fold_elementwise, "VX"},
+    {"", "GreaterOrEqual", lower_greater_equal, fold_elementwise, "VX"},
+    {"", "Where", lower_where, fold_elementwise, "VX"},
+    {"", "Clip", lower_clip, fold_elementwise, "VX"},
+    {"", "LeakyRelu", lower_leaky_relu, nullptr, "VX"},
+    {"", "PRelu", lower_prelu, nullptr, "VX"},
+    {"", "HardSigmoid", lower_hard_sigmoid, nullptr, "VX"},
+    {"", "HardSwish", lower_hard_swish, nullptr, "VX"},
+    {"", "Elu", lower_elu, nullptr, "VX"},
+    {"", "Selu", lower_selu, nullptr, "VX"},
+    {"", "Softplus", lower_softplus, nullptr, "VX"},
+    {"", "Softsign", lower_softsign, nullptr, "VX"},
+    {"", "Mish", lower_mish, nullptr, "VX"},
+    {"", "Gelu", lower_gelu, nullptr, "VX"},
+};
+
+}  // namespace
+
+std::span<const Operator> elementwise_operators() { return kOperators; }
+
+}  // namespace systole

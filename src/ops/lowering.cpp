@@ -1,0 +1,285 @@
+#include "ops/lowering.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+
+namespace systole {
+
+Perm identity_perm(size_t rank) {
+  Perm p(rank);
+  std::iota(p.begin(), p.end(), 0);
+  return p;
+}
+
+Perm channel_last_perm(size_t rank) {
+  Perm p = {0};
+  for (size_t i = 2; i < rank; ++i) p.push_back(static_cast<int>(i));
+  p.push_back(1);
+  return p;
+}
+
+Shape permute(const Shape& shape, const Perm& perm) {
+  Shape out;
+  for (int d : perm) out.push_back(shape[static_cast<size_t>(d)]);
+  return out;
+}
+
+Perm invert(const Perm& perm) {
+  Perm inverse(perm.size());
+  for (size_t i = 0; i < perm.size(); ++i) inverse[static_cast<size_t>(perm[i])] = static_cast<int>(i);
+  return inverse;
+}
+
+namespace {
+/// Two orders of one shape that only differ in where unit dimensions stand hold the same bytes.
+bool same_bytes(const Shape& shape, const Perm& a, const Perm& b) {
+  auto significant = [&](const Perm& p) {
+    Perm s;
+    std::copy_if(p.begin(), p.end(), std::back_inserter(s), [&](int d) { return shape[static_cast<size_t>(d)] != 1; });
+    return s;
+  };
+  return significant(a) == significant(b);
+}
+}  // namespace
+
+Lowering::Lowering(const Graph& graph, FloatPolicy float_policy) : source(graph), policy(float_policy), entries_(graph.values.size()) {
+  out.name = graph.name;
+  for (size_t v = 0; v < graph.values.size(); ++v) {
+    if (graph.values[v].constant) {
+      Entry& e = entries_[v];
+      e.known = true, e.constant = graph.values[v].constant, e.type = e.constant->type, e.shape = e.constant->shape;
+    }
+  }
+  for (ValueId v : graph.inputs) {
+    const Value& value = graph.value(v);
+    const ValueId id = out.add_value(value.name, value.type, value.shape);
+    out.inputs.push_back(id);
+    define_logical(v, id);
+  }
+}
+
+bool Lowering::known(ValueId v) const { return entries_[static_cast<size_t>(v)].known; }
+const Shape& Lowering::shape(ValueId v) const { return entries_[static_cast<size_t>(v)].shape; }
+DType Lowering::type(ValueId v) const { return entries_[static_cast<size_t>(v)].type; }
+TensorPtr Lowering::constant(ValueId v) const { return v == kNoValue ? nullptr : entries_[static_cast<size_t>(v)].constant; }
+
+TensorPtr Lowering::need_constant(const Node& node, size_t k, const char* what) const {
+  if (!present(node, k)) malformed(node, std::string("no input '") + what + "'", "the input that the operator's schema asks for");
+  TensorPtr t = constant(node.inputs[k]);
+  if (!t) unsupported(node, std::string("input '") + what + "' is computed at run time; it must be a constant");
+  return t;
+}
+
+void Lowering::unsupported(const Node& node, const std::string& why) { fail(ErrorCode::kUnsupported, "node '" + node.name + "' (" + op_name(node.op) + ")", why); }
+void Lowering::malformed(const Node& node, const std::string& found, const std::string& expected) {
+  fail(ErrorCode::kBadInput, "node '" + node.name + "' (" + op_name(node.op) + ")", found, expected);
+}
+
+Lowering::Form Lowering::best(ValueId v) {
+  Entry& e = entry(v);
+  SYSTOLE_CHECK(e.known, source.value(v).name);
+  if (e.forms.empty()) {
+    e.forms.push_back({identity_perm(e.shape.size()), out.add_constant(source.value(v).name, e.constant)});
+  }
+  return e.forms.front();
+}
+
+ValueId Lowering::form(ValueId v, const Perm& perm) {
+  const Form from = best(v);
+  Entry& e = entry(v);
+  for (const Form& f : e.forms) {
+    if (f.perm == perm) return f.id;
+  }
+  const Shape physical = permute(e.shape, perm);
+  const std::string name = out.value(from.id).name;
+  ValueId id;
+  // axes of the new form in terms of the old form's physical dimensions
+  const Perm inverse = invert(from.perm);
+  Perm relative;
+  for (int d : perm) relative.push_back(inverse[static_cast<size_t>(d)]);
+  if (const TensorPtr t = out.value(from.id).constant) {
+    id = add_constant(name, transpose(*t, relative));
+  } else if (same_bytes(e.shape, from.perm, perm)) {
+    id = emit_view(name, from.id, physical);
+  } else {
+    const auto strides = row_major_strides(out.value(from.id).shape);
+    CopyRegion r{0, physical, 0, 0, {}, row_major_strides(physical)};
+    for (int d : relative) r.src_strides.push_back(strides[static_cast<size_t>(d)]);
+    id = emit(name + ".transposed", Move{{r}, 0}, {from.id}, out.value(from.id).type, physical);
+  }
+  e.forms.push_back({perm, id});
+  return id;
+}
+
+ValueId Lowering::form_as(ValueId v, const Perm& perm, DType type) {
+  // Convert in the produced order first: the conversion can fuse into the producer, and the move handles fewer bytes.
+  const Form from = best(v);
+  if (from.perm == perm || out.value(from.id).constant) return convert(form(v, perm), type);
+  const ValueId moved = form(v, perm);
+  return convert(moved, type);
+}
+
+ValueId Lowering::convert(ValueId id, DType type) {
+  const Value value = out.value(id);
+  if (value.type == type) return id;
+  const auto [it, added] = converted_.try_emplace({id, type}, kNoValue);
+  if (!added) return it->second;
+  ValueId result;
+  if (value.constant) {
+    Tensor t(type, value.shape);
+    const int64_t n = t.count();
+    for (int64_t i = 0; i < n; ++i) t.set(i, value.constant->at(i));
+    result = add_constant(value.name, std::move(t));
+  } else {
+    MapBuilder m(*this, value.name + "." + to_string(type), value.shape);
+    m.op(isa::Micro::kMove, {m.input(id, direct_access(value.shape.size()))});
+    result = m.finish(type);
+  }
+  converted_[{id, type}] = result;
+  return result;
+}
+
+DType Lowering::store_type(DType onnx_type) const { return is_float(onnx_type) ? policy.store : onnx_type; }
+
+void Lowering::define(ValueId v, Shape logical_shape, const Perm& perm, ValueId id) {
+  if (v == kNoValue) return;
+  Entry& e = entry(v);
+  SYSTOLE_CHECK(permute(logical_shape, perm) == out.value(id).shape, source.value(v).name + to_string(logical_shape) + to_string(out.value(id).shape));
+  e.known = true, e.type = out.value(id).type, e.shape = std::move(logical_shape);
+  e.constant = nullptr;
+  if (out.value(id).constant) e.constant = std::make_shared<Tensor>(transpose(*out.value(id).constant, invert(perm)));
+  e.forms = {{perm, id}};
+}
+
+void Lowering::define_constant(ValueId v, Tensor tensor) {
+  if (v == kNoValue) return;
+  Entry& e = entry(v);
+  e.known = true, e.type = tensor.type, e.shape = tensor.shape;
+  e.constant = std::make_shared<Tensor>(std::move(tensor));
+  e.forms.clear();
+}
+
+void Lowering::alias(ValueId v, ValueId of) {
+  if (v == kNoValue) return;
+  if (entry(of).forms.empty()) best(of);
+  entry(v) = entry(of);
+}
+
+ValueId Lowering::emit(const std::string& name, Op op, std::vector<ValueId> inputs, DType type, Shape shape) {
+  const ValueId id = out.add_value(name, type, std::move(shape));
+  out.nodes.push_back({name, std::move(op), std::move(inputs), {id}});
+  return id;
+}
+
+ValueId Lowering::emit_view(const std::string& name, ValueId of, Shape shape) {
+  if (out.value(of).shape == shape) return of;
+  if (const TensorPtr t = out.value(of).constant) {
+    Tensor copy = *t;
+    copy.shape = std::move(shape);
+    return add_constant(name, std::move(copy));
+  }
+  return emit(name, View{}, {of}, out.value(of).type, std::move(shape));
+}
+
+ValueId Lowering::add_constant(const std::string& name, Tensor tensor) { return out.add_constant(name, std::make_shared<Tensor>(std::move(tensor))); }
+
+void Lowering::finish() {
+  for (ValueId v : source.outputs) {
+    const DType declared = source.value(v).type;
+    ValueId id = logical(v);
+    if (is_float(declared) && is_float(out.value(id).type)) id = convert(id, declared);
+    // An output needs memory of its own: not an input, a constant, or another output.
+    const bool taken = out.value(id).constant || std::count(out.inputs.begin(), out.inputs.end(), id) || std::count(out.outputs.begin(), out.outputs.end(), id);
+    if (taken) {
+      const Shape s = out.value(id).shape;
+      const auto strides = row_major_strides(s);
+      id = emit(source.value(v).name, Move{{{0, s, 0, 0, strides, strides}}, 0}, {id}, out.value(id).type, s);
+    }
+    out.value(id).name = source.value(v).name;
+    out.outputs.push_back(id);
+  }
+  prune_and_sort(out);
+}
+
+Operand MapBuilder::input(ValueId id, Access access) {
+  const auto constant = lowering_.out.value(id).constant;
+  const DType type = lowering_.out.value(id).type;
+  if (!is_float(type) && !is_int8(type) && type != DType::kI32 && type != DType::kBool && !constant) {
+    fail(ErrorCode::kUnsupported, "node '" + name_ + "'", std::string("arithmetic on ") + to_string(type) + " values that are only known at run time", "float, int8, uint8 or int32 values");
+  }
+  if (!lowering_.folding && constant && constant->count() == 1 && access.zero_point == 0 && is_float(constant->type)) return Operand::value(static_cast<float>(constant->at(0)));
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    if (inputs_[i] == id && map.accesses[i] == access) return Operand::input(static_cast<int>(i));
+  }
+  inputs_.push_back(id);
+  map.accesses.push_back(std::move(access));
+  SYSTOLE_CHECK(inputs_.size() <= isa::kVectorInputs, name_);
+  return Operand::input(static_cast<int>(inputs_.size() - 1));
+}
+
+Operand MapBuilder::op(isa::Micro micro, std::vector<Operand> operands) {
+  auto& list = reduced_ ? map.post : map.pre;
+  list.push_back({micro, std::move(operands)});
+  return Operand::result(static_cast<int>(list.size() - 1));
+}
+
+Operand MapBuilder::reduce(isa::Reduce kind, int64_t loops) {
+  map.reduce = kind, map.reduced = loops;
+  reduced_ = true;
+  return Operand::reduced();
+}
+
+ValueId MapBuilder::finish(DType type) {
+  if (type == DType::kU8) map.out_lo = 0, map.out_hi = 255;
+  if (type == DType::kBool) map.out_lo = 0, map.out_hi = 1;
+  SYSTOLE_CHECK(operations() <= isa::kMicroOps, name_);
+  Shape shape(map.extents.begin(), map.extents.begin() + map.output_rank());
+  // A map that reads nothing cannot be placed; callers fold constants before they get here.
+  SYSTOLE_CHECK(!inputs_.empty(), name_);
+  return lowering_.emit(name_, std::move(map), inputs_, type, std::move(shape));
+}
+
+ValueId MapBuilder::finish_quantized(DType type, int64_t zero_point, int64_t lo, int64_t hi) {
+  map.out_zero = zero_point, map.out_lo = lo, map.out_hi = hi;
+  Shape shape(map.extents.begin(), map.extents.begin() + map.output_rank());
+  return lowering_.emit(name_, std::move(map), inputs_, type, std::move(shape));
+}
+
+Access direct_access(size_t rank) {
+  Access a;
+  for (size_t d = 0; d < rank; ++d) a.index.push_back({0, {{static_cast<int>(d), 1}}});
+  return a;
+}
+
+Access broadcast_access(const Shape& logical, const Perm& perm, const Shape& out_shape, const Perm& out_perm) {
+  const Perm loop_of = invert(out_perm);
+  const size_t shift = out_shape.size() - logical.size();
+  Access a;
+  for (int d : perm) {
+    IndexExpr e;
+    const size_t out_dim = shift + static_cast<size_t>(d);
+    if (logical[static_cast<size_t>(d)] == out_shape[out_dim]) e.terms.push_back({loop_of[out_dim], 1});
+    a.index.push_back(std::move(e));
+  }
+  return a;
+}
+
+Shape broadcast_shapes(const Node& node, const Shape& a, const Shape& b) {
+  Shape out(std::max(a.size(), b.size()));
+  for (size_t i = 0; i < out.size(); ++i) {
+    const int64_t x = i + a.size() < out.size() ? 1 : a[i + a.size() - out.size()], y = i + b.size() < out.size() ? 1 : b[i + b.size() - out.size()];
+    if (x != y && x != 1 && y != 1) Lowering::malformed(node, "shapes " + to_string(a) + " and " + to_string(b), "shapes that broadcast");
+    out[i] = x == 1 ? y : x;
+  }
+  return out;
+}
+
+int64_t normalise_axis(const Node& node, int64_t axis, size_t rank) {
+  const int64_t r = static_cast<int64_t>(rank);
+  if (axis < -r || axis >= r) Lowering::malformed(node, "axis " + std::to_string(axis), "an axis of a tensor of rank " + std::to_string(r));
+  return axis < 0 ? axis + r : axis;
+}
+
+}  // namespace systole

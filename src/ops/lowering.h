@@ -1,0 +1,119 @@
+// The state of legalisation: for each value of the ONNX graph, the primitives' values that hold it, one per axis order.
+// Channel-last tensors come out of convolutions and stay channel-last: maps and moves read any order through strides, so
+// an ONNX Transpose costs nothing until a consumer insists on one order.
+#pragma once
+#include <map>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+
+namespace systole {
+
+/// Physical dimension i of a form is logical dimension perm[i].
+using Perm = std::vector<int>;
+Perm identity_perm(size_t rank);
+/// [0, 2, 3, ..., 1]
+Perm channel_last_perm(size_t rank);
+Shape permute(const Shape& shape, const Perm& perm);
+Perm invert(const Perm& perm);
+
+/// How float models are computed.
+struct FloatPolicy {
+  DType store = DType::kBF16;              ///< tensors between layers
+  MacFormat format = MacFormat::kBF16;     ///< contraction operands
+};
+
+class Lowering {
+ public:
+  Lowering(const Graph& source, FloatPolicy policy);
+
+  const Graph& source;
+  FloatPolicy policy;
+  Graph out;  ///< primitives
+  bool folding = false;  ///< constants are being evaluated: keep them as inputs
+
+  // --- reading the node being lowered ---
+  const Shape& shape(ValueId v) const;
+  DType type(ValueId v) const;
+  TensorPtr constant(ValueId v) const;  ///< in logical order; null when not constant
+  bool known(ValueId v) const;
+  /// The constant input k, or kUnsupported naming the node ("input 'shape' is computed at run time").
+  TensorPtr need_constant(const Node& node, size_t k, const char* what) const;
+  std::vector<int64_t> need_ints(const Node& node, size_t k, const char* what) const { return need_constant(node, k, what)->to_ints(); }
+  static bool present(const Node& node, size_t k) { return k < node.inputs.size() && node.inputs[k] != kNoValue; }
+  [[noreturn]] static void unsupported(const Node& node, const std::string& why);
+  [[noreturn]] static void malformed(const Node& node, const std::string& found, const std::string& expected);
+
+  // --- forms ---
+  struct Form {
+    Perm perm;
+    ValueId id;
+  };
+  Form best(ValueId v);                            ///< the order in which the value was produced
+  ValueId form(ValueId v, const Perm& perm);       ///< in this order, moved if it must be
+  ValueId form_as(ValueId v, const Perm& perm, DType type);  ///< and in this type, converted if it must be
+  ValueId logical(ValueId v) { return form(v, identity_perm(shape(v).size())); }
+
+  // --- defining results ---
+  void define(ValueId v, Shape logical_shape, const Perm& perm, ValueId id);
+  void define_logical(ValueId v, ValueId id) { define(v, out.value(id).shape, identity_perm(out.value(id).shape.size()), id); }
+  void define_constant(ValueId v, Tensor tensor);
+  void alias(ValueId v, ValueId of);               ///< v is the same value as `of`
+
+  // --- emitting primitives ---
+  ValueId emit(const std::string& name, Op op, std::vector<ValueId> inputs, DType type, Shape shape);
+  ValueId emit_view(const std::string& name, ValueId of, Shape shape);
+  ValueId add_constant(const std::string& name, Tensor tensor);
+  ValueId convert(ValueId id, DType type);
+  /// The type that results of float arithmetic are stored in.
+  DType store_type(DType onnx_type) const;
+
+  /// Lowers source.inputs and constants; then the driver calls each operator; then finish() sets outputs.
+  void finish();
+
+ private:
+  struct Entry {
+    bool known = false;
+    DType type = DType::kF32;
+    Shape shape;
+    TensorPtr constant;
+    std::vector<Form> forms;
+  };
+  Entry& entry(ValueId v) { return entries_[static_cast<size_t>(v)]; }
+  std::vector<Entry> entries_;
+  std::map<std::pair<ValueId, DType>, ValueId> converted_;
+};
+
+/// Builds one Map: inputs are added as accesses, operations append to the expression.
+class MapBuilder {
+ public:
+  MapBuilder(Lowering& lowering, std::string name, Shape extents) : lowering_(lowering), name_(std::move(name)) { map.extents = std::move(extents); }
+
+  Map map;
+  Operand input(ValueId id, Access access);
+  Operand op(isa::Micro micro, std::vector<Operand> operands);
+  /// From here on, operations follow the reduction of the last result over `loops` trailing loops.
+  Operand reduce(isa::Reduce kind, int64_t loops);
+  /// Emits; `shape` defaults to the leading extents.
+  ValueId finish(DType type);
+  ValueId finish_quantized(DType type, int64_t zero_point, int64_t lo, int64_t hi);
+  size_t operations() const { return map.pre.size() + map.post.size(); }
+
+ private:
+  Lowering& lowering_;
+  std::string name_;
+  std::vector<ValueId> inputs_;
+  bool reduced_ = false;
+};
+
+/// Access of a tensor held in `perm`, broadcast to loops that run over `out_shape` (logical) in `out_perm`.
+Access broadcast_access(const Shape& logical, const Perm& perm, const Shape& out_shape, const Perm& out_perm);
+/// The plain access: dimension i is loop i.
+Access direct_access(size_t rank);
+/// ONNX (numpy) broadcasting of two shapes; fails naming the node.
+Shape broadcast_shapes(const Node& node, const Shape& a, const Shape& b);
+/// Axis in [0, rank) from a possibly negative one; fails naming the node.
+int64_t normalise_axis(const Node& node, int64_t axis, size_t rank);
+
+}  // namespace systole

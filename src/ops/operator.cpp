@@ -1,0 +1,26 @@
+#include "ops/operator.h"
+
+#include <vector>
+
+namespace systole {
+
+std::span<const Operator> operators() {
+  static const std::vector<Operator> all = [] {
+    std::vector<Operator> list;
+    for (const auto& part : {convolution_operators(), matmul_operators(), pooling_operators(), elementwise_operators(), quantization_operators(), reduction_operators(), layout_operators(),
+                             resize_operators(), shape_operators()}) {
+      list.insert(list.end(), part.begin(), part.end());
+    }
+    return list;
+  }();
+  return all;
+}
+
+const Operator* find_operator(std::string_view domain, std::string_view name) {
+  for (const Operator& o : operators()) {
+    if (domain == o.domain && name == o.name) return &o;
+  }
+  return nullptr;
+}
+
+}  // namespace systole

@@ -1,0 +1,104 @@
+// QuantizeLinear, DequantizeLinear (10, 13, 19, 21) and com.microsoft.QLinearAdd / QLinearMul: maps whose streams convert.
+#include <cmath>
+
+#include "ops/fold.h"
+#include "ops/operator.h"
+#include "ops/quantized.h"
+
+namespace systole {
+namespace {
+
+using isa::Micro;
+
+/// The scale as an operand: a constant, or a vector along `axis` of the loops.
+Operand scale_operand(Lowering& l, MapBuilder& m, const Node& node, std::vector<float> scales, const Shape& shape, const Perm& perm) {
+  if (scales.size() == 1) return Operand::value(scales[0]);
+  const auto& op = std::get<OnnxOp>(node.op);
+  const int64_t axis = normalise_axis(node, op.integer("axis", 1), shape.size());
+  const int64_t n = static_cast<int64_t>(scales.size());
+  if (n != shape[static_cast<size_t>(axis)]) Lowering::unsupported(node, "scales in blocks along an axis");
+  const int loop = invert(perm)[static_cast<size_t>(axis)];
+  return m.input(l.add_constant(node.name + ".scale", Tensor::from_floats(scales, {n})), Access{{{0, {{loop, 1}}}}, false, 0});
+}
+
+/// q = sat(RNE(x / scale) + zero). After QDQ arithmetic (attribute by_reciprocal) x * fl(1 / scale), as ONNX Runtime does.
+void lower_quantize(Lowering& l, const Node& node) {
+  const auto& op = std::get<OnnxOp>(node.op);
+  const Quantization q = read_quantization(l, node, 1);
+  if (!is_int8(q.type)) Lowering::unsupported(node, std::string("quantised type ") + to_string(q.type));
+  const Shape shape = l.shape(node.inputs[0]);
+  const auto x = l.best(node.inputs[0]);
+  MapBuilder m(l, node.name, permute(shape, x.perm));
+  const Operand v = m.input(x.id, direct_access(shape.size()));
+  if (op.integer("by_reciprocal", 0) && q.scales.size() == 1) m.op(Micro::kMul, {v, Operand::value(1.0f / q.scales[0])});
+  else m.op(Micro::kDivide, {v, scale_operand(l, m, node, q.scales, shape, x.perm)});
+  const auto [lo, hi] = clamp_range(node, q.type);
+  l.define(node.outputs[0], shape, x.perm, m.finish_quantized(q.type, q.zero_point, lo, hi));
+}
+
+/// y = (x - zero) * scale.
+void lower_dequantize(Lowering& l, const Node& node) {
+  Quantization q = read_quantization(l, node, 1);
+  const Shape shape = l.shape(node.inputs[0]);
+  const auto x = l.best(node.inputs[0]);
+  const DType type = l.out.value(x.id).type;
+  if (!is_int8(type) && type != DType::kI32) Lowering::unsupported(node, std::string("quantised type ") + to_string(type));
+  MapBuilder m(l, node.name, permute(shape, x.perm));
+  Access a = direct_access(shape.size());
+  a.zero_point = q.zero_point;
+  const Operand v = m.input(x.id, a);
+  m.op(Micro::kMul, {v, scale_operand(l, m, node, q.scales, shape, x.perm)});
+  l.define(node.outputs[0], shape, x.perm, m.finish(l.store_type(DType::kF32)));
+}
+
+void fold_dequantize(Lowering& l, const Node& node) {
+  const auto& op = std::get<OnnxOp>(node.op);
+  const TensorPtr x = l.constant(node.inputs[0]);
+  const auto scales = l.constant(node.inputs[1])->to_floats();
+  std::vector<int64_t> zeros(scales.size(), 0);
+  if (Lowering::present(node, 2)) zeros = l.constant(node.inputs[2])->to_ints();
+  if (scales.empty() || zeros.size() != scales.size()) Lowering::malformed(node, "scale and zero point differ in shape", "equal shapes");
+  Tensor out(DType::kF32, x->shape);
+  int64_t inner = 1, extent = 1;
+  if (scales.size() > 1) {
+    const size_t axis = static_cast<size_t>(normalise_axis(node, op.integer("axis", 1), x->shape.size()));
+    extent = x->shape[axis];
+    if (extent != static_cast<int64_t>(scales.size())) Lowering::unsupported(node, "scales in blocks along an axis");
+    for (size_t d = axis + 1; d < x->shape.size(); ++d) inner *= x->shape[d];
+  }
+  for (int64_t i = 0; i < out.count(); ++i) {
+    const size_t c = static_cast<size_t>(i / inner % extent);
+    out.data<float>()[i] = static_cast<float>(x->int_at(i) - zeros[c]) * scales[c];
+  }
+  l.define_constant(node.outputs[0], std::move(out));
+}
+
+/// A, A_scale, A_zero, B, B_scale, B_zero, C_scale, C_zero.
+template <Micro micro>
+void lower_qlinear_binary(Lowering& l, const Node& node) {
+  const Quantization qa = read_quantization(l, node, 1), qb = read_quantization(l, node, 4), qc = read_quantization(l, node, 6);
+  const Shape sa = l.shape(node.inputs[0]), sb = l.shape(node.inputs[3]), shape = broadcast_shapes(node, sa, sb);
+  const auto a = l.best(node.inputs[0]), b = l.best(node.inputs[3]);
+  const Perm perm = sa.size() == shape.size() ? a.perm : b.perm;
+  MapBuilder m(l, node.name, permute(shape, perm));
+  Access access_a = broadcast_access(sa, a.perm, shape, perm), access_b = broadcast_access(sb, b.perm, shape, perm);
+  access_a.zero_point = qa.zero_point, access_b.zero_point = qb.zero_point;
+  const Operand x = m.op(Micro::kMul, {m.input(a.id, access_a), Operand::value(qa.scales[0])});
+  const Operand y = m.op(Micro::kMul, {m.input(b.id, access_b), Operand::value(qb.scales[0])});
+  m.op(Micro::kMul, {m.op(micro, {x, y}), Operand::value(1.0f / qc.scales[0])});
+  const auto [lo, hi] = clamp_range(node, qc.type);
+  l.define(node.outputs[0], shape, perm, m.finish_quantized(qc.type, qc.zero_point, lo, hi));
+}
+
+constexpr Operator kOperators[] = {
+    {"", "QuantizeLinear", lower_quantize, nullptr, "VX"},
+    {"", "DequantizeLinear", lower_dequantize, fold_dequantize, "VX"},
+    {"com.microsoft", "QLinearAdd", lower_qlinear_binary<Micro::kAdd>, nullptr, "VX"},
+    {"com.microsoft", "QLinearMul", lower_qlinear_binary<Micro::kMul>, nullptr, "VX"},
+};
+
+}  // namespace
+
+std::span<const Operator> quantization_operators() { return kOperators; }
+
+}  // namespace systole

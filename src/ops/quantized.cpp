@@ -1,0 +1,59 @@
+#include "ops/quantized.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "numerics/requantize.h"
+
+namespace systole {
+
+Quantization read_quantization(const Lowering& l, const Node& node, size_t scale_input) {
+  Quantization q;
+  q.scales = l.need_constant(node, scale_input, "scale")->to_floats();
+  for (float s : q.scales) {
+    if (!(s > 0) || !std::isfinite(s)) Lowering::malformed(node, "scale " + std::to_string(s), "a positive, finite scale");
+  }
+  if (q.scales.empty()) Lowering::malformed(node, "an empty scale", "one scale, or one per channel");
+  if (Lowering::present(node, scale_input + 1)) {
+    const TensorPtr zp = l.need_constant(node, scale_input + 1, "zero point");
+    q.type = zp->type;
+    const auto values = zp->to_ints();
+    if (!values.empty()) q.zero_point = values[0];
+    for (int64_t v : values) {
+      if (v != q.zero_point) Lowering::unsupported(node, "zero points differ between channels");
+    }
+  }
+  return q;
+}
+
+ValueId drain_quantized(Lowering& l, const std::string& name, ValueId accumulators, const Quantization& x, const Quantization& w, const Quantization* to, int64_t lo, int64_t hi) {
+  const Shape shape = l.out.value(accumulators).shape;
+  std::vector<float> combined;
+  for (float sw : w.scales) combined.push_back(to ? requantize_scale(x.scales[0], sw, to->scales[0]) : x.scales[0] * sw);
+  MapBuilder m(l, name, shape);
+  const Operand acc = m.input(accumulators, direct_access(4));
+  Operand scale = Operand::value(combined[0]);
+  if (combined.size() > 1) {
+    const int64_t n = static_cast<int64_t>(combined.size());
+    scale = m.input(l.add_constant(name + ".scale", Tensor::from_floats(combined, {n})), Access{{{0, {{3, 1}}}}, false, 0});
+  }
+  m.op(isa::Micro::kMul, {acc, scale});
+  return to ? m.finish_quantized(to->type, to->zero_point, lo, hi) : m.finish(DType::kF32);
+}
+
+std::pair<int64_t, int64_t> clamp_range(const Node& node, DType type) {
+  const auto& op = std::get<OnnxOp>(node.op);
+  const int64_t lo = type == DType::kI8 ? -128 : 0, hi = type == DType::kI8 ? 127 : 255;
+  return {std::max(lo, op.integer("clamp_lo", lo)), std::min(hi, op.integer("clamp_hi", hi))};
+}
+
+void check_accumulator_range(const Node& node, int64_t k, const Tensor& weights, int64_t weight_zero, const Tensor* bias) {
+  int64_t largest = 0, largest_bias = 0;
+  for (int64_t i = 0; i < weights.count(); ++i) largest = std::max(largest, std::abs(weights.int_at(i) - weight_zero));
+  for (int64_t i = 0; bias && i < bias->count(); ++i) largest_bias = std::max(largest_bias, std::abs(bias->int_at(i)));
+  if (k * 255 * largest + largest_bias >= (int64_t{1} << 31)) {
+    Lowering::unsupported(node, "K = " + std::to_string(k) + " with weights up to " + std::to_string(largest) + " could overflow the 32-bit accumulator");
+  }
+}
+
+}  // namespace systole

@@ -1,0 +1,27 @@
+// What quantised contractions share: reading scales and zero points, and the requantising drain.
+#pragma once
+#include "ops/lowering.h"
+
+namespace systole {
+
+/// Scale and zero point of one tensor; `scales` has one entry, or one per channel.
+struct Quantization {
+  std::vector<float> scales;
+  int64_t zero_point = 0;
+  DType type = DType::kU8;  ///< of the quantised tensor
+};
+
+/// Reads scale input k and zero-point input k + 1 of `node`; both must be constant. Per-channel zero points must be equal.
+Quantization read_quantization(const Lowering& l, const Node& node, size_t scale_input);
+
+/// Drains int32 accumulators [N, H, W, C]: q = clamp(RNE(acc * scale[c]) + zp, lo, hi), or acc * scale[c] as float when
+/// `to` is null. combined[c] = fl(fl(sx * sw[c]) / sy), or fl(sx * sw[c]).
+ValueId drain_quantized(Lowering& l, const std::string& name, ValueId accumulators, const Quantization& x, const Quantization& w, const Quantization* to, int64_t lo, int64_t hi);
+
+/// Least and greatest value of the type, tightened by the node's optional clamp_lo / clamp_hi attributes.
+std::pair<int64_t, int64_t> clamp_range(const Node& node, DType type);
+
+/// fl(sum of |w| bound) check of int32 accumulation: refuses K x 255 x 127 + |bias| >= 2^31.
+void check_accumulator_range(const Node& node, int64_t k, const Tensor& weights, int64_t weight_zero, const Tensor* bias);
+
+}  // namespace systole

@@ -1,0 +1,30 @@
+// The compiler's passes over Graph. Each takes a graph and leaves a graph that verifies; pipeline.cpp is the list.
+#pragma once
+#include <string>
+
+#include "graph/graph.h"
+#include "ops/lowering.h"
+
+namespace systole {
+
+/// Lists every node whose operator is unknown, each with its reason, in one error.
+void check_supported(const Graph& graph);
+
+/// Folds BatchNormalization into the convolution before it and turns Constant nodes into constants.
+void simplify(Graph& graph);
+
+/// Rewrites DequantizeLinear - op - QuantizeLinear into integer operators where that gives ONNX Runtime's results.
+void recognise_qdq(Graph& graph);
+
+/// ONNX operators to primitives. Constants fold; shapes are inferred on the way.
+Graph legalise(const Graph& graph, FloatPolicy policy);
+
+/// Joins maps with the maps and contracts they read, within the limits of one micro-program.
+void fuse_maps(Graph& graph);
+
+/// Precision asked for by name; "auto" is fp32 for quantised models and bf16 otherwise. Fails on another name.
+FloatPolicy choose_policy(const Graph& graph, const std::string& precision);
+/// The name choose_policy resolved to, for reports.
+std::string policy_name(const Graph& graph, const std::string& precision);
+
+}  // namespace systole

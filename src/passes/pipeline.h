@@ -1,0 +1,23 @@
+// The front half of the compiler: ONNX graph in, fused primitives out. The list of phases, on one page.
+#pragma once
+#include <functional>
+#include <string>
+
+#include "passes/passes.h"
+
+namespace systole {
+
+/// Names of the phases in order, as --stop-after takes them. The back half (schedule, codegen) continues the list.
+inline constexpr const char* kFrontPhases[] = {"import", "simplify", "quantise", "legalise", "fuse"};
+
+/// Called after each phase with its name and the graph; returns false to stop there.
+using PhaseObserver = std::function<bool(const std::string& phase, const Graph& graph)>;
+
+struct FrontResult {
+  Graph graph;
+  bool stopped = false;   ///< the observer asked to stop
+  std::string precision;  ///< resolved name
+};
+FrontResult run_front(Graph graph, const std::string& precision, const PhaseObserver& observer = {});
+
+}  // namespace systole

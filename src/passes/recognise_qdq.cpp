@@ -1,0 +1,195 @@
+// DQ(x), DQ(w), [DQ(b)] -> Conv | Gemm | MatMul -> [Relu | Clip] -> Q becomes one integer operator; pools and pure data
+// movement between equal parameters move 8-bit data; QuantizeLinear after QDQ arithmetic multiplies by fl(1/s).
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "numerics/requantize.h"
+#include "passes/passes.h"
+
+namespace systole {
+namespace {
+
+class Recogniser {
+ public:
+  explicit Recogniser(Graph& graph) : graph_(graph), uses_(graph) {}
+
+  void run() {
+    for (size_t n = 0; n < graph_.nodes.size(); ++n) {
+      if (!is(static_cast<int>(n), "QuantizeLinear")) continue;
+      Node& q = graph_.nodes[n];
+      if (!per_tensor(q)) continue;
+      if (!contraction(q) && !moving(q)) mark_reciprocal(q);
+    }
+    prune_and_sort(graph_);
+  }
+
+ private:
+  bool is(int node, const char* type) const {
+    if (node < 0) return false;
+    const auto& op = std::get<OnnxOp>(graph_.nodes[static_cast<size_t>(node)].op);
+    return op.type == type && op.domain.empty();
+  }
+  int producer(ValueId v) const { return v == kNoValue || v >= static_cast<ValueId>(uses_.producer.size()) ? -1 : uses_.producer[static_cast<size_t>(v)]; }
+  bool single_use(ValueId v) const { return uses_.readers[static_cast<size_t>(v)].size() == 1 && !uses_.is_output[static_cast<size_t>(v)]; }
+  TensorPtr constant(const Node& n, size_t k) const { return k < n.inputs.size() && n.inputs[k] != kNoValue ? graph_.value(n.inputs[k]).constant : nullptr; }
+  Node& node(int n) { return graph_.nodes[static_cast<size_t>(n)]; }
+
+  /// Scale and zero point of a Q or DQ node are constant, and the type is 8 bits.
+  bool quantised(const Node& n, bool one_scale) const {
+    const TensorPtr scale = constant(n, 1), zero = constant(n, 2);
+    return scale && (!one_scale || scale->count() == 1) && (n.inputs.size() < 3 || (zero && (is_int8(zero->type) || zero->type == DType::kI32)));
+  }
+  bool per_tensor(const Node& n) const { return quantised(n, true); }
+  bool same_parameters(const Node& a, const Node& b) const {
+    const TensorPtr za = constant(a, 2), zb = constant(b, 2);
+    const bool zeros = za && zb ? za->type == zb->type && za->int_at(0) == zb->int_at(0) : !za && !zb;
+    return zeros && constant(a, 1)->at(0) == constant(b, 1)->at(0);
+  }
+
+  /// The DequantizeLinear that produces input k, or null.
+  const Node* dequantised(const Node& n, size_t k, bool one_scale) const {
+    if (k >= n.inputs.size()) return nullptr;
+    const int p = producer(n.inputs[k]);
+    if (!is(p, "DequantizeLinear")) return nullptr;
+    const Node& dq = graph_.nodes[static_cast<size_t>(p)];
+    return quantised(dq, one_scale) ? &dq : nullptr;
+  }
+
+  static float value_at(const Tensor& t) { return static_cast<float>(t.at(0)); }
+
+  bool contraction(Node& q) {
+    int at = producer(q.inputs[0]);
+    if (at < 0 || !single_use(q.inputs[0])) return false;
+    const float scale = value_at(*constant(q, 1));
+    const TensorPtr zero = constant(q, 2);
+    const DType type = zero ? zero->type : DType::kU8;
+    const int64_t zp = zero ? zero->int_at(0) : 0;
+    int64_t lo = type == DType::kI8 ? -128 : 0, hi = type == DType::kI8 ? 127 : 255;
+    auto tighten = [&](float low, float high) {
+      if (low != -INFINITY) lo = std::max<int64_t>(lo, quantize(low / scale, static_cast<int32_t>(zp), static_cast<int32_t>(lo), static_cast<int32_t>(hi)));
+      if (high != INFINITY) hi = std::min<int64_t>(hi, quantize(high / scale, static_cast<int32_t>(zp), static_cast<int32_t>(lo), static_cast<int32_t>(hi)));
+    };
+    if (is(at, "Relu") || is(at, "Clip")) {
+      const Node& act = node(at);
+      const auto& op = std::get<OnnxOp>(act.op);
+      if (op.type == "Relu") {
+        tighten(0, INFINITY);
+      } else {
+        for (size_t k = 1; k < act.inputs.size(); ++k) {
+          if (act.inputs[k] != kNoValue && !constant(act, k)) return false;
+        }
+        tighten(constant(act, 1) ? value_at(*constant(act, 1)) : op.real("min", -INFINITY), constant(act, 2) ? value_at(*constant(act, 2)) : op.real("max", INFINITY));
+      }
+      const ValueId x = act.inputs[0];
+      at = producer(x);
+      if (at < 0 || !single_use(x)) return false;
+    }
+    const bool conv = is(at, "Conv"), gemm = is(at, "Gemm"), matmul = is(at, "MatMul");
+    if (!conv && !gemm && !matmul) return false;
+    const Node core = node(at);
+    const Node *x = dequantised(core, 0, true), *w = dequantised(core, 1, false);
+    if (!x || !w || !constant(*w, 0) || !is_int8(constant(*w, 0)->type)) return false;
+    const auto& op = std::get<OnnxOp>(core.op);
+    if (gemm && (op.real("alpha", 1) != 1 || op.real("beta", 1) != 1)) return false;
+    if (matmul && (constant(*w, 0)->shape.size() != 2)) return false;
+    if (!scale_runs_along_output(*w, conv, gemm && op.integer("transB", 0))) return false;
+    ValueId bias = kNoValue;
+    if (core.inputs.size() > 2 && core.inputs[2] != kNoValue) {
+      bias = integer_bias(core, *x, *w);
+      if (bias == kNoValue) return false;
+    }
+    const ValueId none = kNoValue;
+    auto zero_of = [&](const Node& n) { return n.inputs.size() > 2 ? n.inputs[2] : none; };
+    OnnxOp fused{conv ? "systole" : matmul ? "" : "systole", conv ? "QLinearConv" : matmul ? "QLinearMatMul" : "QLinearGemm", op.opset, op.attributes};
+    fused.attributes["clamp_lo"] = lo, fused.attributes["clamp_hi"] = hi;
+    q.inputs = {x->inputs[0], x->inputs[1], zero_of(*x), w->inputs[0], w->inputs[1], zero_of(*w)};
+    const std::vector<ValueId> y = {none, none};
+    const ValueId y_scale = scale_value(scale, core.name), y_zero = zero_value(type, zp, core.name);
+    if (conv) q.inputs.insert(q.inputs.end(), {y_scale, y_zero, bias});
+    else if (matmul) q.inputs.insert(q.inputs.end(), {y_scale, y_zero});
+    else q.inputs.insert(q.inputs.end(), {bias, y_scale, y_zero});
+    q.op = fused;
+    q.name = core.name;
+    return true;
+  }
+
+  /// Weight scales are one, or one per output channel.
+  bool scale_runs_along_output(const Node& w, bool conv, bool transposed) const {
+    const TensorPtr scale = constant(w, 1), weights = constant(w, 0);
+    if (scale->count() == 1) return true;
+    int64_t axis = std::get<OnnxOp>(w.op).integer("axis", 1);
+    if (axis < 0) axis += static_cast<int64_t>(weights->shape.size());
+    const int64_t output = conv || transposed ? 0 : static_cast<int64_t>(weights->shape.size()) - 1;
+    return axis == output && scale->count() == weights->shape[static_cast<size_t>(output)];
+  }
+
+  /// The bias in units of sx sw[c]: as stored when its DQ has just that scale, else rounded from its float value.
+  ValueId integer_bias(const Node& core, const Node& x, const Node& w) {
+    TensorPtr values = constant(core, 2);
+    const TensorPtr sw = constant(w, 1);
+    const float sx = value_at(*constant(x, 1));
+    std::vector<float> floats;
+    if (const Node* dq = dequantised(core, 2, false)) {
+      const TensorPtr b = constant(*dq, 0), sb = constant(*dq, 1);
+      if (!b) return kNoValue;
+      bool same = b->type == DType::kI32 && (sb->count() == sw->count() || sb->count() == 1);
+      for (int64_t c = 0; same && c < sb->count(); ++c) {
+        const float expected = sx * static_cast<float>(sw->at(sw->count() == 1 ? 0 : c));
+        same = std::fabs(static_cast<float>(sb->at(c)) - expected) <= 1e-5f * expected;
+      }
+      if (same) return dq->inputs[0];
+      for (int64_t c = 0; c < b->count(); ++c) floats.push_back(static_cast<float>(b->int_at(c)) * static_cast<float>(sb->at(sb->count() == 1 ? 0 : c)));
+    } else if (values) {
+      floats = values->to_floats();
+    } else {
+      return kNoValue;
+    }
+    auto t = std::make_shared<Tensor>(DType::kI32, Shape{static_cast<int64_t>(floats.size())});
+    for (size_t c = 0; c < floats.size(); ++c) {
+      t->set_int(static_cast<int64_t>(c), round_to_int32(floats[c] / (sx * static_cast<float>(sw->at(sw->count() == 1 ? 0 : static_cast<int64_t>(c))))));
+    }
+    return graph_.add_constant(core.name + ".bias", t);
+  }
+  ValueId scale_value(float scale, const std::string& name) { return graph_.add_constant(name + ".scale", std::make_shared<Tensor>(Tensor::scalar_f32(scale))); }
+  ValueId zero_value(DType type, int64_t zp, const std::string& name) {
+    auto t = std::make_shared<Tensor>(type, Shape{});
+    t->set_int(0, zp);
+    return graph_.add_constant(name + ".zero", t);
+  }
+
+  /// DQ -> op -> Q with equal parameters, op only moving or selecting elements: the op runs on the 8-bit tensor.
+  bool moving(Node& q) {
+    static const std::set<std::string> kMoving = {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "DepthToSpace", "SpaceToDepth", "GlobalMaxPool"};
+    const int at = producer(q.inputs[0]);
+    if (at < 0 || !single_use(q.inputs[0])) return false;
+    Node& op_node = node(at);
+    const auto& op = std::get<OnnxOp>(op_node.op);
+    if (!op.domain.empty() || !kMoving.count(op.type) || op_node.outputs.size() != 1) return false;
+    const Node* dq = dequantised(op_node, 0, true);
+    if (!dq || !same_parameters(*dq, q) || constant(*dq, 0)) return false;
+    std::vector<ValueId> inputs = op_node.inputs;
+    inputs[0] = dq->inputs[0];
+    q.op = op, q.inputs = inputs, q.name = op_node.name;
+    return true;
+  }
+
+  void mark_reciprocal(Node& q) {
+    static const std::set<std::string> kArithmetic = {"Add", "Sub", "Mul", "Concat", "Relu", "LeakyRelu"};
+    const int at = producer(q.inputs[0]);
+    if (at < 0) return;
+    const Node& n = node(at);
+    const auto& op = std::get<OnnxOp>(n.op);
+    if (!kArithmetic.count(op.type) || !std::all_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return is(producer(v), "DequantizeLinear"); })) return;
+    std::get<OnnxOp>(q.op).attributes["by_reciprocal"] = int64_t{1};
+  }
+
+  Graph& graph_;
+  const Uses uses_;
+};
+
+}  // namespace
+
+void recognise_qdq(Graph& graph) { Recogniser(graph).run(); }
+
+}  // namespace systole
