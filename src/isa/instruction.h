@@ -190,18 +190,20 @@ struct VectorDesc {
   std::array<uint32_t, kVectorDims> extents = {1, 1, 1, 1, 1, 1};
   std::array<int32_t, kVectorDims> strides0{}, strides1{}, strides2{}, out_strides{};
   std::array<int16_t, kVectorDims> guard_h{}, guard_w{};
-  uint32_t guard_h_limit = 0, guard_w_limit = 0;
+  uint32_t guard_h_limit = 0, guard_w_limit = 0, guard_h_pitch = 0, guard_w_pitch = 0;
   static constexpr const char* kName = "vectordesc";
   static constexpr const char* kHelp =
       "Geometry of vector instructions: up to six loop dimensions, outermost first, the last `reduced` ones reduced; strides in bytes per stream "
-      "(the accumulator's in elements x 4). Stream 0 may be guarded: it reads the fill constant where origin + sum(index x guard) is outside [0, limit).";
+      "(the accumulator's in elements x 4). Stream 0 may be guarded: row = guard_h_origin + sum(index x guard_h), column alike; it reads the fill constant where one is outside [0, limit), and "
+      "otherwise at its address + row guard_h_pitch + column guard_w_pitch + sum(index x strides0).";
   static constexpr auto fields = std::tuple{
       Field{"index", 3, &VectorDesc::index, "descriptor"}, Field{"reduced", 3, &VectorDesc::reduced, "trailing dimensions reduced"},
       Field{"types", 4, &VectorDesc::types, "three inputs, then the output"}, Field{"extents", 24, &VectorDesc::extents, "loop extents"},
       Field{"strides0", 30, &VectorDesc::strides0, "bytes, input 0"}, Field{"strides1", 30, &VectorDesc::strides1, "bytes, input 1"},
       Field{"strides2", 30, &VectorDesc::strides2, "bytes, input 2"}, Field{"out_strides", 30, &VectorDesc::out_strides, "bytes, output"},
       Field{"guard_h", 12, &VectorDesc::guard_h, "row step per dimension"}, Field{"guard_w", 12, &VectorDesc::guard_w, "column step per dimension"},
-      Field{"guard_h_limit", 20, &VectorDesc::guard_h_limit, "rows; 0: no guard"}, Field{"guard_w_limit", 20, &VectorDesc::guard_w_limit, "columns; 0: no guard"}};
+      Field{"guard_h_limit", 20, &VectorDesc::guard_h_limit, "rows; 0: no guard"}, Field{"guard_w_limit", 20, &VectorDesc::guard_w_limit, "columns"},
+      Field{"guard_h_pitch", 28, &VectorDesc::guard_h_pitch, "bytes per row"}, Field{"guard_w_pitch", 28, &VectorDesc::guard_w_pitch, "bytes per column"}};
   bool operator==(const VectorDesc&) const = default;
 };
 struct VectorProgram {

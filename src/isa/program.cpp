@@ -54,7 +54,7 @@ std::vector<uint8_t> serialise(const Program& p) {
     i = end;
   }
   const json head = {{"model", p.model},           {"precision", p.precision},         {"machine", p.machine_name},
-                     {"machine_hash", p.machine_hash}, {"dram_bytes", p.dram_bytes},     {"inputs", to_json(p.inputs)},
+                     {"machine_hash", p.machine_hash}, {"dram_bytes", p.dram_bytes}, {"constants_address", p.constants_address}, {"inputs", to_json(p.inputs)},
                      {"outputs", to_json(p.outputs)},  {"layers", layers},               {"layer_of", runs},
                      {"weights_bytes", p.weights_bytes}, {"scratchpad_peak_bytes", p.scratchpad_peak_bytes}, {"compulsory_dram_bytes", p.compulsory_dram_bytes}};
   const std::string text = head.dump(-1, ' ', false, json::error_handler_t::replace);
@@ -86,7 +86,8 @@ Program deserialise(const std::vector<uint8_t>& bytes, const std::string& where)
     const json j = json::parse(at, at + h.json_bytes);
     p.model = j.at("model").get<std::string>(), p.precision = j.at("precision").get<std::string>(), p.machine_name = j.at("machine").get<std::string>();
     p.machine_hash = j.at("machine_hash").get<uint64_t>(), p.dram_bytes = j.at("dram_bytes").get<uint64_t>();
-    if (p.dram_bytes > kMaxDram || h.constant_bytes > p.dram_bytes) fail(ErrorCode::kBadInput, where, "DRAM size " + std::to_string(p.dram_bytes), "room for the constants, at most 2^40");
+    p.constants_address = j.at("constants_address").get<uint64_t>();
+    if (p.dram_bytes > kMaxDram || p.constants_address > p.dram_bytes || h.constant_bytes > p.dram_bytes - p.constants_address) fail(ErrorCode::kBadInput, where, "DRAM size " + std::to_string(p.dram_bytes), "room for the constants, at most 2^40");
     p.inputs = boundary_from(j.at("inputs"), p, where), p.outputs = boundary_from(j.at("outputs"), p, where);
     for (const auto& l : j.at("layers")) p.layers.push_back({l.at(0).get<std::string>(), l.at(1).get<std::string>(), l.at(2).get<int64_t>(), l.at(3).get<int64_t>()});
     p.weights_bytes = j.at("weights_bytes").get<int64_t>(), p.scratchpad_peak_bytes = j.at("scratchpad_peak_bytes").get<int64_t>();

@@ -31,7 +31,8 @@ struct Program {
   uint64_t machine_hash = 0;
   std::vector<Instruction> code;
   std::vector<uint32_t> layer_of;        ///< per instruction, index into layers
-  std::vector<uint8_t> constants;        ///< DRAM image from address 0
+  std::vector<uint8_t> constants;        ///< DRAM image from constants_address on
+  uint64_t constants_address = 0;
   uint64_t dram_bytes = 0;               ///< DRAM used, constants included
   std::vector<BoundaryTensor> inputs, outputs;
   std::vector<Layer> layers;

@@ -79,7 +79,7 @@ void lower_qlinear_conv(Lowering& l, const Node& node) {
   const Quantization qx = read_quantization(l, node, 1), qw = read_quantization(l, node, 4);
   if (qw.scales.size() != 1 && static_cast<int64_t>(qw.scales.size()) != w->shape[0]) Lowering::malformed(node, std::to_string(qw.scales.size()) + " weight scales", "one, or one per output channel");
   const TensorPtr bias = Lowering::present(node, 8) ? l.need_constant(node, 8, "B") : nullptr;
-  check_accumulator_range(node, w->shape[1] * c.window.kernel[0] * c.window.kernel[1], *w, qw.zero_point, bias.get());
+  check_accumulator_range(node, *w, 0, qw.zero_point, bias.get());
   Contract k = make_contract(c, MacFormat::kInt8);
   k.a_zero = qx.zero_point, k.b_zero = qw.zero_point;
   const ValueId image = image_form(l, node.inputs[0]);

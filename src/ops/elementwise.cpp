@@ -61,7 +61,8 @@ void lower_with(Lowering& l, const Node& node, F&& body, bool boolean = false) {
     if (v != kNoValue) b.in.push_back(read(l, m, v, loops));
   }
   body(b);
-  DType type = boolean ? DType::kBool : l.store_type(l.type(node.inputs[0]));
+  const ValueId typed = std::get<OnnxOp>(node.op).type == "Where" ? node.inputs[1] : node.inputs[0];
+  const DType type = boolean ? DType::kBool : l.store_type(l.type(typed));
   l.define(node.outputs[0], loops.shape, loops.perm, m.finish(type));
 }
 

@@ -144,7 +144,7 @@ void lower_qlinear_matmul(Lowering& l, const Node& node) {
   const Quantization qa = read_quantization(l, node, 1), qb = read_quantization(l, node, 4), qy = read_quantization(l, node, 6);
   if (qa.scales.size() != 1) Lowering::unsupported(node, "a scale per row of A");
   const Product p = prepare(l, node, node.inputs[0], node.inputs[3], qa.type, qb.type);
-  if (const TensorPtr w = l.constant(node.inputs[3])) check_accumulator_range(node, l.shape(node.inputs[0]).back(), *w, qb.zero_point, nullptr);
+  if (const TensorPtr w = l.constant(node.inputs[3])) check_accumulator_range(node, *w, w->shape.size() - 1, qb.zero_point, nullptr);
   const ValueId acc = emit_product(l, node, p, MacFormat::kInt8, kNoValue, qa.zero_point, qb.zero_point);
   const auto [lo, hi] = clamp_range(node, qy.type);
   const ValueId y = drain_quantized(l, node.name, acc, qa, qb, &qy, lo, hi);
@@ -168,8 +168,8 @@ void lower_qgemm(Lowering& l, const Node& node) {
     Tensor flat = *c;
     flat.shape = {n};
     bias = l.add_constant(node.name + ".bias", std::move(flat));
-    check_accumulator_range(node, k, *w, qb.zero_point, c.get());
   }
+  check_accumulator_range(node, *w, tb ? 0 : 1, qb.zero_point, bias == kNoValue ? nullptr : l.out.value(bias).constant.get());
   Product p;
   p.image = {1, 1, m, n};
   p.a = l.emit_view(node.name, l.form(node.inputs[0], ta ? Perm{1, 0} : Perm{0, 1}), {1, 1, m, k});

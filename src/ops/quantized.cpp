@@ -47,12 +47,15 @@ std::pair<int64_t, int64_t> clamp_range(const Node& node, DType type) {
   return {std::max(lo, op.integer("clamp_lo", lo)), std::min(hi, op.integer("clamp_hi", hi))};
 }
 
-void check_accumulator_range(const Node& node, int64_t k, const Tensor& weights, int64_t weight_zero, const Tensor* bias) {
-  int64_t largest = 0, largest_bias = 0;
-  for (int64_t i = 0; i < weights.count(); ++i) largest = std::max(largest, std::abs(weights.int_at(i) - weight_zero));
-  for (int64_t i = 0; bias && i < bias->count(); ++i) largest_bias = std::max(largest_bias, std::abs(bias->int_at(i)));
-  if (k * 255 * largest + largest_bias >= (int64_t{1} << 31)) {
-    Lowering::unsupported(node, "K = " + std::to_string(k) + " with weights up to " + std::to_string(largest) + " could overflow the 32-bit accumulator");
+void check_accumulator_range(const Node& node, const Tensor& weights, size_t axis, int64_t weight_zero, const Tensor* bias) {
+  const int64_t outputs = weights.shape[axis], inner = row_major_strides(weights.shape)[axis];
+  std::vector<int64_t> sums(static_cast<size_t>(outputs), 0);
+  for (int64_t i = 0; i < weights.count(); ++i) sums[static_cast<size_t>(i / inner % outputs)] += std::abs(weights.int_at(i) - weight_zero);
+  for (int64_t c = 0; c < outputs; ++c) {
+    const int64_t largest = 255 * sums[static_cast<size_t>(c)] + (bias && bias->count() == outputs ? std::abs(bias->int_at(c)) : 0);
+    if (largest >= (int64_t{1} << 31)) {
+      Lowering::unsupported(node, "output channel " + std::to_string(c) + " could overflow the 32-bit accumulator (up to " + std::to_string(largest) + ")");
+    }
   }
 }
 

@@ -21,7 +21,7 @@ ValueId drain_quantized(Lowering& l, const std::string& name, ValueId accumulato
 /// Least and greatest value of the type, tightened by the node's optional clamp_lo / clamp_hi attributes.
 std::pair<int64_t, int64_t> clamp_range(const Node& node, DType type);
 
-/// fl(sum of |w| bound) check of int32 accumulation: refuses K x 255 x 127 + |bias| >= 2^31.
-void check_accumulator_range(const Node& node, int64_t k, const Tensor& weights, int64_t weight_zero, const Tensor* bias);
+/// Refuses weights whose sum over one output, 255 x sum |w - zero| + |bias|, could reach 2^31. `axis` runs over outputs.
+void check_accumulator_range(const Node& node, const Tensor& weights, size_t axis, int64_t weight_zero, const Tensor* bias);
 
 }  // namespace systole

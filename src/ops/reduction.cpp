@@ -100,12 +100,9 @@ Access statistic_access(const Split& s) {
   return a;
 }
 
-/// t = clamp(x log2 e); m = max ceil t; p = 2^t 2^-m, exactly scaled; y = p / sum p. (docs/numerics.md, "Softmax")
+/// t = x log2 e; m = max ceil t; p = 2^t 2^-m, exactly scaled; y = p / sum p. (docs/numerics.md, "Softmax")
 constexpr float kLog2e = 1.44269502f;
-Operand softmax_exponent(MapBuilder& m, Operand x) {
-  const Operand t = m.op(Micro::kMul, {x, Operand::value(kLog2e)});
-  return m.op(Micro::kMin, {m.op(Micro::kMax, {t, Operand::value(-32767)}), Operand::value(32767)});
-}
+Operand softmax_exponent(MapBuilder& m, Operand x) { return m.op(Micro::kMul, {x, Operand::value(kLog2e)}); }
 
 /// Before opset 13 the input is coerced to two dimensions at `axis`, so all later axes are reduced together.
 std::vector<int64_t> softmax_axes(const Node& node, size_t rank) {

@@ -1,0 +1,169 @@
+#include "codegen/compile.h"
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+
+#include "base/error.h"
+#include "codegen/layers.h"
+#include "codegen/synchronise.h"
+#include "isa/geometry.h"
+#include "machine/instruction_cost.h"
+
+namespace systole {
+namespace {
+
+struct Candidate {
+  std::unique_ptr<Placement> placement;  ///< the emitter refers to it
+  std::unique_ptr<Emitter> emitter;
+  std::vector<isa::Layer> layers;
+  int64_t cost = 0;
+};
+
+isa::Layer describe(const Graph& graph, const Step& step, const Machine& machine) {
+  const Node& node = graph.nodes[static_cast<size_t>(step.node)];
+  isa::Layer layer{node.name, op_name(node.op), 0, 0};
+  if (step.contract >= 0) {
+    const Node& c = graph.nodes[static_cast<size_t>(step.contract)];
+    const auto& contract = std::get<Contract>(c.op);
+    const Shape& b = graph.value(c.inputs[1]).shape;
+    const int64_t k = contract.kernel_h * contract.kernel_w * b[contract.b_transposed ? 5 : 4];
+    layer.name = c.name, layer.kind = op_name(c.op);
+    layer.macs = element_count(graph.value(c.outputs[0]).shape) * k;
+    const int64_t rate = contract.format == MacFormat::kInt8 ? machine.mx.depth : machine.mx.float_units;
+    layer.ideal_mx_cycles = ceil_div(layer.macs * passes_of(contract.format), machine.mx.rows * machine.mx.columns * rate);
+  }
+  return layer;
+}
+
+/// Each layer costs what its busiest engine needs; engines overlap, layers do not.
+int64_t estimate(const Emitter& e, const Machine& machine, size_t layers) {
+  struct Busy {
+    int64_t mx = 0, vx = 0, dma = 0;
+  };
+  std::vector<Busy> busy(layers);
+  std::vector<isa::Instruction> code;
+  code.reserve(e.code.size() + 1);
+  for (const Emitted& i : e.code) code.push_back(i.instruction);
+  code.push_back(isa::End{});
+  const auto sequence = isa::sequence(code, "estimate");
+  for (const auto& op : sequence.ops) {
+    Busy& b = busy[e.code[op.index].layer];
+    if (const auto* m = std::get_if<isa::MatrixOp>(&op.op)) b.mx += cycles_of(machine, *m);
+    if (const auto* v = std::get_if<isa::VectorOp>(&op.op)) b.vx += cycles_of(machine, *v);
+    if (const auto* c = std::get_if<isa::CopyOp>(&op.op)) {
+      const auto runs = isa::runs_of(*c->desc);
+      const bool dram = c->src == isa::Space::kDram || c->dst == isa::Space::kDram;
+      const int64_t burst = machine.dram.burst_bytes;
+      b.dma += dram ? dram_bound_cycles(machine, runs.runs * ceil_div(runs.run_bytes, burst) * burst) : port_cycles(machine, *c);
+    }
+  }
+  int64_t sum = 0;
+  for (const Busy& b : busy) sum += std::max({b.mx, b.vx, b.dma}) + (b.mx + b.vx + b.dma) / 16;
+  return sum;
+}
+
+Candidate emit_all(const Graph& graph, const Schedule& schedule, const Machine& machine, int64_t ring_groups) {
+  Candidate c;
+  c.placement = std::make_unique<Placement>(place(graph, schedule, machine, ring_groups));
+  c.emitter = std::make_unique<Emitter>(graph, schedule, *c.placement, machine);
+  for (size_t s = 0; s < schedule.steps.size(); ++s) {
+    const Step& step = schedule.steps[s];
+    const Node& node = graph.nodes[static_cast<size_t>(step.node)];
+    c.emitter->layer = static_cast<uint32_t>(s);
+    c.layers.push_back(describe(graph, step, machine));
+    if (step.contract >= 0) emit_contract(*c.emitter, graph.nodes[static_cast<size_t>(step.contract)], node);
+    else if (std::holds_alternative<Map>(node.op)) emit_map(*c.emitter, node);
+    else emit_move(*c.emitter, node);
+  }
+  c.cost = estimate(*c.emitter, machine, c.layers.size());
+  return c;
+}
+
+/// [1, G, KH, KW, C, N] to panels [G][N / p][KH x KW x C][p], the last panel padded with zeros (or the b_zero's code).
+void pack(const Tensor& b, int64_t p, uint8_t* out) {
+  const int64_t g = b.shape[1], k = b.shape[2] * b.shape[3] * b.shape[4], n = b.shape[5], panels = (n + p - 1) / p;
+  const size_t element = static_cast<size_t>(bytes_of(b.type));
+  for (int64_t gi = 0; gi < g; ++gi) {
+    for (int64_t j = 0; j < panels; ++j) {
+      const int64_t width = std::min(p, n - j * p);
+      for (int64_t ki = 0; ki < k; ++ki) {
+        std::copy_n(b.bytes.data() + static_cast<size_t>((gi * k + ki) * n + j * p) * element, static_cast<size_t>(width) * element,
+                    out + static_cast<size_t>(((gi * panels + j) * k + ki) * p) * element);
+      }
+    }
+  }
+}
+
+int64_t compulsory_bytes(const Graph& graph, const isa::Program& p) {
+  int64_t bytes = p.weights_bytes;
+  for (const auto* list : {&p.inputs, &p.outputs}) {
+    for (const auto& t : *list) bytes += static_cast<int64_t>(t.bytes());
+  }
+  (void)graph;
+  return bytes;
+}
+
+isa::Program link(const Graph& graph, const Schedule& schedule, const Machine& machine, const std::string& precision, Candidate& c) {
+  isa::Program p;
+  Emitter& e = *c.emitter;
+  p.model = graph.name, p.precision = precision, p.machine_name = machine.name, p.machine_hash = machine.hash;
+  p.constants_address = c.placement->dram_bytes;
+  p.constants.resize(e.constant_bytes);
+  p.dram_bytes = p.constants_address + e.constant_bytes;
+  if (p.dram_bytes > static_cast<uint64_t>(machine.dram.capacity_bytes)) {
+    fail(ErrorCode::kResource, "machine '" + machine.name + "'", "the program needs " + std::to_string(p.dram_bytes) + " bytes of DRAM", "at most " + std::to_string(machine.dram.capacity_bytes));
+  }
+  for (const ConstantUse& use : e.constants) {
+    const Tensor& t = *graph.value(use.value).constant;
+    if (use.panel > 0) pack(t, use.panel, p.constants.data() + use.offset);
+    else std::copy(t.bytes.begin(), t.bytes.end(), p.constants.begin() + static_cast<long>(use.offset));
+    p.weights_bytes += static_cast<int64_t>(t.bytes.size());
+  }
+  p.layers = c.layers;
+  for (Emitted& i : e.code) {
+    if (auto* load = std::get_if<isa::Load>(&i.instruction)) {
+      if (load->src == isa::Space::kDram && load->src_imm >= kConstantBit) load->src_imm += p.constants_address - kConstantBit;
+    }
+    p.layer_of.push_back(i.layer);
+    p.code.push_back(std::move(i.instruction));
+  }
+  p.code.push_back(isa::End{});
+  p.layer_of.push_back(p.layers.empty() ? 0 : static_cast<uint32_t>(p.layers.size() - 1));
+  if (p.layers.empty()) p.layers.push_back({"end", "control", 0, 0});
+  auto boundary = [&](const std::vector<ValueId>& list) {
+    std::vector<isa::BoundaryTensor> out;
+    for (ValueId v : list) {
+      const Value& value = graph.value(v);
+      out.push_back({value.name, value.type, value.shape, c.placement->of[static_cast<size_t>(schedule.root[static_cast<size_t>(v)])].address});
+    }
+    return out;
+  };
+  p.inputs = boundary(graph.inputs), p.outputs = boundary(graph.outputs);
+  p.scratchpad_peak_bytes = c.placement->resident_peak_bytes + e.ring.peak();
+  p.compulsory_dram_bytes = compulsory_bytes(graph, p);
+  return p;
+}
+
+}  // namespace
+
+isa::Program generate(const Graph& graph, const Machine& machine, const std::string& precision) {
+  const Schedule schedule(graph);
+  std::optional<Candidate> best;
+  std::optional<Failure> failure;
+  const int64_t groups = machine.memory.groups;
+  for (int64_t ring : {groups * 3 / 8, groups / 2, groups * 5 / 8, groups * 3 / 4, groups}) {
+    try {
+      Candidate c = emit_all(graph, schedule, machine, ring);
+      if (!best || c.cost < best->cost) best = std::move(c);
+    } catch (const Failure& f) {
+      if (f.error().code != ErrorCode::kResource) throw;
+      failure = f;
+    }
+  }
+  if (!best) throw *failure;
+  synchronise(best->emitter->code, machine);
+  return link(graph, schedule, machine, precision, *best);
+}
+
+}  // namespace systole

@@ -1,0 +1,290 @@
+// A contract and its drain: tiles of weights and pixels come through the ring, MX fills one accumulator half while VX
+// drains the other.
+#include <algorithm>
+#include <memory>
+
+#include "base/error.h"
+#include "codegen/layers.h"
+#include "codegen/stage.h"
+#include "schedule/tile_contract.h"
+
+namespace systole {
+namespace {
+
+struct Pixels {
+  int64_t row, col, rows, cols;  ///< output pixels
+};
+struct Columns {
+  int64_t first, count;  ///< output channels inside the group
+};
+
+class ContractEmitter {
+ public:
+  ContractEmitter(Emitter& e, const Node& node, const Node& drain)
+      : e_(e), node_(node), drain_(drain), c_(std::get<Contract>(node.op)), map_(std::get<Map>(drain.op)), a_(e.graph.value(node.inputs[0])), b_(e.graph.value(node.inputs[1])) {
+    const Shape &out = e.graph.value(node.outputs[0]).shape;
+    s_.contract = &c_;
+    s_.images = out[0], s_.in_h = a_.shape[1], s_.in_w = a_.shape[2], s_.in_c = a_.shape[3], s_.out_h = out[1], s_.out_w = out[2];
+    s_.groups = c_.depthwise ? 1 : c_.groups;
+    s_.k_channels = b_.shape[c_.b_transposed ? 5 : 4], s_.columns = b_.shape[c_.b_transposed ? 4 : 5];
+    s_.multiplier = c_.depthwise ? out[3] / a_.shape[3] : 1;
+    s_.a_bytes = bytes_of(a_.type), s_.out_bytes = bytes_of(e.graph.value(drain.outputs[0]).type);
+    s_.a_resident = e.resident(node.inputs[0]), s_.out_resident = e.resident(drain.outputs[0]);
+    s_.weights_dynamic_resident = !b_.constant && e.resident(node.inputs[1]);
+    s_.drain_slots = static_cast<int64_t>(std::max<size_t>(1, map_.pre.size()));
+    for (size_t k = 0; k < drain.inputs.size(); ++k) {
+      if (drain.inputs[k] == node.outputs[0]) acc_input_ = static_cast<int>(k);
+      else if (!e.resident(drain.inputs[k]) && element_count(e.graph.value(drain.inputs[k]).shape) > s_.columns) s_.extra_bytes += bytes_of(e.graph.value(drain.inputs[k]).type);
+    }
+  }
+
+  const ContractShape& shape() const { return s_; }
+
+  void emit(const ContractTile& tile) {
+    t_ = tile;
+    weights_ = std::make_unique<Held>(), pixels_ = std::make_unique<Held>();
+    inputs_.clear();
+    for (ValueId v : drain_.inputs) inputs_.push_back(std::make_unique<StagedInput>(e_, v));
+    bias_address_ = -1;
+    if (node_.inputs.size() > 2) load_bias();
+    for (int64_t n = 0; n < s_.images; ++n) {
+      for (int64_t g = 0; g < s_.groups; ++g) emit_group(n, g);
+    }
+    release(*weights_), release(*pixels_);
+    inputs_.clear();
+    if (bias_address_ >= 0) e_.ring.free(bias_address_);
+  }
+
+ private:
+  /// A tile in the ring, and what it holds.
+  struct Held {
+    std::vector<int64_t> key;
+    int64_t address = -1;
+  };
+  void release(Held& h) {
+    if (h.address >= 0) e_.ring.free(h.address);
+    h = {};
+  }
+  /// True when the tile has to be loaded anew; then it has `bytes` of the ring.
+  bool hold(Held& h, std::vector<int64_t> key, int64_t bytes) {
+    if (h.address >= 0 && h.key == key) return false;
+    release(h);
+    h.address = e_.allocate(bytes);
+    h.key = std::move(key);
+    return true;
+  }
+
+  void load_bias() {
+    const Value& v = e_.graph.value(node_.inputs[2]);
+    bias_address_ = e_.allocate(stored_bytes(v));
+    Emitter::Copy c;
+    c.src_address = kConstantBit + e_.constant_offset(node_.inputs[2], 0, stored_bytes(v));
+    c.dst_address = static_cast<uint64_t>(bias_address_);
+    c.element_bytes = 4, c.extents = v.shape, c.src_strides = {4}, c.dst_strides = {4};
+    e_.copy(c);
+  }
+
+  void emit_group(int64_t n, int64_t g) {
+    const int64_t row_tiles = ceil_div(s_.out_h, t_.rows), col_tiles = ceil_div(s_.out_w, t_.cols), tiles = row_tiles * col_tiles;
+    const int64_t weight_tiles = ceil_div(s_.columns, t_.weight_columns);
+    auto visit = [&](int64_t w, int64_t p) {
+      const int64_t row = p / col_tiles * t_.rows, col = p % col_tiles * t_.cols;
+      const Columns columns{w * t_.weight_columns, std::min(t_.weight_columns, s_.columns - w * t_.weight_columns)};
+      emit_tile(n, g, {row, col, std::min(t_.rows, s_.out_h - row), std::min(t_.cols, s_.out_w - col)}, columns);
+    };
+    for (int64_t i = 0; i < (t_.weights_outer ? weight_tiles : tiles); ++i) {
+      for (int64_t j = 0; j < (t_.weights_outer ? tiles : weight_tiles); ++j) t_.weights_outer ? visit(i, j) : visit(j, i);
+    }
+  }
+
+  void emit_tile(int64_t n, int64_t g, const Pixels& pixels, const Columns& columns) {
+    locate_weights(n, g, columns);
+    locate_pixels(n, g, pixels, columns);
+    for (int64_t r = 0; r < pixels.rows; r += t_.block_rows) {
+      for (int64_t x = 0; x < pixels.cols; x += t_.block_cols) {
+        for (int64_t o = 0; o < columns.count; o += t_.block_columns) {
+          emit_block(n, g, {pixels.row + r, pixels.col + x, std::min(t_.block_rows, pixels.rows - r), std::min(t_.block_cols, pixels.cols - x)},
+                     {columns.first + o, std::min(t_.block_columns, columns.count - o)}, columns);
+        }
+      }
+    }
+  }
+
+  /// Sets b_address_ and B's pitches for these columns of group g.
+  void locate_weights(int64_t n, int64_t g, const Columns& columns) {
+    const int64_t element = operand_bytes(c_.format), k = s_.k(), p = t_.panel;
+    if (b_.constant) {
+      const int64_t panels = ceil_div(s_.columns, p), first = columns.first / p, count = ceil_div(columns.count, p);
+      b_tile_pitch_ = k * p * element, b_row_pitch_ = p * element, b_column_pitch_ = element;
+      const int64_t bytes = count * k * p * element;
+      if (hold(*weights_, {g, columns.first}, bytes)) {
+        Emitter::Copy c;
+        c.src_address = kConstantBit + e_.constant_offset(node_.inputs[1], p, s_.groups * panels * k * p * element) + static_cast<uint64_t>((g * panels + first) * k * p * element);
+        c.dst_address = static_cast<uint64_t>(weights_->address);
+        c.element_bytes = 1, c.extents = {bytes}, c.src_strides = {1}, c.dst_strides = {1};
+        e_.copy(c);
+      }
+      b_address_ = static_cast<uint64_t>(weights_->address);
+      b_first_ = columns.first;
+      return;
+    }
+    // A run-time B is [K, N] or [N, K] per image and group; only matrix products have one.
+    const int64_t batch = b_.shape[0] == 1 ? 0 : n;
+    const int64_t base = (batch * s_.groups + g) * k * s_.columns * element;
+    const int64_t row = c_.b_transposed ? element : s_.columns * element, column = c_.b_transposed ? k * element : element;
+    if (s_.weights_dynamic_resident) {
+      b_address_ = e_.location(node_.inputs[1]).address + static_cast<uint64_t>(base);
+      b_row_pitch_ = row, b_column_pitch_ = column, b_tile_pitch_ = e_.machine.mx.columns * column, b_first_ = 0;
+      return;
+    }
+    const int64_t dense_row = c_.b_transposed ? element : columns.count * element, dense_column = c_.b_transposed ? k * element : element;
+    if (hold(*weights_, {n, g, columns.first}, k * columns.count * element)) {
+      Emitter::Copy c;
+      c.src_address = e_.location(node_.inputs[1]).address + static_cast<uint64_t>(base + columns.first * column);
+      c.dst_address = static_cast<uint64_t>(weights_->address);
+      c.element_bytes = element;
+      if (c_.b_transposed) c.extents = {columns.count, k}, c.src_strides = {column, row}, c.dst_strides = {dense_column, dense_row};
+      else c.extents = {k, columns.count}, c.src_strides = {row, column}, c.dst_strides = {dense_row, dense_column};
+      e_.copy(c);
+    }
+    b_address_ = static_cast<uint64_t>(weights_->address);
+    b_row_pitch_ = dense_row, b_column_pitch_ = dense_column, b_tile_pitch_ = e_.machine.mx.columns * dense_column, b_first_ = columns.first;
+  }
+
+  /// Sets where the image tile under these pixels lies.
+  void locate_pixels(int64_t n, int64_t g, const Pixels& p, const Columns& columns) {
+    const int64_t element = s_.a_bytes;
+    const int64_t c0 = c_.depthwise ? columns.first / s_.multiplier : g * s_.k_channels;
+    const int64_t channels = c_.depthwise ? ceil_div(columns.count, s_.multiplier) : s_.k_channels;
+    const int64_t row_pitch = s_.in_w * s_.in_c * element, pixel_pitch = s_.in_c * element, image = n * s_.in_h * row_pitch;
+    if (s_.a_resident) {
+      a_address_ = e_.location(node_.inputs[0]).address + static_cast<uint64_t>(image);
+      a_row_ = 0, a_col_ = 0, a_channel_ = 0, a_rows_ = s_.in_h, a_cols_ = s_.in_w, a_row_pitch_ = row_pitch, a_pixel_pitch_ = pixel_pitch;
+      return;
+    }
+    const int64_t r0 = std::clamp<int64_t>(p.row * c_.stride_h - c_.pad_top, 0, s_.in_h), x0 = std::clamp<int64_t>(p.col * c_.stride_w - c_.pad_left, 0, s_.in_w);
+    const int64_t r1 = std::clamp<int64_t>((p.row + p.rows - 1) * c_.stride_h + (c_.kernel_h - 1) * c_.dilation_h - c_.pad_top + 1, r0, s_.in_h);
+    const int64_t x1 = std::clamp<int64_t>((p.col + p.cols - 1) * c_.stride_w + (c_.kernel_w - 1) * c_.dilation_w - c_.pad_left + 1, x0, s_.in_w);
+    a_row_ = r0, a_col_ = x0, a_channel_ = c0, a_rows_ = r1 - r0, a_cols_ = x1 - x0, a_pixel_pitch_ = channels * element, a_row_pitch_ = a_cols_ * a_pixel_pitch_;
+    if (hold(*pixels_, {n, c0, channels, r0, r1, x0, x1}, a_rows_ * a_row_pitch_)) {
+      Emitter::Copy c;
+      const bool constant = a_.constant != nullptr;
+      c.src_address = (constant ? kConstantBit + e_.constant_offset(node_.inputs[0], 0, stored_bytes(a_)) : e_.location(node_.inputs[0]).address) +
+                      static_cast<uint64_t>(image + r0 * row_pitch + x0 * pixel_pitch + c0 * element);
+      c.dst_address = static_cast<uint64_t>(pixels_->address);
+      c.element_bytes = element, c.extents = {a_rows_, a_cols_, channels}, c.src_strides = {row_pitch, pixel_pitch, element}, c.dst_strides = {a_row_pitch_, a_pixel_pitch_, element};
+      e_.copy(c);
+    }
+    a_address_ = static_cast<uint64_t>(pixels_->address);
+  }
+
+  isa::MatrixDesc descriptor() const {
+    isa::MatrixDesc d;
+    d.format = static_cast<uint8_t>(c_.format);
+    d.a_signed = a_.type != DType::kU8, d.b_signed = b_.type != DType::kU8;
+    d.depthwise = c_.depthwise, d.multiplier = static_cast<uint8_t>(s_.multiplier);
+    d.a_zero = static_cast<int16_t>(c_.a_zero), d.b_zero = static_cast<int16_t>(c_.b_zero);
+    d.kernel_h = static_cast<uint16_t>(c_.kernel_h), d.kernel_w = static_cast<uint16_t>(c_.kernel_w), d.stride_h = static_cast<uint16_t>(c_.stride_h), d.stride_w = static_cast<uint16_t>(c_.stride_w);
+    d.dilation_h = static_cast<uint16_t>(c_.dilation_h), d.dilation_w = static_cast<uint16_t>(c_.dilation_w);
+    d.channels = static_cast<uint32_t>(s_.k_channels);
+    d.a_row_pitch = static_cast<uint32_t>(a_row_pitch_), d.a_pixel_pitch = static_cast<uint32_t>(a_pixel_pitch_), d.a_channel_pitch = static_cast<uint32_t>(s_.a_bytes);
+    d.in_columns = static_cast<uint32_t>(a_cols_);
+    d.b_tile_pitch = static_cast<uint32_t>(b_tile_pitch_), d.b_row_pitch = static_cast<uint32_t>(b_row_pitch_), d.b_column_pitch = static_cast<uint32_t>(b_column_pitch_);
+    return d;
+  }
+
+  void emit_block(int64_t n, int64_t g, const Pixels& p, const Columns& o, const Columns& held) {
+    const int64_t half = e_.next_half;
+    e_.next_half ^= 1;
+    const int64_t columns = e_.machine.mx.columns, slots = ceil_div(o.count, columns) * columns;
+    isa::Matrix m;
+    m.desc = e_.describe(descriptor());
+    m.acc = static_cast<uint32_t>(half * e_.machine.accumulator_elements());
+    m.out_rows = static_cast<uint16_t>(p.rows), m.out_columns = static_cast<uint16_t>(p.cols), m.n = static_cast<uint16_t>(o.count);
+    m.in_rows = static_cast<uint32_t>(a_rows_);
+    m.row_origin = static_cast<int32_t>(p.row * c_.stride_h - c_.pad_top - a_row_), m.column_origin = static_cast<int32_t>(p.col * c_.stride_w - c_.pad_left - a_col_);
+    const int64_t c0 = (c_.depthwise ? o.first / s_.multiplier : g * s_.k_channels) - a_channel_;
+    m.a_imm = static_cast<uint32_t>(a_address_ + static_cast<uint64_t>(c0 * s_.a_bytes));
+    const int64_t at = o.first - b_first_;
+    m.b_imm = static_cast<uint32_t>(b_address_ + static_cast<uint64_t>(b_.constant ? at / t_.panel * b_tile_pitch_ : at * b_column_pitch_));
+    const int64_t first_channel = g * s_.columns + o.first;
+    if (bias_address_ >= 0) m.init = isa::Init::kBias, m.bias_imm = static_cast<uint32_t>(bias_address_ + 4 * first_channel);
+    const int64_t pixels = p.rows * p.cols;
+    std::vector<Range> ranges = {{isa::Space::kScratchpad, a_address_, a_address_ + static_cast<uint64_t>(std::max<int64_t>(1, a_rows_ * a_row_pitch_)), false},
+                                 {isa::Space::kScratchpad, m.b_imm, m.b_imm + b_reach(o), false},
+                                 {isa::Space::kAccumulator, 4ull * m.acc, 4ull * (m.acc + static_cast<uint64_t>(pixels * slots)), true}};
+    if (bias_address_ >= 0) ranges.push_back({isa::Space::kScratchpad, m.bias_imm, m.bias_imm + static_cast<uint64_t>(4 * o.count), false});
+    if (s_.a_resident) narrow_a_range(p, ranges[0]);
+    e_.push(m, ranges);
+    (void)held;
+    drain(n, p, first_channel, o.count, {acc_input_, m.acc, pixels, p.cols, {}});
+  }
+
+  uint64_t b_reach(const Columns& o) const {
+    const int64_t columns = e_.machine.mx.columns, tiles = ceil_div(o.count, columns);
+    const int64_t last_tile = tiles > 1 ? (tiles - 1) * b_tile_pitch_ : 0;
+    return static_cast<uint64_t>(last_tile + (s_.k() - 1) * b_row_pitch_ + (std::min(columns, o.count) - 1) * b_column_pitch_ + operand_bytes(c_.format));
+  }
+
+  /// A resident image is only touched in the rows under the block: narrower locks let other engines work on the rest.
+  void narrow_a_range(const Pixels& p, Range& range) const {
+    const int64_t first = std::clamp<int64_t>(p.row * c_.stride_h - c_.pad_top, 0, s_.in_h - 1);
+    const int64_t last = std::clamp<int64_t>((p.row + p.rows - 1) * c_.stride_h + (c_.kernel_h - 1) * c_.dilation_h - c_.pad_top, first, s_.in_h - 1);
+    range.lo = a_address_ + static_cast<uint64_t>(first * a_row_pitch_);
+    range.hi = a_address_ + static_cast<uint64_t>((last + 1) * a_row_pitch_);
+  }
+
+  void drain(int64_t n, const Pixels& p, int64_t channel, int64_t channels, const AccumulatorTile& acc) {
+    const std::vector<int64_t> lo = {n, p.row, p.col, channel}, extent = {1, p.rows, p.cols, channels};
+    std::vector<Tile> tiles(drain_.inputs.size());
+    for (size_t k = 0; k < drain_.inputs.size(); ++k) {
+      if (static_cast<int>(k) == acc.input) continue;
+      const Value& v = e_.graph.value(drain_.inputs[k]);
+      // Small constants are loaded whole, once per layer.
+      const bool whole = v.constant && stored_bytes(v) <= e_.placement.ring_bytes / 16;
+      tiles[k] = inputs_[k]->get(whole ? Box{std::vector<int64_t>(v.shape.size(), 0), v.shape} : input_box(map_, k, v.shape, lo, extent));
+    }
+    StagedOutput output(e_, drain_.outputs[0]);
+    const Box box{lo, extent};
+    emit_vector(e_, drain_, tiles, output.get(box), lo, extent, acc);
+    output.store(box);
+  }
+
+  Emitter& e_;
+  const Node &node_, &drain_;
+  const Contract& c_;
+  const Map& map_;
+  const Value &a_, &b_;
+  ContractShape s_;
+  ContractTile t_;
+  int acc_input_ = 0;
+  std::unique_ptr<Held> weights_, pixels_;
+  std::vector<std::unique_ptr<StagedInput>> inputs_;
+  int64_t bias_address_ = -1;
+  uint64_t a_address_ = 0, b_address_ = 0;
+  int64_t a_row_ = 0, a_col_ = 0, a_channel_ = 0, a_rows_ = 0, a_cols_ = 0, a_row_pitch_ = 0, a_pixel_pitch_ = 0;
+  int64_t b_tile_pitch_ = 0, b_row_pitch_ = 0, b_column_pitch_ = 0, b_first_ = 0;
+};
+
+}  // namespace
+
+void emit_contract(Emitter& e, const Node& contract, const Node& drain) {
+  if (element_count(e.graph.value(drain.outputs[0]).shape) == 0) return;
+  const auto mark = e.mark();
+  ContractEmitter emitter(e, contract, drain);
+  // Biases, drain constants and lock-group alignment take part of the ring.
+  for (const ContractTile& tile : search_tiles(e.machine, emitter.shape(), e.placement.ring_bytes - 64)) {
+    try {
+      return emitter.emit(tile);
+    } catch (const RingFull&) {
+      e.rewind(mark);
+    }
+  }
+  const ContractShape& s = emitter.shape();
+  fail(ErrorCode::kResource, "node '" + contract.name + "'",
+       "one output column of this contraction needs " + std::to_string(s.k() * operand_bytes(s.contract->format)) + " bytes of weights and " +
+           std::to_string(s.a_resident ? 0 : input_tile_bytes(s, 1, 1, s.k_channels)) + " of input at a time",
+       "at most " + std::to_string(e.placement.ring_bytes) + " bytes of scratchpad", "use a machine with more scratchpad, or a narrower precision");
+}
+
+}  // namespace systole

@@ -1,0 +1,157 @@
+#include "codegen/emitter.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace systole {
+
+int64_t Ring::find(int64_t bytes, int64_t align) const {
+  // From the head to the end, then from the start: the first gap between live blocks.
+  for (int64_t from : {head_, int64_t{0}}) {
+    int64_t at = (from + align - 1) / align * align;
+    for (bool moved = true; moved && at + bytes <= bytes_;) {
+      moved = false;
+      for (const Live& l : live_) {
+        if (l.address < at + bytes && at < l.address + l.bytes) {
+          at = (l.address + l.bytes + align - 1) / align * align;
+          moved = true;
+        }
+      }
+    }
+    if (at + bytes <= bytes_) return at;
+  }
+  return -1;
+}
+
+int64_t Ring::allocate(int64_t bytes) {
+  bytes = std::max<int64_t>(bytes, 1);
+  int64_t at = bytes >= group_ / 4 ? find(bytes, group_) : -1;
+  if (at < 0) at = find(bytes, 64);
+  if (at < 0) return -1;
+  live_.push_back({at, bytes});
+  head_ = at + bytes;
+  peak_ = std::max(peak_, at + bytes);
+  return base_ + at;
+}
+
+void Ring::free(int64_t address) {
+  std::erase_if(live_, [&](const Live& l) { return l.address == address - base_; });
+}
+
+Emitter::Emitter(const Graph& g, const Schedule& s, const Placement& p, const Machine& m)
+    : graph(g), schedule(s), placement(p), machine(m), ring(p.ring_base, p.ring_bytes, m.group_bytes()) {}
+
+void Emitter::rewind(const Mark& m) {
+  code.resize(m.code);
+  constants.resize(m.constants);
+  constant_bytes = m.constant_bytes;
+  ring = m.ring;
+  next_half = m.next_half;
+  // Descriptors written since are forgotten: their slots may hold anything.
+  copy_ = {}, matrix_ = {}, vector_ = {}, program_ = {};
+  std::erase_if(constant_index_, [&](const auto& e) { return e.second >= constant_bytes; });
+}
+
+template <class D>
+uint8_t Emitter::lookup(Cache<D>& cache, D desc) {
+  ++clock_;
+  size_t oldest = 0;
+  for (size_t i = 0; i < cache.slot.size(); ++i) {
+    desc.index = static_cast<uint8_t>(i);
+    if (cache.used[i] && cache.slot[i] == desc) {
+      cache.used[i] = clock_;
+      return static_cast<uint8_t>(i);
+    }
+    if (cache.used[i] < cache.used[oldest]) oldest = i;
+  }
+  desc.index = static_cast<uint8_t>(oldest);
+  cache.slot[oldest] = desc;
+  cache.used[oldest] = clock_;
+  push(desc, {});
+  return desc.index;
+}
+template uint8_t Emitter::lookup(Cache<isa::CopyDesc>&, isa::CopyDesc);
+template uint8_t Emitter::lookup(Cache<isa::MatrixDesc>&, isa::MatrixDesc);
+template uint8_t Emitter::lookup(Cache<isa::VectorDesc>&, isa::VectorDesc);
+template uint8_t Emitter::lookup(Cache<isa::VectorProgram>&, isa::VectorProgram);
+
+uint64_t Emitter::constant_offset(ValueId value, int64_t panel, int64_t bytes) {
+  const auto [it, added] = constant_index_.try_emplace({value, panel}, constant_bytes);
+  if (added) {
+    constants.push_back({value, panel, constant_bytes, bytes});
+    constant_bytes += static_cast<uint64_t>((bytes + 63) / 64 * 64);
+  }
+  return it->second;
+}
+
+namespace {
+
+struct Dim {
+  int64_t extent, src, dst;
+};
+
+/// Drops unit loops and joins loops that both sides walk as one.
+std::vector<Dim> collapse(const Emitter::Copy& c) {
+  std::vector<Dim> dims;
+  for (size_t d = 0; d < c.extents.size(); ++d) {
+    const Dim x{c.extents[d], c.src == isa::Space::kFill ? 0 : c.src_strides[d], c.dst_strides[d]};
+    if (x.extent == 1) continue;
+    if (!dims.empty()) {
+      Dim& outer = dims.back();
+      const bool src_joins = c.src == isa::Space::kFill || outer.src == x.src * x.extent;
+      if (src_joins && outer.dst == x.dst * x.extent && outer.extent * x.extent < (1 << 24)) {
+        outer = {outer.extent * x.extent, x.src, x.dst};
+        continue;
+      }
+    }
+    dims.push_back(x);
+  }
+  return dims;
+}
+
+Range span(isa::Space space, uint64_t address, const std::vector<Dim>& dims, bool src, int64_t element, bool write) {
+  int64_t lo = 0, hi = 0;
+  for (const Dim& d : dims) {
+    const int64_t reach = (src ? d.src : d.dst) * (d.extent - 1);
+    (reach < 0 ? lo : hi) += reach;
+  }
+  return {space, address + static_cast<uint64_t>(lo), address + static_cast<uint64_t>(hi + element), write};
+}
+
+}  // namespace
+
+void Emitter::copy(const Copy& c) {
+  std::vector<Dim> dims = collapse(c);
+  if (std::any_of(c.extents.begin(), c.extents.end(), [](int64_t e) { return e == 0; })) return;
+  if (dims.size() > isa::kCopyDims) {
+    // Unroll the outermost loop.
+    Copy part = c;
+    part.extents.clear(), part.src_strides.clear(), part.dst_strides.clear();
+    for (size_t d = 1; d < dims.size(); ++d) part.extents.push_back(dims[d].extent), part.src_strides.push_back(dims[d].src), part.dst_strides.push_back(dims[d].dst);
+    for (int64_t i = 0; i < dims[0].extent; ++i) {
+      part.src_address = c.src_address + static_cast<uint64_t>(i * dims[0].src);
+      part.dst_address = c.dst_address + static_cast<uint64_t>(i * dims[0].dst);
+      copy(part);
+    }
+    return;
+  }
+  isa::CopyDesc desc;
+  desc.engine = c.engine;
+  desc.element_bytes = static_cast<uint8_t>(c.element_bytes);
+  for (size_t d = 0; d < dims.size(); ++d) {
+    const size_t to = isa::kCopyDims - dims.size() + d;
+    desc.extents[to] = static_cast<uint32_t>(dims[d].extent), desc.src_strides[to] = dims[d].src, desc.dst_strides[to] = dims[d].dst;
+  }
+  std::vector<Range> ranges = {span(c.dst, c.dst_address, dims, false, c.element_bytes, true)};
+  if (c.src != isa::Space::kFill) ranges.push_back(span(c.src, c.src_address, dims, true, c.element_bytes, false));
+  auto fill_in = [&](auto instruction) {
+    instruction.desc = describe(desc);
+    instruction.src = c.src, instruction.dst = c.dst, instruction.src_imm = c.src == isa::Space::kFill ? c.fill_bits : c.src_address, instruction.dst_imm = c.dst_address;
+    push(instruction, std::move(ranges));
+  };
+  if (c.engine == isa::Engine::kLoad) fill_in(isa::Load{});
+  else fill_in(isa::Store{});
+}
+
+}  // namespace systole

@@ -1,0 +1,132 @@
+// Collects instructions with the bytes they touch. Emission is sequential and plain: program order is correct order;
+// overlap comes from the distances that `synchronise` derives later from the recorded ranges.
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <vector>
+
+#include "isa/program.h"
+#include "machine/machine.h"
+#include "schedule/place.h"
+
+namespace systole {
+
+/// Bytes [lo, hi) of one memory; accumulators count 4 bytes an element.
+struct Range {
+  isa::Space space;
+  uint64_t lo, hi;
+  bool write;
+};
+
+struct Emitted {
+  isa::Instruction instruction;
+  uint32_t layer;
+  std::vector<Range> ranges;
+};
+
+/// A constant as it lies in DRAM: plain, or B packed into panels of `panel` columns, [G][N / panel][K][panel].
+struct ConstantUse {
+  ValueId value;
+  int64_t panel;  ///< 0: plain
+  uint64_t offset;
+  int64_t bytes;
+};
+
+/// Staging memory: rotates through its bytes so that a new tile rarely waits for the reader of an old one.
+class Ring {
+ public:
+  Ring(int64_t base, int64_t bytes, int64_t group) : base_(base), bytes_(bytes), group_(group) {}
+  /// Scratchpad address of a free block, or -1. Blocks of a quarter group and more start on a lock group if they can.
+  int64_t allocate(int64_t bytes);
+  void free(int64_t address);
+  int64_t peak() const { return peak_; }
+
+ private:
+  int64_t find(int64_t bytes, int64_t align) const;
+  struct Live {
+    int64_t address, bytes;
+  };
+  int64_t base_, bytes_, group_, head_ = 0, peak_ = 0;
+  std::vector<Live> live_;
+};
+
+/// Thrown when a tiling does not fit the ring; the caller tries the next.
+struct RingFull {};
+
+class Emitter {
+ public:
+  Emitter(const Graph& graph, const Schedule& schedule, const Placement& placement, const Machine& machine);
+
+  const Graph& graph;
+  const Schedule& schedule;
+  const Placement& placement;
+  const Machine& machine;
+  std::vector<Emitted> code;
+  std::vector<ConstantUse> constants;
+  uint64_t constant_bytes = 0;
+  uint32_t layer = 0;
+  Ring ring;
+  int next_half = 0;  ///< accumulator half of the next block
+
+  void push(isa::Instruction instruction, std::vector<Range> ranges) { code.push_back({std::move(instruction), layer, std::move(ranges)}); }
+
+  /// Strided copy, in bytes; loops collapse, and more than five are unrolled. `fill` replaces the source.
+  struct Copy {
+    isa::Engine engine = isa::Engine::kLoad;
+    isa::Space src = isa::Space::kDram, dst = isa::Space::kScratchpad;
+    uint64_t src_address = 0, dst_address = 0;
+    int64_t element_bytes = 1;
+    Shape extents;
+    std::vector<int64_t> src_strides, dst_strides;
+    uint64_t fill_bits = 0;
+  };
+  void copy(const Copy& copy);
+
+  uint8_t describe(const isa::CopyDesc& desc) { return lookup(copy_[static_cast<int>(desc.engine)], desc); }
+  uint8_t describe(const isa::MatrixDesc& desc) { return lookup(matrix_, desc); }
+  uint8_t describe(const isa::VectorDesc& desc) { return lookup(vector_, desc); }
+  uint8_t describe(const isa::VectorProgram& program) { return lookup(program_, program); }
+
+  /// DRAM offset (from the constants' base) of a constant in this layout. Constants' addresses are relocated by link.
+  uint64_t constant_offset(ValueId value, int64_t panel, int64_t bytes);
+
+  int64_t allocate(int64_t bytes) {
+    const int64_t at = ring.allocate(bytes);
+    if (at < 0) throw RingFull{};
+    return at;
+  }
+
+  /// State to return to when a tiling turns out not to fit.
+  struct Mark {
+    size_t code, constants;
+    uint64_t constant_bytes;
+    Ring ring;
+    int next_half;
+  };
+  Mark mark() const { return {code.size(), constants.size(), constant_bytes, ring, next_half}; }
+  void rewind(const Mark& mark);
+
+  Location location(ValueId v) const { return placement.of[static_cast<size_t>(schedule.root[static_cast<size_t>(v)])]; }
+  bool resident(ValueId v) const { return location(v).stored && location(v).space == isa::Space::kScratchpad; }
+
+ private:
+  template <class D>
+  struct Cache {
+    std::array<D, isa::kDescriptors> slot{};
+    std::array<uint64_t, isa::kDescriptors> used{};  ///< 0: empty
+  };
+  template <class D>
+  uint8_t lookup(Cache<D>& cache, D desc);
+  std::array<Cache<isa::CopyDesc>, 2> copy_;
+  Cache<isa::MatrixDesc> matrix_;
+  Cache<isa::VectorDesc> vector_;
+  Cache<isa::VectorProgram> program_;
+  uint64_t clock_ = 0;
+  std::map<std::pair<ValueId, int64_t>, uint64_t> constant_index_;
+};
+
+/// Addresses at and above this bit are offsets into the constants until `link` relocates them.
+inline constexpr uint64_t kConstantBit = uint64_t{1} << 39;
+
+}  // namespace systole

@@ -1,0 +1,14 @@
+// One function per kind of step.
+#pragma once
+#include "codegen/emitter.h"
+
+namespace systole {
+
+/// A map that reads tensors only.
+void emit_map(Emitter& e, const Node& node);
+/// A move: copies by LD, wherever source and destination lie.
+void emit_move(Emitter& e, const Node& node);
+/// A contract and the map that drains it. Fails (kResource) when the machine is too small for one pixel of it.
+void emit_contract(Emitter& e, const Node& contract, const Node& drain);
+
+}  // namespace systole

@@ -1,0 +1,15 @@
+// Cycles of resolved instructions on a machine: geometry from the descriptor, formulas from cost.h.
+#pragma once
+#include "isa/sequencer.h"
+#include "machine/cost.h"
+
+namespace systole {
+
+int64_t cycles_of(const Machine& machine, const isa::MatrixOp& op);
+int64_t cycles_of(const Machine& machine, const isa::VectorOp& op);
+/// Cycles a copy occupies its engine's on-chip port: bytes at the port's width, and at least one cycle per run.
+int64_t port_cycles(const Machine& machine, const isa::CopyOp& op);
+/// Multiply-adds of a contraction.
+int64_t macs_of(const isa::MatrixOp& op);
+
+}  // namespace systole

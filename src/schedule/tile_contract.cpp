@@ -1,0 +1,119 @@
+#include "schedule/tile_contract.h"
+
+#include <algorithm>
+
+namespace systole {
+namespace {
+
+std::vector<int64_t> halvings(int64_t n) {
+  std::vector<int64_t> v;
+  for (int64_t x = n; x >= 1; x = (x + 1) / 2) {
+    v.push_back(x);
+    if (x == 1) break;
+  }
+  return v;
+}
+
+/// Output channels per weight tile: all, halves of it in whole array columns, then fractions of the array.
+std::vector<int64_t> weight_columns(const Machine& m, const ContractShape& s) {
+  const int64_t c = m.mx.columns;
+  std::vector<int64_t> v;
+  for (int64_t x = ceil_div(s.columns, c); x >= 1; x = ceil_div(x, 2)) {
+    v.push_back(std::min(s.columns, x * c));
+    if (x == 1) break;
+  }
+  for (int64_t x = c / 2; x >= 1; x /= 2) {
+    if (x < s.columns) v.push_back(x);
+  }
+  return v;
+}
+
+struct Totals {
+  int64_t mx = 0, vx = 0, dma_bytes = 0, blocks = 0;
+};
+
+Totals totals_of(const Machine& m, const ContractShape& s, const ContractTile& t) {
+  const Contract& c = *s.contract;
+  Totals sum;
+  const int64_t row_tiles = ceil_div(s.out_h, t.rows), col_tiles = ceil_div(s.out_w, t.cols), weight_tiles = ceil_div(s.columns, t.weight_columns);
+  const int64_t blocks_per_tile = ceil_div(t.rows, t.block_rows) * ceil_div(t.cols, t.block_cols) * ceil_div(t.weight_columns, t.block_columns);
+  sum.blocks = s.images * s.groups * row_tiles * col_tiles * weight_tiles * blocks_per_tile;
+  const int64_t rows = std::min(t.block_rows, s.out_h), cols = std::min(t.block_cols, s.out_w), n = std::min(t.block_columns, s.columns);
+  const int64_t per_block = c.depthwise ? depthwise_cycles(m, {rows, cols, n, c.kernel_h, c.kernel_w, c.stride_h, c.stride_w, c.format})
+                                        : matrix_cycles(m, {rows * cols, n, c.dilation_w == 1 ? c.kernel_h : s.taps(), c.dilation_w == 1 ? c.kernel_w * s.k_channels : s.k_channels, c.format});
+  sum.mx = sum.blocks * per_block;
+  sum.vx = sum.blocks * vector_cycles(m, {rows * cols * ceil_div(n, m.vx.lanes), s.drain_slots, 0, 1});
+  const int64_t weight_bytes = s.k() * t.weight_columns * operand_bytes(c.format);
+  const int64_t pixel_tiles = s.images * row_tiles * col_tiles;
+  const int64_t a_channels = c.depthwise ? ceil_div(t.weight_columns, s.multiplier) : s.k_channels;
+  const int64_t a_tile = s.a_resident ? 0 : input_tile_bytes(s, std::min(t.rows, s.out_h), std::min(t.cols, s.out_w), a_channels);
+  const int64_t weight_loads = s.groups * weight_tiles * (t.weights_outer || weight_tiles == 1 ? 1 : pixel_tiles);
+  const int64_t a_loads = s.groups * pixel_tiles * (c.depthwise || t.weights_outer ? (c.depthwise || pixel_tiles > 1 ? weight_tiles : 1) : 1);
+  sum.dma_bytes = weight_loads * (s.weights_dynamic_resident ? 0 : weight_bytes) + a_loads * a_tile;
+  const int64_t outputs = s.images * s.out_h * s.out_w * s.columns * s.groups;
+  sum.dma_bytes += outputs * (s.extra_bytes + (s.out_resident ? 0 : s.out_bytes));
+  return sum;
+}
+
+int64_t cost_of(const Machine& m, const ContractShape& s, const ContractTile& t) {
+  const Totals x = totals_of(m, s, t);
+  // Engines overlap; what cannot overlap is the first load and the last drain, and a few cycles of dispatch per block.
+  const int64_t first = dram_bound_cycles(m, t.staged_bytes / 2) + x.vx / std::max<int64_t>(1, x.blocks);
+  return std::max({x.mx, x.vx, dram_bound_cycles(m, x.dma_bytes)}) + first + 4 * x.blocks + (x.mx + x.vx) / 64;
+}
+
+}  // namespace
+
+int64_t input_tile_bytes(const ContractShape& s, int64_t rows, int64_t cols, int64_t channels) {
+  const Contract& c = *s.contract;
+  const int64_t h = std::min(s.in_h, (rows - 1) * c.stride_h + (c.kernel_h - 1) * c.dilation_h + 1);
+  const int64_t w = std::min(s.in_w, (cols - 1) * c.stride_w + (c.kernel_w - 1) * c.dilation_w + 1);
+  return h * w * channels * s.a_bytes;
+}
+
+std::vector<ContractTile> search_tiles(const Machine& machine, const ContractShape& s, int64_t ring_bytes) {
+  const int64_t c = machine.mx.columns, capacity = machine.accumulator_elements();
+  std::vector<ContractTile> found;
+  const bool whole = s.a_resident && s.out_resident;
+  const auto rows_list = whole ? std::vector<int64_t>{s.out_h} : halvings(s.out_h);
+  for (int64_t wc : weight_columns(machine, s)) {
+    const int64_t panel = std::min(c, wc);
+    const int64_t weight_bytes = s.weights_dynamic_resident ? 0 : s.k() * ceil_div(wc, panel) * panel * operand_bytes(s.contract->format);
+    if (weight_bytes > ring_bytes) continue;
+    for (int64_t rows : rows_list) {
+      for (int64_t cols : rows > 1 || whole ? std::vector<int64_t>{s.out_w} : halvings(s.out_w)) {
+        const int64_t channels = s.contract->depthwise ? ceil_div(wc, s.multiplier) : s.k_channels;
+        const int64_t a = s.a_resident ? 0 : input_tile_bytes(s, rows, cols, channels);
+        if (weight_bytes + a > ring_bytes) continue;
+        for (int64_t bn = panel; bn < 2 * wc; bn *= 2) {
+          // A depthwise block with a multiplier starts at a whole input channel.
+          if (s.multiplier > 1 && ((bn < wc && bn % s.multiplier) || (wc < s.columns && wc % s.multiplier))) continue;
+          const int64_t columns = std::min(bn, wc), slots = ceil_div(columns, c) * c;
+          if (slots > capacity) break;
+          const int64_t pixels = capacity / slots;
+          ContractTile t;
+          t.rows = rows, t.cols = cols, t.weight_columns = wc, t.panel = panel, t.block_columns = columns;
+          t.block_cols = std::min({cols, pixels, int64_t{16383}});
+          // Even rows per block: no short last block.
+          const int64_t most = std::clamp<int64_t>(pixels / t.block_cols, 1, rows);
+          t.block_rows = ceil_div(rows, ceil_div(rows, most));
+          t.block_cols = ceil_div(cols, ceil_div(cols, t.block_cols));
+          const int64_t block = t.block_rows * t.block_cols * columns;
+          const int64_t stage = block * (s.extra_bytes + (s.out_resident ? 0 : s.out_bytes));
+          t.staged_bytes = 2 * (weight_bytes + a + stage);
+          if (weight_bytes + a + stage > ring_bytes) continue;
+          for (bool outer : {true, false}) {
+            t.weights_outer = outer;
+            t.cost = cost_of(machine, s, t) + (t.staged_bytes > ring_bytes ? dram_bound_cycles(machine, totals_of(machine, s, t).dma_bytes) : 0);
+            found.push_back(t);
+          }
+        }
+      }
+    }
+  }
+  std::stable_sort(found.begin(), found.end(), [](const ContractTile& a, const ContractTile& b) { return a.cost < b.cost; });
+  if (found.size() > 64) found.resize(64);
+  return found;
+}
+
+}  // namespace systole

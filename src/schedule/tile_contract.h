@@ -1,0 +1,40 @@
+// Tiling of one contract: which part of A, B and the output is on chip at a time, searched with the cost functions that
+// the timing model uses (machine/cost.h).
+#pragma once
+#include <vector>
+
+#include "graph/primitives.h"
+#include "machine/cost.h"
+#include "machine/machine.h"
+
+namespace systole {
+
+/// What the search needs to know about a contract and the map that drains it.
+struct ContractShape {
+  const Contract* contract = nullptr;
+  int64_t images = 1, in_h = 1, in_w = 1, in_c = 1, out_h = 1, out_w = 1;
+  int64_t groups = 1, k_channels = 1, columns = 1;  ///< per group; depthwise: columns = all channels, k_channels = 1
+  int64_t multiplier = 1;                           ///< depthwise outputs per channel
+  int64_t a_bytes = 1, out_bytes = 1;               ///< bytes of an element
+  bool a_resident = false, out_resident = false, weights_dynamic_resident = false;
+  int64_t drain_slots = 1, extra_bytes = 0;         ///< staged bytes per output element that the drain reads besides
+
+  int64_t taps() const { return contract->kernel_h * contract->kernel_w; }
+  int64_t k() const { return taps() * k_channels; }
+};
+
+struct ContractTile {
+  int64_t rows = 1, cols = 1;              ///< output pixels whose input is on chip
+  int64_t weight_columns = 1, panel = 1;   ///< output channels whose weights are on chip; columns per packed panel
+  int64_t block_rows = 1, block_cols = 1, block_columns = 1;  ///< one accumulator block
+  bool weights_outer = true;
+  int64_t cost = 0, staged_bytes = 0;
+};
+
+/// Bytes of A under `rows` x `cols` output pixels (and `channels` of it).
+int64_t input_tile_bytes(const ContractShape& s, int64_t rows, int64_t cols, int64_t channels);
+
+/// Candidates, best first. `ring_bytes` bounds what is staged at a time. Empty when not even one pixel fits.
+std::vector<ContractTile> search_tiles(const Machine& machine, const ContractShape& shape, int64_t ring_bytes);
+
+}  // namespace systole

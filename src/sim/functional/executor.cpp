@@ -1,0 +1,93 @@
+#include "sim/functional/executor.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace systole {
+namespace {
+
+HostIsa detect() {
+  HostIsa isa = HostIsa::kScalar;
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) isa = HostIsa::kAvx2;
+  if (isa == HostIsa::kAvx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) isa = HostIsa::kAvx512;
+#endif
+  if (const char* wish = std::getenv("SYSTOLE_HOST_ISA")) {
+    const HostIsa limit = !std::strcmp(wish, "scalar") ? HostIsa::kScalar : !std::strcmp(wish, "avx2") ? HostIsa::kAvx2 : HostIsa::kAvx512;
+    isa = std::min(isa, limit);
+  }
+  return isa;
+}
+HostIsa g_best = detect(), g_used = g_best;
+
+}  // namespace
+
+HostIsa host_isa() { return g_used; }
+void limit_host_isa(HostIsa isa) { g_used = std::min(isa, g_best); }
+const char* to_string(HostIsa isa) { return isa == HostIsa::kAvx512 ? "avx512" : isa == HostIsa::kAvx2 ? "avx2" : "scalar"; }
+
+Functional::Functional(const isa::Program& program, const Machine& machine) : program_(program), machine_(machine) {
+  if (program.machine_hash != machine.hash) {
+    fail(ErrorCode::kMismatch, "program '" + program.model + "'", "compiled for machine '" + program.machine_name + "'", "machine '" + machine.name + "' as it is described now", "compile the model again");
+  }
+  auto read_constant = [&](uint64_t address) {
+    int64_t v = 0;
+    if (address < program_.constants_address || address - program_.constants_address + 8 > program_.constants.size()) {
+      fail(ErrorCode::kBadInput, "program '" + program.model + "'", "loadreg of DRAM address " + std::to_string(address), "an address inside the constants");
+    }
+    std::memcpy(&v, program_.constants.data() + (address - program_.constants_address), 8);
+    return v;
+  };
+  const std::string where = "program '" + program.model + "'";
+  sequence_ = isa::sequence(program_.code, where, read_constant);
+  const isa::MemorySizes sizes{static_cast<int64_t>(program.dram_bytes), machine.memory.scratchpad_bytes, machine.memory.accumulator_bytes, machine.memory.groups};
+  for (const auto& op : sequence_.ops) isa::check_footprint(op, isa::footprint(op, machine.mx.columns), sizes, where);
+  if (program.dram_bytes > static_cast<uint64_t>(machine.dram.capacity_bytes)) fail(ErrorCode::kResource, where, "needs " + std::to_string(program.dram_bytes) + " bytes of DRAM", "at most the machine's");
+  memory_.scratchpad.assign(static_cast<size_t>(machine.memory.scratchpad_bytes), 0);
+  memory_.accumulators.assign(static_cast<size_t>(machine.memory.accumulator_bytes / 4), 0);
+  memory_.dram.assign(program.dram_bytes, 0);
+  std::memcpy(memory_.dram.data() + program_.constants_address, program_.constants.data(), program_.constants.size());
+}
+
+void Functional::load(const std::vector<Tensor>& inputs) {
+  if (inputs.size() != program_.inputs.size()) fail(ErrorCode::kMismatch, "inputs", std::to_string(inputs.size()) + " given", std::to_string(program_.inputs.size()));
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const auto& want = program_.inputs[i];
+    if (inputs[i].type != want.type || inputs[i].shape != want.shape) {
+      fail(ErrorCode::kMismatch, "input '" + want.name + "'", std::string(to_string(inputs[i].type)) + to_string(inputs[i].shape), std::string(to_string(want.type)) + to_string(want.shape));
+    }
+    std::memcpy(memory_.dram.data() + want.address, inputs[i].bytes.data(), inputs[i].bytes.size());
+  }
+}
+
+std::vector<Tensor> Functional::outputs() {
+  std::vector<Tensor> list;
+  for (const auto& o : program_.outputs) {
+    Tensor t(o.type, o.shape);
+    std::memcpy(t.bytes.data(), memory_.dram.data() + o.address, t.bytes.size());
+    list.push_back(std::move(t));
+  }
+  return list;
+}
+
+void Functional::execute(const isa::Dispatched& op) {
+  std::visit(Overload{[](const isa::DescriptorWrite&) {}, [&](const isa::CopyOp& o) { execute_copy(memory_, o); },
+                      [&](const isa::MatrixOp& o) { execute_matrix(memory_, o, machine_.mx.columns); }, [&](const isa::VectorOp& o) { execute_vector(memory_, o); }},
+             op.op);
+}
+
+std::vector<Tensor> Functional::run(const std::vector<Tensor>& inputs) {
+  load(inputs);
+  for (const auto& op : sequence_.ops) execute(op);
+  return outputs();
+}
+
+std::vector<Tensor> Functional::run_in_order(const std::vector<Tensor>& inputs, const std::vector<uint32_t>& order) {
+  load(inputs);
+  for (uint32_t i : order) execute(sequence_.ops[i]);
+  return outputs();
+}
+
+}  // namespace systole
