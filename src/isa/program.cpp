@@ -1,6 +1,8 @@
 #include "isa/program.h"
 
+#include <algorithm>
 #include <cstring>
+#include <sstream>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -42,7 +44,7 @@ std::vector<BoundaryTensor> boundary_from(const json& list, const Program& p, co
 
 }  // namespace
 
-std::vector<uint8_t> serialise(const Program& p) {
+std::string header_text(const Program& p) {
   json layers = json::array();
   for (const auto& l : p.layers) layers.push_back({l.name, l.kind, l.macs, l.ideal_mx_cycles});
   // layer_of is stored as runs: [layer, count]
@@ -53,11 +55,38 @@ std::vector<uint8_t> serialise(const Program& p) {
     runs.push_back({p.layer_of[i], end - i});
     i = end;
   }
-  const json head = {{"model", p.model},           {"precision", p.precision},         {"machine", p.machine_name},
-                     {"machine_hash", p.machine_hash}, {"dram_bytes", p.dram_bytes}, {"constants_address", p.constants_address}, {"inputs", to_json(p.inputs)},
-                     {"outputs", to_json(p.outputs)},  {"layers", layers},               {"layer_of", runs},
-                     {"weights_bytes", p.weights_bytes}, {"scratchpad_peak_bytes", p.scratchpad_peak_bytes}, {"compulsory_dram_bytes", p.compulsory_dram_bytes}};
-  const std::string text = head.dump(-1, ' ', false, json::error_handler_t::replace);
+  const json head = {{"model", p.model}, {"precision", p.precision}, {"machine", p.machine_name}, {"machine_hash", p.machine_hash}, {"dram_bytes", p.dram_bytes}, {"constants_address", p.constants_address},
+                     {"inputs", to_json(p.inputs)}, {"outputs", to_json(p.outputs)}, {"layers", layers}, {"layer_of", runs}, {"weights_bytes", p.weights_bytes},
+                     {"scratchpad_peak_bytes", p.scratchpad_peak_bytes}, {"compulsory_dram_bytes", p.compulsory_dram_bytes}};
+  return head.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+void apply_header(Program& p, std::string_view text, const std::string& where) {
+  try {
+    const json j = json::parse(text.begin(), text.end());
+    p.model = j.at("model").get<std::string>(), p.precision = j.at("precision").get<std::string>(), p.machine_name = j.at("machine").get<std::string>();
+    p.machine_hash = j.at("machine_hash").get<uint64_t>(), p.dram_bytes = j.at("dram_bytes").get<uint64_t>();
+    p.constants_address = j.at("constants_address").get<uint64_t>();
+    if (p.dram_bytes > kMaxDram || p.constants_address > p.dram_bytes || p.constants.size() > p.dram_bytes - p.constants_address) {
+      fail(ErrorCode::kBadInput, where, "DRAM size " + std::to_string(p.dram_bytes), "room for the constants, at most 2^40");
+    }
+    p.inputs = boundary_from(j.at("inputs"), p, where), p.outputs = boundary_from(j.at("outputs"), p, where);
+    for (const auto& l : j.at("layers")) p.layers.push_back({l.at(0).get<std::string>(), l.at(1).get<std::string>(), l.at(2).get<int64_t>(), l.at(3).get<int64_t>()});
+    p.weights_bytes = j.at("weights_bytes").get<int64_t>(), p.scratchpad_peak_bytes = j.at("scratchpad_peak_bytes").get<int64_t>();
+    p.compulsory_dram_bytes = j.at("compulsory_dram_bytes").get<int64_t>();
+    for (const auto& run : j.at("layer_of")) {
+      const auto layer = run.at(0).get<uint64_t>(), count = run.at(1).get<uint64_t>();
+      if (layer >= p.layers.size() || count > p.code.size() - p.layer_of.size()) fail(ErrorCode::kBadInput, where, "the layer table does not match the code");
+      p.layer_of.insert(p.layer_of.end(), count, static_cast<uint32_t>(layer));
+    }
+    if (p.layer_of.size() != p.code.size()) fail(ErrorCode::kBadInput, where, "the layer table does not cover the code");
+  } catch (const json::exception& e) {
+    fail(ErrorCode::kBadInput, where, std::string("header: ") + e.what(), "a header written by 'systole compile'");
+  }
+}
+
+std::vector<uint8_t> serialise(const Program& p) {
+  const std::string text = header_text(p);
   const auto code = encode_all(p.code);
   Head h{};
   std::memcpy(h.magic, kMagic, 8);
@@ -82,27 +111,52 @@ Program deserialise(const std::vector<uint8_t>& bytes, const std::string& where)
   }
   Program p;
   const uint8_t* at = bytes.data() + sizeof h;
-  try {
-    const json j = json::parse(at, at + h.json_bytes);
-    p.model = j.at("model").get<std::string>(), p.precision = j.at("precision").get<std::string>(), p.machine_name = j.at("machine").get<std::string>();
-    p.machine_hash = j.at("machine_hash").get<uint64_t>(), p.dram_bytes = j.at("dram_bytes").get<uint64_t>();
-    p.constants_address = j.at("constants_address").get<uint64_t>();
-    if (p.dram_bytes > kMaxDram || p.constants_address > p.dram_bytes || h.constant_bytes > p.dram_bytes - p.constants_address) fail(ErrorCode::kBadInput, where, "DRAM size " + std::to_string(p.dram_bytes), "room for the constants, at most 2^40");
-    p.inputs = boundary_from(j.at("inputs"), p, where), p.outputs = boundary_from(j.at("outputs"), p, where);
-    for (const auto& l : j.at("layers")) p.layers.push_back({l.at(0).get<std::string>(), l.at(1).get<std::string>(), l.at(2).get<int64_t>(), l.at(3).get<int64_t>()});
-    p.weights_bytes = j.at("weights_bytes").get<int64_t>(), p.scratchpad_peak_bytes = j.at("scratchpad_peak_bytes").get<int64_t>();
-    p.compulsory_dram_bytes = j.at("compulsory_dram_bytes").get<int64_t>();
-    p.code = decode_all({at + h.json_bytes, h.code_bytes}, where);
-    for (const auto& run : j.at("layer_of")) {
-      const auto layer = run.at(0).get<uint64_t>(), count = run.at(1).get<uint64_t>();
-      if (layer >= p.layers.size() || count > p.code.size() - p.layer_of.size()) fail(ErrorCode::kBadInput, where, "the layer table does not match the code");
-      p.layer_of.insert(p.layer_of.end(), count, static_cast<uint32_t>(layer));
-    }
-    if (p.layer_of.size() != p.code.size()) fail(ErrorCode::kBadInput, where, "the layer table does not cover the code");
-  } catch (const json::exception& e) {
-    fail(ErrorCode::kBadInput, where, std::string("header: ") + e.what(), "a header written by 'systole compile'");
-  }
+  p.code = decode_all({at + h.json_bytes, h.code_bytes}, where);
   p.constants.assign(at + h.json_bytes + h.code_bytes, at + body);
+  apply_header(p, {reinterpret_cast<const char*>(at), h.json_bytes}, where);
+  return p;
+}
+
+namespace {
+constexpr size_t kDataBytesPerLine = 64;
+}
+
+std::string print_program(const Program& p) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text = ".program " + header_text(p) + "\n" + disassemble_all(p.code);
+  for (size_t i = 0; i < p.constants.size(); i += kDataBytesPerLine) {
+    text += ".data ";
+    for (size_t k = i; k < std::min(p.constants.size(), i + kDataBytesPerLine); ++k) text += kDigits[p.constants[k] >> 4], text += kDigits[p.constants[k] & 15];
+    text += "\n";
+  }
+  return text;
+}
+
+Program parse_program(const std::string& text, const std::string& source) {
+  Program p;
+  std::string header, code;
+  std::istringstream lines(text);
+  std::string line;
+  for (int number = 1; std::getline(lines, line); ++number) {
+    if (line.starts_with(".program ")) {
+      header = line.substr(9);
+    } else if (line.starts_with(".data ")) {
+      auto digit = [&](char c) {
+        if (c >= '0' && c <= '9') return c - '0';
+        if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+        fail(ErrorCode::kBadInput, source + ":" + std::to_string(number), std::string("'") + c + "'", "hexadecimal digits");
+      };
+      if (line.size() % 2) fail(ErrorCode::kBadInput, source + ":" + std::to_string(number), "an odd number of digits");
+      for (size_t i = 6; i + 1 < line.size(); i += 2) p.constants.push_back(static_cast<uint8_t>(digit(line[i]) << 4 | digit(line[i + 1])));
+      line.clear();
+    } else {
+      code += line;
+    }
+    code += "\n";  // keeps the assembler's line numbers
+  }
+  p.code = assemble(code, source);
+  if (header.empty()) fail(ErrorCode::kBadInput, source, "no .program line", "the header that 'systole disasm' prints");
+  apply_header(p, header, source);
   return p;
 }
 

@@ -43,4 +43,8 @@ std::vector<uint8_t> serialise(const Program& program);
 /// Rejects, with the place, any file that is truncated, oversized, inconsistent or of another version.
 Program deserialise(const std::vector<uint8_t>& bytes, const std::string& where);
 
+/// Text form: a .program line (the header as JSON), assembly, and .data lines; parses back to the same program.
+std::string print_program(const Program& program);
+Program parse_program(const std::string& text, const std::string& source);
+
 }  // namespace systole::isa

@@ -1,0 +1,113 @@
+// Systole's public API: compile an ONNX model for an NPU, run it bit-exactly, time it, report. Everything the command
+// line does goes through here. All calls are synchronous; objects are immutable and may be shared between threads.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "numerics/tensor.h"
+
+namespace systole {
+
+/// Name and shape of a model input or output at the boundary, row-major in the model's axis order.
+struct TensorInfo {
+  std::string name;
+  DType type = DType::kF32;
+  Shape shape;
+};
+
+struct CompileOptions {
+  std::string npu = "edge";                     ///< preset name or path of a YAML description
+  std::string precision = "auto";               ///< auto, bf16, fp32, fp16, int8
+  std::map<std::string, int64_t> dims;          ///< values of symbolic dimensions
+  std::map<std::string, Shape> input_shapes;    ///< shapes of the data that will be given; binds free dimensions too
+  std::string stop_after;                       ///< a phase name: `phase_text` is filled and nothing is generated
+  bool phase_data = false;                      ///< print constants in full in `phase_text`
+};
+
+class CompiledModel;
+using Compiled = std::shared_ptr<const CompiledModel>;
+
+struct CompileResult {
+  Compiled model;          ///< null when stopped early
+  std::string phase_text;  ///< the graph after `stop_after`
+  double seconds = 0;
+};
+
+/// Compiles an ONNX file. Errors: kIo, kBadInput (malformed model), kUnsupported (lists the nodes), kResource (machine too small).
+Result<CompileResult> compile(const std::string& onnx_path, const CompileOptions& options);
+
+/// Reads or writes a compiled program (.npu). `npu` must describe the machine it was compiled for (kMismatch otherwise);
+/// empty means the preset that the program names.
+Result<Compiled> load_program(const std::string& path, const std::string& npu = {});
+Result<bool> save_program(const Compiled& model, const std::string& path);
+
+std::vector<TensorInfo> inputs_of(const Compiled& model);
+std::vector<TensorInfo> outputs_of(const Compiled& model);
+
+/// One layer of a timed program. Cycles are from the start of its first instruction to the retirement of its last.
+struct LayerReport {
+  std::string name, kind;
+  int64_t macs = 0, ideal_mx_cycles = 0, first_cycle = 0, last_cycle = 0;
+  int64_t mx_cycles = 0, vx_cycles = 0, dma_cycles = 0;  ///< busy cycles of the engines on its instructions
+  int64_t dram_bytes = 0, instructions = 0;
+  /// MX, VX or DMA: the engine with most busy cycles.
+  std::string bound_by() const;
+};
+
+struct EngineReport {
+  std::string name;
+  int64_t busy_cycles = 0;
+  std::map<std::string, int64_t> stall_cycles;  ///< by reason; busy + stalls = total
+};
+
+struct Report {
+  std::string model, machine, precision;
+  int64_t cycles = 0, bound_cycles = 0, macs = 0, instructions = 0;
+  double clock_hz = 0, latency_s = 0, throughput_per_s = 0;
+  double efficiency = 0;  ///< bound_cycles / cycles; bound = max(MX at full array, compulsory DRAM bytes / bandwidth)
+  std::vector<EngineReport> engines;
+  std::vector<LayerReport> layers;
+  int64_t dram_read_bytes = 0, dram_write_bytes = 0, weights_bytes = 0, scratchpad_peak_bytes = 0, dram_footprint_bytes = 0;
+  int64_t nodes_on_npu = 0, nodes_on_host = 0;
+};
+
+/// Times the program cycle by cycle. Data never changes the result.
+Result<Report> profile(const Compiled& model);
+
+/// Executes the program bit-exactly on inputs in the order of inputs_of(). Errors: kMismatch.
+Result<std::vector<Tensor>> run(const Compiled& model, const std::vector<Tensor>& inputs);
+
+/// Proves the program free of races and out-of-bounds accesses; one line per finding, empty when it is proved.
+Result<std::vector<std::string>> check(const Compiled& model);
+
+/// Host threads for all later calls; 0 is all cores. Results do not depend on it.
+void set_threads(int threads);
+
+/// Machines: names of the presets, what follows from a description, and its YAML text to start from.
+std::vector<std::string> machine_names();
+Result<std::string> describe_machine(const std::string& npu);
+Result<std::string> machine_yaml(const std::string& npu);
+
+/// Programs as text: assembly with header and data, and back.
+Result<std::string> disassemble_program(const Compiled& model);
+Result<Compiled> assemble_program(const std::string& text, const std::string& source, const std::string& npu = {});
+/// docs/isa.md and the operator table of docs/operators.md.
+std::string isa_manual();
+std::string operator_table();
+
+/// Standard architectures with seeded weights ("resnet50"); `size` 0 is the usual input extent.
+std::vector<std::pair<std::string, std::string>> architecture_names();
+Result<bool> write_architecture(const std::string& name, const std::string& path, uint64_t seed, int64_t size);
+
+/// The report as text for people and as JSON (docs/json.md).
+std::string to_text(const Report& report, size_t top_layers = 10);
+std::string layer_table(const Report& report);
+/// `extra` adds top-level members, given as a JSON object.
+std::string to_json(const Report& report, const std::string& extra = "{}");
+
+}  // namespace systole

@@ -1,0 +1,42 @@
+// Layers of convolutional networks over ModelWriter, with He-initialised seeded weights.
+#pragma once
+#include <random>
+
+#include "import/writer.h"
+
+namespace systole {
+
+/// A value and its channels and extent, as the architectures build it.
+struct Feature {
+  std::string name;
+  int64_t channels, size;
+};
+
+class CnnWriter {
+ public:
+  CnnWriter(const std::string& name, uint64_t seed, int64_t channels, int64_t height, int64_t width);
+
+  enum class Activation { kNone, kRelu, kRelu6 };
+  Feature input() const { return {"x", channels_, height_}; }
+  Feature conv(const Feature& x, int64_t out, int64_t kernel, int64_t stride = 1, Activation activation = Activation::kRelu, int64_t groups = 1, float gain = 1);
+  /// Explicit kernel and padding for networks whose kernels are not square.
+  Feature conv_rect(const Feature& x, int64_t out, int64_t kh, int64_t kw, int64_t stride, const std::vector<int64_t>& pads, int64_t out_size);
+  Feature up_conv(const Feature& x, int64_t out);  ///< 2 x 2 transposed convolution, stride 2
+  Feature add_relu(const Feature& a, const Feature& b, bool relu);
+  Feature max_pool(const Feature& x, int64_t kernel, int64_t stride, int64_t pad);
+  Feature concat(const Feature& a, const Feature& b);
+  /// Global average pool and a fully connected layer to `classes`, as output "logits".
+  void classifier(const Feature& x, int64_t classes);
+  void finish(const Feature& x, const std::string& path, const std::string& op = "Identity");
+  void save(const std::string& path) const { writer_.save(path); }
+
+ private:
+  std::string weights(const Shape& shape, float deviation);
+  Feature activate(std::string y, int64_t channels, int64_t size, Activation activation);
+  ModelWriter writer_;
+  std::mt19937_64 rng_;
+  int64_t channels_, height_;
+  int next_ = 0;
+};
+
+}  // namespace systole

@@ -1,0 +1,84 @@
+#include "import/writer.h"
+
+#include <onnx/onnx_pb.h>
+
+#include "base/error.h"
+#include "base/file.h"
+
+namespace systole {
+namespace {
+
+int onnx_type(DType t) {
+  using T = onnx::TensorProto;
+  switch (t) {
+    case DType::kF32: return T::FLOAT;
+    case DType::kI64: return T::INT64;
+    case DType::kI32: return T::INT32;
+    case DType::kI8: return T::INT8;
+    case DType::kU8: return T::UINT8;
+    default: broken_invariant(__FILE__, __LINE__, "written type", to_string(t));
+  }
+}
+
+void fill(onnx::ValueInfoProto* v, const std::string& name, DType type, const Shape& shape) {
+  v->set_name(name);
+  auto* t = v->mutable_type()->mutable_tensor_type();
+  t->set_elem_type(onnx_type(type));
+  for (int64_t d : shape) t->mutable_shape()->add_dim()->set_dim_value(d);
+}
+
+}  // namespace
+
+struct ModelWriter::Impl {
+  onnx::ModelProto model;
+  int next = 0;
+};
+
+ModelWriter::ModelWriter(const std::string& name, const std::string& doc, int64_t opset) : impl_(std::make_unique<Impl>()) {
+  impl_->model.set_ir_version(8);
+  impl_->model.set_producer_name("systole");
+  impl_->model.set_doc_string(doc);
+  impl_->model.add_opset_import()->set_version(opset);
+  impl_->model.mutable_graph()->set_name(name);
+}
+ModelWriter::~ModelWriter() = default;
+
+void ModelWriter::input(const std::string& name, DType type, const Shape& shape) { fill(impl_->model.mutable_graph()->add_input(), name, type, shape); }
+void ModelWriter::output(const std::string& name, DType type, const Shape& shape) { fill(impl_->model.mutable_graph()->add_output(), name, type, shape); }
+
+std::string ModelWriter::constant(const std::string& name, const Tensor& tensor) {
+  auto* t = impl_->model.mutable_graph()->add_initializer();
+  t->set_name(name);
+  t->set_data_type(onnx_type(tensor.type));
+  for (int64_t d : tensor.shape) t->add_dims(d);
+  t->set_raw_data(std::string(tensor.bytes.begin(), tensor.bytes.end()));
+  return name;
+}
+
+std::string ModelWriter::node(const std::string& op, const std::vector<std::string>& inputs, const std::vector<NamedAttribute>& attributes, const std::string& output) {
+  auto* n = impl_->model.mutable_graph()->add_node();
+  const std::string id = op + "_" + std::to_string(impl_->next++);
+  n->set_op_type(op), n->set_name(id);
+  for (const auto& i : inputs) n->add_input(i);
+  for (const auto& [name, value] : attributes) {
+    auto* a = n->add_attribute();
+    a->set_name(name);
+    if (const auto* i = std::get_if<int64_t>(&value)) a->set_type(onnx::AttributeProto::INT), a->set_i(*i);
+    else if (const auto* f = std::get_if<float>(&value)) a->set_type(onnx::AttributeProto::FLOAT), a->set_f(*f);
+    else if (const auto* s = std::get_if<std::string>(&value)) a->set_type(onnx::AttributeProto::STRING), a->set_s(*s);
+    else if (const auto* v = std::get_if<std::vector<int64_t>>(&value)) {
+      a->set_type(onnx::AttributeProto::INTS);
+      for (int64_t x : *v) a->add_ints(x);
+    } else broken_invariant(__FILE__, __LINE__, "written attribute", name);
+  }
+  n->add_output(output.empty() ? id + "_out" : output);
+  return n->output(0);
+}
+
+void ModelWriter::save(const std::string& path) const {
+  std::string bytes;
+  if (!impl_->model.SerializeToString(&bytes)) fail(ErrorCode::kResource, path, "the model is larger than a protobuf can be");
+  write_file(path, bytes);
+}
+
+}  // namespace systole

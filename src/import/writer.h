@@ -1,0 +1,31 @@
+// Writes ONNX models: a small builder over the protobuf, so that nothing else needs to see it.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+
+namespace systole {
+
+class ModelWriter {
+ public:
+  /// `doc` is stored as the model's doc_string.
+  ModelWriter(const std::string& name, const std::string& doc, int64_t opset = 17);
+  ~ModelWriter();
+
+  void input(const std::string& name, DType type, const Shape& shape);
+  void output(const std::string& name, DType type, const Shape& shape);
+  std::string constant(const std::string& name, const Tensor& tensor);
+  using NamedAttribute = std::pair<const char*, Attribute>;
+  /// Adds a node with one output and returns its name.
+  std::string node(const std::string& op, const std::vector<std::string>& inputs, const std::vector<NamedAttribute>& attributes = {}, const std::string& output = {});
+  void save(const std::string& path) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace systole

@@ -1,0 +1,78 @@
+// Text and JSON forms of a report.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "systole/systole.h"
+
+namespace systole {
+namespace {
+
+std::string bytes_text(int64_t n) {
+  if (n >= 10 << 20) return fmt::format("{:.1f} MiB", static_cast<double>(n) / (1 << 20));
+  if (n >= 10 << 10) return fmt::format("{:.1f} KiB", static_cast<double>(n) / (1 << 10));
+  return fmt::format("{} B", n);
+}
+
+std::string time_text(double seconds) {
+  if (seconds >= 1) return fmt::format("{:.3f} s", seconds);
+  if (seconds >= 1e-3) return fmt::format("{:.3f} ms", seconds * 1e3);
+  return fmt::format("{:.2f} us", seconds * 1e6);
+}
+
+double percent(int64_t part, int64_t whole) { return whole ? 100.0 * static_cast<double>(part) / static_cast<double>(whole) : 0; }
+
+std::string shorten(const std::string& s, size_t n) { return s.size() <= n ? s : "..." + s.substr(s.size() - n + 3); }
+
+}  // namespace
+
+std::string to_text(const Report& r, size_t top_layers) {
+  std::string t = fmt::format("{} on {} ({}, {:.2f} GHz)\n", r.model, r.machine, r.precision, r.clock_hz * 1e-9);
+  t += fmt::format("  latency      {}  ({} cycles), {:.1f} inferences/s\n", time_text(r.latency_s), r.cycles, r.throughput_per_s);
+  t += fmt::format("  efficiency   {:.1f} % of the bound of {} cycles; {:.3f} GMAC\n", 100 * r.efficiency, r.bound_cycles, static_cast<double>(r.macs) * 1e-9);
+  t += fmt::format("  program      {} layers, {} instructions; {} nodes on the NPU, {} on the host\n", r.layers.size(), r.instructions, r.nodes_on_npu, r.nodes_on_host);
+  t += fmt::format("  memory       weights {}, scratchpad peak {}, DRAM {}\n", bytes_text(r.weights_bytes), bytes_text(r.scratchpad_peak_bytes), bytes_text(r.dram_footprint_bytes));
+  t += fmt::format("  DRAM traffic read {}, written {}\n", bytes_text(r.dram_read_bytes), bytes_text(r.dram_write_bytes));
+  t += "  engine  busy     dependency  bank     DRAM     fetch    done\n";
+  for (const auto& e : r.engines) {
+    auto stall = [&](const char* s) { return percent(e.stall_cycles.at(s), r.cycles); };
+    t += fmt::format("  {:<6}  {:>5.1f} %  {:>8.1f} %  {:>5.1f} %  {:>5.1f} %  {:>5.1f} %  {:>5.1f} %\n", e.name, percent(e.busy_cycles, r.cycles), stall("dependency"), stall("bank"), stall("dram"), stall("fetch"),
+                     stall("done"));
+  }
+  std::vector<const LayerReport*> order;
+  for (const auto& l : r.layers) order.push_back(&l);
+  auto busy = [](const LayerReport* l) { return std::max({l->mx_cycles, l->vx_cycles, l->dma_cycles}); };
+  std::stable_sort(order.begin(), order.end(), [&](auto* a, auto* b) { return busy(a) > busy(b); });
+  if (order.size() > top_layers) order.resize(top_layers);
+  if (!order.empty()) t += "  top layers                                bound by   MX cycles   VX cycles  DMA cycles\n";
+  for (const auto* l : order) t += fmt::format("    {:<38}  {:<8} {:>10}  {:>10}  {:>10}\n", shorten(l->name, 38), l->bound_by(), l->mx_cycles, l->vx_cycles, l->dma_cycles);
+  return t;
+}
+
+std::string layer_table(const Report& r) {
+  std::string t = fmt::format("{:<40} {:<19} {:>9} {:>10} {:>10} {:>10} {:>10} {:>10} {:>6}\n", "layer", "kind", "MMAC", "from", "to", "MX", "VX", "DMA", "bound");
+  for (const auto& l : r.layers) {
+    t += fmt::format("{:<40} {:<19} {:>9.3f} {:>10} {:>10} {:>10} {:>10} {:>10} {:>6}\n", shorten(l.name, 40), l.kind, static_cast<double>(l.macs) * 1e-6, l.first_cycle, l.last_cycle, l.mx_cycles, l.vx_cycles,
+                     l.dma_cycles, l.bound_by());
+  }
+  return t;
+}
+
+std::string to_json(const Report& r, const std::string& extra) {
+  using nlohmann::json;
+  json j = {{"model", r.model}, {"machine", r.machine}, {"precision", r.precision}, {"cycles", r.cycles}, {"clock_hz", r.clock_hz}, {"latency_s", r.latency_s}, {"throughput_per_s", r.throughput_per_s},
+            {"bound_cycles", r.bound_cycles}, {"efficiency", r.efficiency}, {"macs", r.macs}, {"instructions", r.instructions}, {"dram_bytes", r.dram_read_bytes + r.dram_write_bytes},
+            {"dram_read_bytes", r.dram_read_bytes}, {"dram_write_bytes", r.dram_write_bytes}, {"weights_bytes", r.weights_bytes}, {"scratchpad_peak_bytes", r.scratchpad_peak_bytes},
+            {"dram_footprint_bytes", r.dram_footprint_bytes}, {"nodes_on_npu", r.nodes_on_npu}, {"nodes_on_host", r.nodes_on_host}};
+  for (const auto& e : r.engines) j["engines"][e.name] = {{"busy_cycles", e.busy_cycles}, {"stall_cycles", e.stall_cycles}};
+  j["layers"] = json::array();
+  for (const auto& l : r.layers) {
+    j["layers"].push_back({{"name", l.name}, {"kind", l.kind}, {"macs", l.macs}, {"ideal_mx_cycles", l.ideal_mx_cycles}, {"first_cycle", l.first_cycle}, {"last_cycle", l.last_cycle}, {"mx_cycles", l.mx_cycles},
+                           {"vx_cycles", l.vx_cycles}, {"dma_cycles", l.dma_cycles}, {"dram_bytes", l.dram_bytes}, {"instructions", l.instructions}, {"bound_by", l.bound_by()}});
+  }
+  j.update(json::parse(extra));
+  return j.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace systole

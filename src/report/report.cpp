@@ -1,0 +1,62 @@
+#include "report/report.h"
+
+#include <algorithm>
+
+#include "isa/geometry.h"
+#include "machine/cost.h"
+
+namespace systole {
+
+std::string LayerReport::bound_by() const {
+  if (mx_cycles >= vx_cycles && mx_cycles >= dma_cycles) return "MX";
+  return vx_cycles >= dma_cycles ? "VX" : "DMA";
+}
+
+Report make_report(const isa::Program& program, const Machine& machine, const isa::Sequence& sequence, const Timing& timing) {
+  Report r;
+  r.model = program.model, r.machine = program.machine_name, r.precision = program.precision;
+  r.cycles = timing.cycles, r.macs = timing.macs, r.instructions = static_cast<int64_t>(sequence.ops.size());
+  r.clock_hz = static_cast<double>(machine.clock_hz);
+  r.latency_s = static_cast<double>(r.cycles) / r.clock_hz;
+  r.throughput_per_s = r.cycles ? 1 / r.latency_s : 0;
+  for (const auto& l : program.layers) {
+    LayerReport layer;
+    layer.name = l.name, layer.kind = l.kind, layer.macs = l.macs, layer.ideal_mx_cycles = l.ideal_mx_cycles;
+    layer.first_cycle = INT64_MAX;
+    r.layers.push_back(layer);
+    r.bound_cycles += l.ideal_mx_cycles;
+  }
+  r.bound_cycles = std::max(r.bound_cycles, dram_bound_cycles(machine, program.compulsory_dram_bytes));
+  r.efficiency = r.cycles ? static_cast<double>(r.bound_cycles) / static_cast<double>(r.cycles) : 0;
+  for (size_t i = 0; i < sequence.ops.size(); ++i) {
+    const auto& op = sequence.ops[i];
+    const Event& e = timing.events[i];
+    LayerReport& l = r.layers[program.layer_of[op.index]];
+    ++l.instructions;
+    l.first_cycle = std::min(l.first_cycle, e.start), l.last_cycle = std::max(l.last_cycle, e.retire);
+    if (op.engine == isa::Engine::kMatrix) l.mx_cycles += e.retire - e.start;
+    else if (op.engine == isa::Engine::kVector) l.vx_cycles += e.retire - e.start;
+    else if (const auto* c = std::get_if<isa::CopyOp>(&op.op)) {
+      const bool dram = c->src == isa::Space::kDram || c->dst == isa::Space::kDram;
+      const int64_t bytes = isa::runs_of(*c->desc).bytes();
+      l.dma_cycles += std::max<int64_t>(1, bytes / (dram ? machine.dram.bytes_per_cycle : machine.dma.bytes_per_cycle));
+      if (dram) l.dram_bytes += bytes;
+    }
+  }
+  for (LayerReport& l : r.layers) {
+    if (l.first_cycle == INT64_MAX) l.first_cycle = l.last_cycle = 0;
+  }
+  for (size_t e = 0; e < isa::kEngines; ++e) {
+    EngineReport engine;
+    engine.name = isa::to_string(static_cast<isa::Engine>(e));
+    engine.busy_cycles = timing.engines[e].busy;
+    for (int s = 0; s < kStalls; ++s) engine.stall_cycles[to_string(static_cast<Stall>(s))] = timing.engines[e].stalled[static_cast<size_t>(s)];
+    r.engines.push_back(std::move(engine));
+  }
+  r.dram_read_bytes = timing.dram_read_bytes, r.dram_write_bytes = timing.dram_write_bytes;
+  r.weights_bytes = program.weights_bytes, r.scratchpad_peak_bytes = program.scratchpad_peak_bytes, r.dram_footprint_bytes = static_cast<int64_t>(program.dram_bytes);
+  r.nodes_on_npu = static_cast<int64_t>(program.layers.size());
+  return r;
+}
+
+}  // namespace systole

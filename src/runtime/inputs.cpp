@@ -1,0 +1,121 @@
+#include "runtime/inputs.h"
+
+#include <stb/stb_image.h>
+#include <stb/stb_image_resize.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <random>
+
+#include "base/file.h"
+#include "runtime/npy.h"
+
+namespace systole {
+namespace {
+
+bool ends_with(std::string s, const char* suffix) {
+  std::transform(s.begin(), s.end(), s.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return s.ends_with(suffix);
+}
+
+/// Channels and extents of the image axes of an input.
+struct Geometry {
+  int64_t channels, height, width;
+  bool channels_last;
+};
+
+Geometry geometry_of(const TensorInfo& info, const std::string& layout, const std::string& path) {
+  const Shape& s = info.shape;
+  const std::string expected = "an input of shape [1,C,H,W] or [1,H,W,C] with C = 1 or 3, not " + to_string(s);
+  if (s.size() != 4 || s[0] != 1) fail(ErrorCode::kMismatch, path, "a picture for input '" + info.name + "'", expected);
+  auto is_colour = [](int64_t c) { return c == 1 || c == 3; };
+  const bool last = layout == "nhwc" || (layout == "auto" && !is_colour(s[1]) && is_colour(s[3]));
+  if (layout != "auto" && layout != "nchw" && layout != "nhwc") fail(ErrorCode::kBadInput, "--image-layout", "'" + layout + "'", "auto, nchw or nhwc");
+  if (!is_colour(last ? s[3] : s[1])) fail(ErrorCode::kMismatch, path, "a picture for input '" + info.name + "'", expected);
+  return last ? Geometry{s[3], s[1], s[2], true} : Geometry{s[1], s[2], s[3], false};
+}
+
+Tensor read_image(const std::string& path, const TensorInfo& info, const ImageOptions& o) {
+  const Geometry g = geometry_of(info, o.layout, path);
+  const auto bytes = read_file(path, 256 << 20);
+  int width = 0, height = 0, found = 0;
+  if (!stbi_info_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width, &height, &found) || int64_t{width} * height > (int64_t{1} << 26)) {
+    fail(ErrorCode::kBadInput, path, width ? "a picture of more than 2^26 pixels" : stbi_failure_reason(), "a PNG, JPEG or BMP picture");
+  }
+  const int channels = static_cast<int>(g.channels);
+  std::unique_ptr<uint8_t, void (*)(void*)> pixels(stbi_load_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width, &height, &found, channels), stbi_image_free);
+  if (!pixels) fail(ErrorCode::kBadInput, path, stbi_failure_reason(), "a PNG, JPEG or BMP picture");
+  int w = static_cast<int>(g.width), h = static_cast<int>(g.height), x0 = 0, y0 = 0;
+  if (!o.stretch) {
+    const double target = o.resize_shorter > 0 ? o.resize_shorter : std::round(static_cast<double>(std::min(g.height, g.width)) * 256 / 224);
+    const double ratio = std::max({target / std::min(width, height), static_cast<double>(g.width) / width, static_cast<double>(g.height) / height});
+    w = std::max<int>(static_cast<int>(g.width), static_cast<int>(std::lround(width * ratio))), h = std::max<int>(static_cast<int>(g.height), static_cast<int>(std::lround(height * ratio)));
+    x0 = (w - static_cast<int>(g.width)) / 2, y0 = (h - static_cast<int>(g.height)) / 2;
+  }
+  std::vector<uint8_t> resized(static_cast<size_t>(w) * static_cast<size_t>(h) * static_cast<size_t>(channels));
+  // Triangle filter: bilinear that averages when it shrinks, as most preprocessing does.
+  stbir_resize_uint8_generic(pixels.get(), width, height, 0, resized.data(), w, h, 0, channels, -1, 0, STBIR_EDGE_CLAMP, STBIR_FILTER_TRIANGLE, STBIR_COLORSPACE_LINEAR, nullptr);
+  Tensor t(info.type, info.shape);
+  for (int64_t y = 0; y < g.height; ++y) {
+    for (int64_t x = 0; x < g.width; ++x) {
+      for (int64_t c = 0; c < g.channels; ++c) {
+        const int64_t from = o.bgr ? g.channels - 1 - c : c;
+        const float pixel = resized[static_cast<size_t>(((y + y0) * w + x + x0) * channels + from)];
+        const int64_t to = g.channels_last ? (y * g.width + x) * g.channels + c : (c * g.height + y) * g.width + x;
+        const size_t k = static_cast<size_t>(c);
+        t.set(to, info.type == DType::kU8 ? pixel : (pixel / o.scale - o.mean[k]) / o.std[k]);
+      }
+    }
+  }
+  return t;
+}
+
+}  // namespace
+
+Tensor read_input(const std::string& path, const TensorInfo& info, const ImageOptions& image) {
+  if (ends_with(path, ".png") || ends_with(path, ".jpg") || ends_with(path, ".jpeg") || ends_with(path, ".bmp")) return read_image(path, info, image);
+  Tensor t;
+  if (ends_with(path, ".npy")) {
+    t = read_npy(path);
+  } else if (ends_with(path, ".bin")) {
+    t = Tensor(info.type, info.shape);
+    const auto bytes = read_file(path);
+    if (bytes.size() != t.bytes.size()) fail(ErrorCode::kMismatch, path, std::to_string(bytes.size()) + " bytes", std::to_string(t.bytes.size()) + " bytes for " + to_string(info.type) + to_string(info.shape));
+    t.bytes = bytes;
+  } else {
+    fail(ErrorCode::kUnsupported, path, "an unknown kind of file", ".npy, .bin, .png, .jpg, .jpeg or .bmp");
+  }
+  if (t.type != info.type || t.shape != info.shape) {
+    fail(ErrorCode::kMismatch, path, std::string(to_string(t.type)) + to_string(t.shape), std::string(to_string(info.type)) + to_string(info.shape) + " for input '" + info.name + "'");
+  }
+  return t;
+}
+
+Tensor random_input(const TensorInfo& info, uint64_t seed) {
+  Tensor t(info.type, info.shape);
+  std::mt19937_64 rng(seed);
+  for (int64_t i = 0; i < t.count(); ++i) {
+    if (is_float(info.type)) {
+      // Sum of twelve uniforms: close to normal, and the same bits everywhere (std::normal_distribution is not).
+      double sum = -6;
+      for (int k = 0; k < 12; ++k) sum += static_cast<double>(rng() >> 11) * 0x1p-53;
+      t.set(i, sum);
+    } else {
+      t.set_int(i, info.type == DType::kBool ? static_cast<int64_t>(rng() & 1) : static_cast<int64_t>(rng() & 255) - (info.type == DType::kI8 ? 128 : 0));
+    }
+  }
+  return t;
+}
+
+std::string file_name_of(const std::string& value_name) {
+  std::string s = value_name.empty() ? "output" : value_name;
+  for (char& c : s) {
+    if (!std::isalnum(static_cast<unsigned char>(c)) && c != '.' && c != '-' && c != '_') c = '_';
+  }
+  if (s == "." || s == "..") s = "_";
+  return s;
+}
+
+}  // namespace systole

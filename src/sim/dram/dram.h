@@ -1,0 +1,38 @@
+// External memory in core cycles: one channel with banks, open rows, bus occupancy, read/write turn-around and refresh.
+// A burst is accepted in the order of calls; the class keeps what the next one has to wait for. Integer cycles only, no
+// allocation, so that the same class can sit in an RTL harness.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "machine/machine.h"
+
+namespace systole {
+
+class Dram {
+ public:
+  explicit Dram(const DramTiming& timing);
+
+  /// Serves the bytes [address, address + bytes) as bursts, not before `cycle`. Returns the cycle after the last beat.
+  int64_t access(int64_t cycle, uint64_t address, int64_t bytes, bool write);
+
+  /// Bytes moved over the bus, whole bursts.
+  int64_t bytes_read() const { return bytes_read_; }
+  int64_t bytes_written() const { return bytes_written_; }
+  int64_t row_misses() const { return row_misses_; }
+
+ private:
+  int64_t burst(int64_t cycle, uint64_t address, bool write);
+  struct Bank {
+    int64_t row = -1;       ///< open row
+    int64_t ready = 0;      ///< first cycle of a new command
+  };
+  DramTiming t_;
+  int64_t burst_cycles_;
+  std::vector<Bank> banks_;
+  int64_t bus_free_ = 0, next_refresh_;
+  bool last_write_ = false;
+  int64_t bytes_read_ = 0, bytes_written_ = 0, row_misses_ = 0;
+};
+
+}  // namespace systole

@@ -1,0 +1,39 @@
+// The timing model: when each instruction starts and retires, event by event, by the rules of docs/microarchitecture.md.
+// Every cycle of every engine is busy or has exactly one stall reason.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "isa/sequencer.h"
+#include "machine/machine.h"
+
+namespace systole {
+
+/// Why an engine did nothing in a cycle.
+enum class Stall : uint8_t { kDependency, kBank, kDram, kFetch, kDone };
+inline constexpr int kStalls = 5;
+const char* to_string(Stall stall);
+
+struct EngineTime {
+  int64_t busy = 0;
+  std::array<int64_t, kStalls> stalled{};
+};
+
+/// Life of one dispatched instruction, in cycles.
+struct Event {
+  int64_t dispatched = 0, start = 0, retire = 0;
+};
+
+struct Timing {
+  int64_t cycles = 0;
+  std::array<EngineTime, isa::kEngines> engines;
+  std::vector<Event> events;  ///< per dispatched instruction, in program order
+  int64_t dram_read_bytes = 0, dram_write_bytes = 0, dram_row_misses = 0;
+  int64_t macs = 0;
+};
+
+/// Times a dispatched stream. Pure: data never changes it.
+Timing simulate(const isa::Sequence& sequence, const Machine& machine);
+
+}  // namespace systole
