@@ -55,7 +55,7 @@ int64_t estimate(const Emitter& e, const Machine& machine, size_t layers) {
       const auto runs = isa::runs_of(*c->desc);
       const bool dram = c->src == isa::Space::kDram || c->dst == isa::Space::kDram;
       const int64_t burst = machine.dram.burst_bytes;
-      b.dma += dram ? dram_bound_cycles(machine, runs.runs * ceil_div(runs.run_bytes, burst) * burst) : port_cycles(machine, *c);
+      b.dma += std::max(dram ? dram_bound_cycles(machine, runs.runs * ceil_div(runs.run_bytes, burst) * burst) : 0, port_cycles(machine, *c));
     }
   }
   int64_t sum = 0;
@@ -80,9 +80,9 @@ Candidate emit_all(const Graph& graph, const Schedule& schedule, const Machine& 
   return c;
 }
 
-/// [1, G, KH, KW, C, N] to panels [G][N / p][KH x KW x C][p], the last panel padded with zeros (or the b_zero's code).
+/// [Nb, G, KH, KW, C, N] to panels [Nb x G][N / p][KH x KW x C][p], the last panel padded with zeros (or the b_zero's code).
 void pack(const Tensor& b, int64_t p, uint8_t* out) {
-  const int64_t g = b.shape[1], k = b.shape[2] * b.shape[3] * b.shape[4], n = b.shape[5], panels = (n + p - 1) / p;
+  const int64_t g = b.shape[0] * b.shape[1], k = b.shape[2] * b.shape[3] * b.shape[4], n = b.shape[5], panels = (n + p - 1) / p;
   const size_t element = static_cast<size_t>(bytes_of(b.type));
   for (int64_t gi = 0; gi < g; ++gi) {
     for (int64_t j = 0; j < panels; ++j) {

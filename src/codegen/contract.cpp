@@ -69,14 +69,14 @@ class ContractEmitter {
   bool hold(Held& h, std::vector<int64_t> key, int64_t bytes) {
     if (h.address >= 0 && h.key == key) return false;
     release(h);
-    h.address = e_.allocate(bytes);
+    h.address = e_.allocate(bytes, Ring::Side::kMatrix);
     h.key = std::move(key);
     return true;
   }
 
   void load_bias() {
     const Value& v = e_.graph.value(node_.inputs[2]);
-    bias_address_ = e_.allocate(stored_bytes(v));
+    bias_address_ = e_.allocate(stored_bytes(v), Ring::Side::kMatrix);
     Emitter::Copy c;
     c.src_address = kConstantBit + e_.constant_offset(node_.inputs[2], 0, stored_bytes(v));
     c.dst_address = static_cast<uint64_t>(bias_address_);
@@ -113,13 +113,15 @@ class ContractEmitter {
   /// Sets b_address_ and B's pitches for these columns of group g.
   void locate_weights(int64_t n, int64_t g, const Columns& columns) {
     const int64_t element = operand_bytes(c_.format), k = s_.k(), p = t_.panel;
+    const int64_t batch = b_.shape[0] == 1 ? 0 : n;
     if (b_.constant) {
+      const int64_t set = batch * s_.groups + g, sets = b_.shape[0] * s_.groups;
       const int64_t panels = ceil_div(s_.columns, p), first = columns.first / p, count = ceil_div(columns.count, p);
       b_tile_pitch_ = k * p * element, b_row_pitch_ = p * element, b_column_pitch_ = element;
       const int64_t bytes = count * k * p * element;
-      if (hold(*weights_, {g, columns.first}, bytes)) {
+      if (hold(*weights_, {set, columns.first}, bytes)) {
         Emitter::Copy c;
-        c.src_address = kConstantBit + e_.constant_offset(node_.inputs[1], p, s_.groups * panels * k * p * element) + static_cast<uint64_t>((g * panels + first) * k * p * element);
+        c.src_address = kConstantBit + e_.constant_offset(node_.inputs[1], p, sets * panels * k * p * element) + static_cast<uint64_t>((set * panels + first) * k * p * element);
         c.dst_address = static_cast<uint64_t>(weights_->address);
         c.element_bytes = 1, c.extents = {bytes}, c.src_strides = {1}, c.dst_strides = {1};
         e_.copy(c);
@@ -129,7 +131,6 @@ class ContractEmitter {
       return;
     }
     // A run-time B is [K, N] or [N, K] per image and group; only matrix products have one.
-    const int64_t batch = b_.shape[0] == 1 ? 0 : n;
     const int64_t base = (batch * s_.groups + g) * k * s_.columns * element;
     const int64_t row = c_.b_transposed ? element : s_.columns * element, column = c_.b_transposed ? k * element : element;
     if (s_.weights_dynamic_resident) {

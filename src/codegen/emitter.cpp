@@ -6,11 +6,11 @@
 
 namespace systole {
 
-int64_t Ring::find(int64_t bytes, int64_t align) const {
+int64_t Ring::find(int64_t bytes, int64_t align, int64_t from, int64_t begin, int64_t end) const {
   // From the head to the end, then from the start: the first gap between live blocks.
-  for (int64_t from : {head_, int64_t{0}}) {
-    int64_t at = (from + align - 1) / align * align;
-    for (bool moved = true; moved && at + bytes <= bytes_;) {
+  for (int64_t start : {std::max(from, begin), begin}) {
+    int64_t at = (start + align - 1) / align * align;
+    for (bool moved = true; moved && at + bytes <= end;) {
       moved = false;
       for (const Live& l : live_) {
         if (l.address < at + bytes && at < l.address + l.bytes) {
@@ -19,18 +19,29 @@ int64_t Ring::find(int64_t bytes, int64_t align) const {
         }
       }
     }
-    if (at + bytes <= bytes_) return at;
+    if (at + bytes <= end) return at;
   }
   return -1;
 }
 
-int64_t Ring::allocate(int64_t bytes) {
+int64_t Ring::allocate(int64_t bytes, Side side) {
   bytes = std::max<int64_t>(bytes, 1);
-  int64_t at = bytes >= group_ / 4 ? find(bytes, group_) : -1;
-  if (at < 0) at = find(bytes, 64);
-  if (at < 0) return -1;
+  const int64_t area = vector_area();
+  const bool small_vector = side == Side::kVector && bytes <= area / 2;
+  int64_t at = -1;
+  if (small_vector) {
+    at = bytes >= group_ / 4 ? find(bytes, group_, vector_head_, 0, area) : -1;
+    if (at < 0) at = find(bytes, 64, vector_head_, 0, area);
+    if (at >= 0) vector_head_ = at + bytes;
+  }
+  if (at < 0) {
+    if (bytes >= group_ / 4) at = find(bytes, group_, head_, area, bytes_);
+    if (at < 0) at = find(bytes, 64, head_, area, bytes_);
+    if (at < 0) at = find(bytes, 64, 0, 0, bytes_);
+    if (at < 0) return -1;
+    head_ = at + bytes;
+  }
   live_.push_back({at, bytes});
-  head_ = at + bytes;
   peak_ = std::max(peak_, at + bytes);
   return base_ + at;
 }
@@ -91,12 +102,16 @@ struct Dim {
   int64_t extent, src, dst;
 };
 
-/// Drops unit loops and joins loops that both sides walk as one.
+/// Drops unit loops, puts the loops in the order of the DRAM side's strides (runs there should be long), and joins loops
+/// that both sides walk as one.
 std::vector<Dim> collapse(const Emitter::Copy& c) {
-  std::vector<Dim> dims;
+  std::vector<Dim> all, dims;
   for (size_t d = 0; d < c.extents.size(); ++d) {
-    const Dim x{c.extents[d], c.src == isa::Space::kFill ? 0 : c.src_strides[d], c.dst_strides[d]};
-    if (x.extent == 1) continue;
+    if (c.extents[d] != 1) all.push_back({c.extents[d], c.src == isa::Space::kFill ? 0 : c.src_strides[d], c.dst_strides[d]});
+  }
+  const bool by_source = c.src == isa::Space::kDram && c.dst != isa::Space::kDram;
+  std::stable_sort(all.begin(), all.end(), [&](const Dim& a, const Dim& b) { return by_source ? std::abs(a.src) > std::abs(b.src) : std::abs(a.dst) > std::abs(b.dst); });
+  for (const Dim& x : all) {
     if (!dims.empty()) {
       Dim& outer = dims.back();
       const bool src_joins = c.src == isa::Space::kFill || outer.src == x.src * x.extent;

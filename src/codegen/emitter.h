@@ -37,17 +37,21 @@ struct ConstantUse {
 class Ring {
  public:
   Ring(int64_t base, int64_t bytes, int64_t group) : base_(base), bytes_(bytes), group_(group) {}
+  /// Who reads the block while MX runs. VX's constants and tiles keep to the first lock groups of the ring, so that MX,
+  /// which holds the groups of its operands all the time, does not keep VX from them.
+  enum class Side { kMatrix, kVector };
   /// Scratchpad address of a free block, or -1. Blocks of a quarter group and more start on a lock group if they can.
-  int64_t allocate(int64_t bytes);
+  int64_t allocate(int64_t bytes, Side side);
   void free(int64_t address);
   int64_t peak() const { return peak_; }
 
  private:
-  int64_t find(int64_t bytes, int64_t align) const;
+  int64_t find(int64_t bytes, int64_t align, int64_t from, int64_t begin, int64_t end) const;
+  int64_t vector_area() const { return bytes_ >= 6 * group_ ? 2 * group_ : bytes_ >= 3 * group_ ? group_ : 0; }
   struct Live {
     int64_t address, bytes;
   };
-  int64_t base_, bytes_, group_, head_ = 0, peak_ = 0;
+  int64_t base_, bytes_, group_, head_ = 0, vector_head_ = 0, peak_ = 0;
   std::vector<Live> live_;
 };
 
@@ -71,7 +75,8 @@ class Emitter {
 
   void push(isa::Instruction instruction, std::vector<Range> ranges) { code.push_back({std::move(instruction), layer, std::move(ranges)}); }
 
-  /// Strided copy, in bytes; loops collapse, and more than five are unrolled. `fill` replaces the source.
+  /// Strided copy, in bytes; loops collapse, their order is chosen (element order does not matter: source and target are
+  /// different tensors), and more than five are unrolled. `fill` replaces the source.
   struct Copy {
     isa::Engine engine = isa::Engine::kLoad;
     isa::Space src = isa::Space::kDram, dst = isa::Space::kScratchpad;
@@ -91,8 +96,8 @@ class Emitter {
   /// DRAM offset (from the constants' base) of a constant in this layout. Constants' addresses are relocated by link.
   uint64_t constant_offset(ValueId value, int64_t panel, int64_t bytes);
 
-  int64_t allocate(int64_t bytes) {
-    const int64_t at = ring.allocate(bytes);
+  int64_t allocate(int64_t bytes, Ring::Side side) {
+    const int64_t at = ring.allocate(bytes, side);
     if (at < 0) throw RingFull{};
     return at;
   }

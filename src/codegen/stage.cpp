@@ -29,7 +29,7 @@ Tile StagedInput::get(const Box& box) {
   const auto dense = byte_strides(box.extent, element);
   if (address_ < 0 || !(box == box_)) {
     release();
-    address_ = e_.allocate(element_count(box.extent) * element);
+    address_ = e_.allocate(element_count(box.extent) * element, Ring::Side::kVector);
     box_ = box;
     Emitter::Copy c;
     c.src_address = (v.constant ? kConstantBit + e_.constant_offset(value_, 0, stored_bytes(v)) : e_.location(value_).address) + static_cast<uint64_t>(dot(box.lo, strides));
@@ -49,7 +49,7 @@ Tile StagedOutput::get(const Box& box) {
   const Value& v = e_.graph.value(value_);
   const int64_t element = bytes_of(v.type);
   if (e_.resident(value_)) return {e_.location(value_).address, byte_strides(v.shape, element), std::vector<int64_t>(v.shape.size(), 0)};
-  address_ = e_.allocate(element_count(box.extent) * element);
+  address_ = e_.allocate(element_count(box.extent) * element, Ring::Side::kVector);
   return {static_cast<uint64_t>(address_), byte_strides(box.extent, element), box.lo};
 }
 

@@ -11,8 +11,12 @@ int64_t matrix_cycles(const Machine& machine, const MatrixBlock& block) {
   const int64_t window = std::max<int64_t>(1, mx.rows * mx.depth / bytes);  // KS: elements of a k-chunk
   const int64_t rate = block.format == MacFormat::kInt8 ? mx.depth : mx.float_units;
   const int64_t row_groups = ceil_div(block.m, mx.rows), column_tiles = ceil_div(block.n, mx.columns);
-  const int64_t fetches = ceil_div(mx.rows, mx.rows_per_fetch);
-  auto step = [&](int64_t elements) { return std::max(ceil_div(elements, rate), fetches); };
+  auto fetches = [&](int64_t elements) {
+    const int64_t spare = mx.rows * mx.depth - elements * bytes;
+    const int64_t covered = block.row_step_bytes > 0 && spare > 0 ? spare / block.row_step_bytes + 1 : 1;
+    return ceil_div(mx.rows, std::min(mx.rows_per_fetch, covered));
+  };
+  auto step = [&](int64_t elements) { return std::max(ceil_div(elements, rate), fetches(elements)); };
   auto load = [&](int64_t elements) {
     return ceil_div(ceil_div(elements, mx.depth) * mx.depth * mx.columns * bytes, mx.b_port_bytes);
   };
@@ -26,7 +30,7 @@ int64_t matrix_cycles(const Machine& machine, const MatrixBlock& block) {
   if (rest) per_run += column_tiles * std::max(work_rest, load(rest));
   const int64_t last_work = row_groups * step(last);
   const int64_t total = per_run * repeats - std::max(last_work, load(last)) + last_work;
-  return std::max(load(first), fetches) + total + mx.pipeline_cycles;
+  return std::max(load(first), fetches(first)) + total + mx.pipeline_cycles;
 }
 
 int64_t depthwise_cycles(const Machine& machine, const DepthwiseBlock& block) {

@@ -18,6 +18,7 @@ constexpr int64_t passes_of(MacFormat f) { return f == MacFormat::kF32 ? 6 : f =
 struct MatrixBlock {
   int64_t m = 0, n = 0, runs = 1, run_elements = 0;
   MacFormat format = MacFormat::kInt8;
+  int64_t row_step_bytes = 0;  ///< A bytes between neighbouring output pixels; one fetch of W bytes serves those it covers
 };
 /// T = max(TB0, F0) + sum over tiles of max(Mg S, TB next) + Mg S last + P.
 int64_t matrix_cycles(const Machine& machine, const MatrixBlock& block);

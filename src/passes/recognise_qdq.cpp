@@ -19,7 +19,9 @@ class Recogniser {
       if (!is(static_cast<int>(n), "QuantizeLinear")) continue;
       Node& q = graph_.nodes[n];
       if (!per_tensor(q)) continue;
-      if (!contraction(q) && !moving(q)) mark_reciprocal(q);
+      if (contraction(q) || moving(q)) continue;
+      drop_relu(q);
+      mark_reciprocal(q);
     }
     prune_and_sort(graph_);
   }
@@ -174,14 +176,27 @@ class Recogniser {
     return true;
   }
 
-  void mark_reciprocal(Node& q) {
-    static const std::set<std::string> kArithmetic = {"Add", "Sub", "Mul", "Concat", "Relu", "LeakyRelu"};
+  /// A Relu between QDQ arithmetic and a Q whose zero point is its least value changes nothing: the clamp does it.
+  void drop_relu(Node& q) {
     const int at = producer(q.inputs[0]);
-    if (at < 0) return;
+    const TensorPtr zero = constant(q, 2);
+    const int64_t lowest = zero && zero->type == DType::kI8 ? -128 : 0;
+    if (!is(at, "Relu") || !single_use(q.inputs[0]) || (zero ? zero->int_at(0) : 0) != lowest) return;
+    const int before = producer(node(at).inputs[0]);
+    if (before < 0 || !single_use(node(at).inputs[0]) || !arithmetic_on_dq(before)) return;
+    q.inputs[0] = node(at).inputs[0];
+  }
+
+  bool arithmetic_on_dq(int at) {
+    static const std::set<std::string> kArithmetic = {"Add", "Sub", "Mul", "Concat", "Relu", "LeakyRelu"};
     const Node& n = node(at);
     const auto& op = std::get<OnnxOp>(n.op);
-    if (!kArithmetic.count(op.type) || !std::all_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return is(producer(v), "DequantizeLinear"); })) return;
-    std::get<OnnxOp>(q.op).attributes["by_reciprocal"] = int64_t{1};
+    return op.domain.empty() && kArithmetic.count(op.type) && std::all_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return is(producer(v), "DequantizeLinear"); });
+  }
+
+  void mark_reciprocal(Node& q) {
+    const int at = producer(q.inputs[0]);
+    if (at >= 0 && arithmetic_on_dq(at)) std::get<OnnxOp>(q.op).attributes["by_reciprocal"] = int64_t{1};
   }
 
   Graph& graph_;

@@ -60,7 +60,7 @@ Placement place(const Graph& graph, const Schedule& schedule, const Machine& mac
     const int first = schedule.first[v], last = schedule.last[v];
     const int64_t bytes = stored_bytes(graph.values[v]), group = machine.group_bytes();
     // Large tensors start on a lock group of their own if they can: engines then work on different groups.
-    int64_t at = bytes >= group / 2 ? first_fit(scratchpad, bytes, first, last, group, p.ring_base) : -1;
+    int64_t at = bytes >= group / 16 ? first_fit(scratchpad, bytes, first, last, group, p.ring_base) : -1;
     if (at < 0) at = first_fit(scratchpad, bytes, first, last, kAlign, p.ring_base);
     if (at >= 0) {
       scratchpad.push_back({at, bytes, first, last});

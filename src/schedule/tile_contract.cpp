@@ -40,7 +40,8 @@ Totals totals_of(const Machine& m, const ContractShape& s, const ContractTile& t
   sum.blocks = s.images * s.groups * row_tiles * col_tiles * weight_tiles * blocks_per_tile;
   const int64_t rows = std::min(t.block_rows, s.out_h), cols = std::min(t.block_cols, s.out_w), n = std::min(t.block_columns, s.columns);
   const int64_t per_block = c.depthwise ? depthwise_cycles(m, {rows, cols, n, c.kernel_h, c.kernel_w, c.stride_h, c.stride_w, c.format})
-                                        : matrix_cycles(m, {rows * cols, n, c.dilation_w == 1 ? c.kernel_h : s.taps(), c.dilation_w == 1 ? c.kernel_w * s.k_channels : s.k_channels, c.format});
+                                        : matrix_cycles(m, {rows * cols, n, c.dilation_w == 1 ? c.kernel_h : s.taps(), c.dilation_w == 1 ? c.kernel_w * s.k_channels : s.k_channels, c.format,
+                                                            c.stride_w * s.in_c * s.a_bytes});
   sum.mx = sum.blocks * per_block;
   sum.vx = sum.blocks * vector_cycles(m, {rows * cols * ceil_div(n, m.vx.lanes), s.drain_slots, 0, 1});
   const int64_t weight_bytes = s.k() * t.weight_columns * operand_bytes(c.format);
