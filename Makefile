@@ -1,0 +1,37 @@
+# Two commands: `make run` sets up, builds and runs a real model; `make test` builds and passes all tests.
+BUILD := build/release
+SYSTOLE := $(BUILD)/tools/systole/systole
+JOBS ?= $(shell nproc)
+
+.PHONY: run test fast setup build docs fuzz clean
+
+run: build
+	@echo "== ResNet-50 (real architecture, seeded weights): ONNX -> NPU program -> results, cycles, report"
+	@$(SYSTOLE) model resnet50 -o $(BUILD)/resnet50.onnx
+	@$(SYSTOLE) run $(BUILD)/resnet50.onnx --random 1
+
+setup:
+	@./scripts/install_packages.sh
+
+build: setup
+	@mkdir -p build && { cmake --preset release > build/configure.log 2>&1 || { cat build/configure.log; exit 1; }; }
+	@cmake --build --preset release -j $(JOBS)
+
+test: build
+	@ctest --preset full
+
+fast: build
+	@ctest --preset fast
+
+# Pages that are written by the tool itself.
+docs: build
+	@$(SYSTOLE) disasm --manual -o docs/isa.md
+	@$(SYSTOLE) ops > docs/operators.md
+
+# Ten minutes for each fuzz target (clang, libFuzzer, ASan, UBSan).
+FUZZ_SECONDS ?= 600
+fuzz: setup
+	@./scripts/fuzz.sh $(FUZZ_SECONDS)
+
+clean:
+	rm -rf build

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that Systole builds on; does nothing when all are there. Uses sudo when not root.
+set -euo pipefail
+packages=(g++ cmake ninja-build ccache pkg-config python3 zlib1g-dev
+  libprotobuf-dev protobuf-compiler libonnx-dev libyaml-cpp-dev nlohmann-json3-dev libfmt-dev libtbb-dev libcli11-dev libstb-dev libgtest-dev)
+missing=()
+for p in "${packages[@]}"; do
+  dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+echo "== installing ${#missing[@]} packages: ${missing[*]}"
+sudo=""
+if [ "$(id -u)" -ne 0 ]; then
+  command -v sudo >/dev/null || { echo "scripts/install_packages.sh: not root and no sudo; as root run: apt-get install ${missing[*]}" >&2; exit 1; }
+  sudo=sudo
+fi
+export DEBIAN_FRONTEND=noninteractive
+$sudo apt-get update -qq
+$sudo apt-get install -y -qq --no-install-recommends "${missing[@]}"
