@@ -41,6 +41,7 @@ ModelWriter::ModelWriter(const std::string& name, const std::string& doc, int64_
   impl_->model.add_opset_import()->set_version(opset);
   impl_->model.mutable_graph()->set_name(name);
 }
+ModelWriter::ModelWriter(ModelWriter&&) noexcept = default;
 ModelWriter::~ModelWriter() = default;
 
 void ModelWriter::input(const std::string& name, DType type, const Shape& shape) { fill(impl_->model.mutable_graph()->add_input(), name, type, shape); }

@@ -13,6 +13,7 @@ class ModelWriter {
  public:
   /// `doc` is stored as the model's doc_string.
   ModelWriter(const std::string& name, const std::string& doc, int64_t opset = 17);
+  ModelWriter(ModelWriter&&) noexcept;
   ~ModelWriter();
 
   void input(const std::string& name, DType type, const Shape& shape);

@@ -21,15 +21,20 @@ int64_t matrix_cycles(const Machine& machine, const MatrixBlock& block) {
     return ceil_div(ceil_div(elements, mx.depth) * mx.depth * mx.columns * bytes, mx.b_port_bytes);
   };
   const int64_t full_chunks = block.run_elements / window, rest = block.run_elements % window;
-  const int64_t last = rest ? rest : window;
   const int64_t first = full_chunks ? window : rest;
-  // Sum over (chunk, column tile) of max(work of this tile, load of the next); chunk extents repeat per run and pass.
+  // The sequence of tiles, per run and pass: full chunks x column tiles, then the rest x column tiles. Each tile costs
+  // max(its work, the load of the next tile); the last one only its work.
   const int64_t repeats = block.runs * passes_of(block.format);
-  const int64_t work_full = row_groups * step(window), work_rest = rest ? row_groups * step(rest) : 0;
-  int64_t per_run = full_chunks * column_tiles * std::max(work_full, load(window));
-  if (rest) per_run += column_tiles * std::max(work_rest, load(rest));
-  const int64_t last_work = row_groups * step(last);
-  const int64_t total = per_run * repeats - std::max(last_work, load(last)) + last_work;
+  const int64_t full_work = row_groups * step(window), rest_work = rest ? row_groups * step(rest) : 0;
+  const int64_t full_load = load(window), rest_load = rest ? load(rest) : 0;
+  int64_t total;
+  if (full_chunks && rest) {
+    const int64_t wrap = std::max(rest_work, full_load);
+    total = repeats * ((full_chunks * column_tiles - 1) * std::max(full_work, full_load) + std::max(full_work, rest_load) + (column_tiles - 1) * std::max(rest_work, rest_load) + wrap) - wrap + rest_work;
+  } else {
+    const int64_t work = rest ? rest_work : full_work, loads = rest ? rest_load : full_load, tiles = rest ? column_tiles : full_chunks * column_tiles;
+    total = repeats * tiles * std::max(work, loads) - std::max(work, loads) + work;
+  }
   return std::max(load(first), fetches(first)) + total + mx.pipeline_cycles;
 }
 

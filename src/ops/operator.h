@@ -31,6 +31,8 @@ std::span<const Operator> elementwise_operators();
 std::span<const Operator> quantization_operators();
 std::span<const Operator> reduction_operators();
 std::span<const Operator> layout_operators();
+std::span<const Operator> copy_operators();
+std::span<const Operator> pad_operators();
 std::span<const Operator> resize_operators();
 std::span<const Operator> shape_operators();
 

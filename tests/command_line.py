@@ -1,0 +1,77 @@
+"""The command as users meet it. Usage: command_line.py PATH_TO_SYSTOLE"""
+import json, os, struct, subprocess, sys, tempfile
+
+systole = os.path.abspath(sys.argv[1])
+failures = []
+
+def run(*args, ok=True):
+    r = subprocess.run([systole, *args], capture_output=True, text=True, timeout=120)
+    if (r.returncode == 0) != ok:
+        failures.append(f"{args}: exit {r.returncode}\n{r.stdout}{r.stderr}")
+    return r.stdout + r.stderr
+
+def expect(text, *parts):
+    for p in parts:
+        if p not in text:
+            failures.append(f"expected {p!r} in:\n{text[:800]}")
+
+with tempfile.TemporaryDirectory() as d:
+    os.chdir(d)
+    expect(run("--help"), "Examples:", "run", "profile", "compile")
+    for sub in "run profile compile check machine model asm disasm ops".split():
+        expect(run(sub, "--help"), "Usage" if sub == "ops" else sub)
+    expect(run("machine"), "edge", "nano", "server")
+    expect(run("machine", "edge"), "2.048 TOPS int8", "MAC per DRAM byte", "memory map")
+    expect(run("model"), "resnet50", "unet")
+    run("model", "resnet8", "-o", "r.onnx")
+    for npu in ("nano", "edge", "server"):
+        run("compile", "r.onnx", "--npu", npu, "-o", f"{npu}.npu")
+        expect(run("check", f"{npu}.npu"), "every conflicting pair is ordered")
+    # text and binary round trip
+    run("disasm", "edge.npu", "-o", "edge.s")
+    run("asm", "edge.s", "-o", "again.npu")
+    if open("edge.npu", "rb").read() != open("again.npu", "rb").read():
+        failures.append("disasm | asm is not the identity")
+    # the same bits from the model and from the program, on every machine, with one and two threads
+    outputs = set()
+    for args in (["r.onnx"], ["r.onnx", "--threads", "1"], ["edge.npu"], ["nano.npu"], ["server.npu"], ["r.onnx", "--threads", "2"]):
+        run("run", *args, "--random", "5", "--out", "o", "--json", "j.json")
+        outputs.add(open("o/logits.npy", "rb").read())
+    if len(outputs) != 1:
+        failures.append(f"{len(outputs)} different results for the same model and input")
+    j = json.load(open("j.json"))
+    for key in ("model machine precision cycles latency_s throughput_per_s bound_cycles efficiency engines dram_bytes weights_bytes scratchpad_peak_bytes "
+                "nodes_on_npu nodes_on_host compile_s run_s layers").split():
+        if key not in j:
+            failures.append(f"no {key!r} in the JSON report")
+    for name, e in j["engines"].items():
+        if e["busy_cycles"] + sum(e["stall_cycles"].values()) != j["cycles"]:
+            failures.append(f"engine {name}: busy and stalls do not add up")
+    json.loads(run("profile", "edge.npu", "--json", "-"))
+    expect(run("compile", "r.onnx", "--stop-after", "fuse"), '"contract"', '"map"')
+    open("labels.txt", "w").write("\n".join(f"label {i}" for i in range(10)))
+    expect(run("run", "edge.npu", "--random", "1", "--labels", "labels.txt"), "1. label")
+    # a picture
+    pixels = bytes((x * y) % 256 for y in range(40) for x in range(60) for _ in range(3))
+    row = (60 * 3 + 3) // 4 * 4
+    body = b"".join(pixels[y * 180:(y + 1) * 180].ljust(row, b"\0") for y in range(40))
+    open("p.bmp", "wb").write(b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54 + len(body), 0, 0, 54, 40, 60, 40, 1, 24, 0, len(body), 2835, 2835, 0, 0) + body)
+    expect(run("run", "edge.npu", "--input", "p.bmp", "--image-mean", "0.5", "--image-std", "0.25,0.25,0.25"), "logits")
+    # mistakes
+    expect(run("run", "missing.onnx", ok=False), "no such file")
+    expect(run("run", "edge.npu", ok=False), "not given", "--random SEED")
+    expect(run("run", "edge.npu", "--npu", "nano", "--random", "1", ok=False), "compiled for machine 'edge'")
+    expect(run("run", "edge.npu", "--input", "y=p.bmp", ok=False), "no input 'y'")
+    expect(run("run", "r.onnx", "--npu", "moon", "--random", "1", ok=False), "no such preset", "edge")
+    expect(run("run", "r.onnx", "--precision", "fp7", "--random", "1", ok=False), "auto, bf16, fp32")
+    expect(run("run", "r.onnx", "--precision", "int8", "--random", "1", ok=False), "a float model")
+    expect(run("compile", "r.onnx", "--stop-after", "lunch", ok=False), "one of import")
+    expect(run("model", "vgg", ok=False), "resnet50, mobilenetv2")
+    expect(run("run", "r.onnx", "--dim", "n=3", "--random", "1", ok=False), "names no free dimension")
+    open("short.npu", "wb").write(open("edge.npu", "rb").read()[:5000])
+    expect(run("run", "short.npu", "--random", "1", ok=False), "compile again")
+    open("half.onnx", "wb").write(open("r.onnx", "rb").read()[:3000])
+    expect(run("run", "half.onnx", "--random", "1", ok=False), "truncated")
+
+print("\n".join(failures) or "all commands behave")
+sys.exit(bool(failures))

@@ -1,0 +1,250 @@
+// Every ONNX model of ../shared/models/dev: compiled for three machines, executed, checked against the reference
+// evaluator bit for bit and against ONNX Runtime's recorded outputs within the stated bounds. Writes models.md; a model
+// that does not compile must stand in unsupported.txt with its reason. Passes, saying so, where ../shared is absent.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "base/file.h"
+#include "base/parallel.h"
+#include "codegen/compile.h"
+#include "import/onnx.h"
+#include "ops/reference.h"
+#include "passes/pipeline.h"
+#include "report/report.h"
+#include "runtime/inputs.h"
+#include "runtime/npy.h"
+#include "sim/check/race_checker.h"
+#include "sim/functional/executor.h"
+#include "sim/timing/timing.h"
+
+namespace systole {
+namespace {
+
+const std::string kDev = std::string(SYSTOLE_SHARED) + "/models/dev/";
+
+struct Agreement {
+  double relative = 0;   ///< greatest error / (range + floor)
+  double absolute = 0;
+  double cosine = 1;
+  bool same_top = true;
+};
+
+/// ONNX Runtime's own sigmoid rounds to 0 below 1.2e-7: errors under this are its, not ours.
+constexpr double kFloor = 2e-7;
+
+Agreement compare(const std::vector<Tensor>& got, const std::vector<Tensor>& want) {
+  Agreement a;
+  for (size_t k = 0; k < want.size(); ++k) {
+    if (got[k].shape != want[k].shape) return {INFINITY, INFINITY, 0, false};
+    double lo = INFINITY, hi = -INFINITY, error = 0, dot = 0, x2 = 0, y2 = 0;
+    int64_t top_got = 0, top_want = 0;
+    for (int64_t i = 0; i < want[k].count(); ++i) {
+      const double x = want[k].at(i), y = got[k].at(i);
+      if (std::isnan(x) && std::isnan(y)) continue;
+      error = std::max(error, std::isnan(x - y) ? INFINITY : std::fabs(x - y));
+      lo = std::min(lo, x), hi = std::max(hi, x), dot += x * y, x2 += x * x, y2 += y * y;
+      if (y > got[k].at(top_got)) top_got = i;
+      if (x > want[k].at(top_want)) top_want = i;
+    }
+    const double range = std::max(hi - lo, want[k].count() == 1 ? std::fabs(hi) : 0.0);
+    a.absolute = std::max(a.absolute, error);
+    a.relative = std::max(a.relative, std::max(0.0, error - kFloor) / std::max(range, 1e-30));
+    // An output that is all but zero has no direction.
+    if (x2 > 1e-10) a.cosine = std::min(a.cosine, dot / std::sqrt(x2 * y2 + 1e-300));
+    a.same_top &= top_got == top_want;
+  }
+  return a;
+}
+
+struct Case {
+  nlohmann::json entry;
+  std::vector<Tensor> inputs, expected;
+  ImportOptions options;
+};
+
+Case load_case(const nlohmann::json& entry) {
+  Case c{entry, {}, {}, {}};
+  for (const auto& i : entry["ref_inputs"]) {
+    c.inputs.push_back(read_npy(kDev + i["file"].get<std::string>()));
+    c.options.input_shapes[i["name"]] = c.inputs.back().shape;
+  }
+  for (const auto& o : entry["ref_outputs"]) c.expected.push_back(read_npy(kDev + o["file"].get<std::string>()));
+  return c;
+}
+
+/// One model on one machine: execution, race proof and timing rules.
+struct Outcome {
+  std::vector<Tensor> outputs;
+  int64_t cycles = 0;
+  double efficiency = 0;
+};
+
+Outcome execute(const FrontResult& front, const Machine& machine, const std::vector<Tensor>& inputs, const std::string& where) {
+  const isa::Program program = generate(front.graph, machine, front.precision);
+  const CheckReport races = check_races(program, machine);
+  EXPECT_TRUE(races.races.empty()) << where << ": " << races.races[0].text();
+  Functional functional(program, machine);
+  Outcome o;
+  o.outputs = functional.run(inputs);
+  const Timing t = simulate(functional.sequence(), machine);
+  const Report r = make_report(program, machine, functional.sequence(), t);
+  o.cycles = t.cycles, o.efficiency = r.efficiency;
+  for (const auto& e : r.engines) {
+    int64_t sum = e.busy_cycles;
+    for (const auto& [reason, cycles] : e.stall_cycles) sum += cycles;
+    EXPECT_EQ(sum, t.cycles) << where << " engine " << e.name;
+  }
+  EXPECT_LE(r.bound_cycles, t.cycles) << where;
+  int64_t serial = 0;
+  for (size_t i = 0; i < t.events.size(); ++i) {
+    EXPECT_LE(t.events[i].dispatched, t.events[i].start) << where;
+    EXPECT_LT(t.events[i].start, t.events[i].retire) << where;
+    serial += t.events[i].retire - t.events[i].start + 1 + static_cast<int64_t>(functional.sequence().words_before[i]) * isa::kWordBytes / machine.control.fetch_bytes_per_cycle;
+  }
+  EXPECT_LE(t.cycles, serial) << where;
+  return o;
+}
+
+bool same_bits(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
+  for (size_t k = 0; k < a.size(); ++k) {
+    if (a[k].bytes != b[k].bytes) return false;
+  }
+  return a.size() == b.size();
+}
+
+FrontResult front_of(const Case& c, const std::string& precision) { return run_front(import_onnx(kDev + c.entry["file"].get<std::string>(), c.options), precision); }
+
+/// Inputs in graph order.
+std::vector<Tensor> order_inputs(const Case& c, const Graph& g) {
+  std::vector<Tensor> list;
+  for (ValueId v : g.inputs) {
+    for (size_t i = 0; i < c.inputs.size(); ++i) {
+      if (c.entry["ref_inputs"][i]["name"] == g.value(v).name) list.push_back(c.inputs[i]);
+    }
+  }
+  return list;
+}
+
+std::string row_for(const Case& c) {
+  const std::string name = c.entry["name"];
+  const FrontResult front = front_of(c, "auto");
+  const auto inputs = order_inputs(c, front.graph);
+  const auto reference = evaluate(front.graph, inputs);
+  std::map<std::string, Outcome> outcomes;
+  for (const char* preset : {"edge", "nano", "server"}) {
+    outcomes[preset] = execute(front, load_machine(preset), inputs, name + " on " + preset);
+    EXPECT_TRUE(same_bits(outcomes[preset].outputs, reference)) << name << " on " << preset << " differs from the reference";
+  }
+  set_thread_count(1);
+  EXPECT_TRUE(same_bits(execute(front, load_machine("edge"), inputs, name).outputs, reference)) << name << " with one thread";
+  set_thread_count(0);
+  const Agreement a = compare(outcomes["edge"].outputs, c.expected);
+  std::string accuracy, fp32 = "";
+  if (front.precision == "int8") {
+    const double published = c.entry["ort"]["maxdiff_optimized_vs_disabled"].is_null() ? 0 : c.entry["ort"]["maxdiff_optimized_vs_disabled"].get<double>();
+    // One output quantisation step is the spacing of the recorded values.
+    double step = INFINITY;
+    for (const auto& t : c.expected) {
+      for (int64_t i = 1; i < t.count(); ++i) {
+        const double d = std::fabs(t.at(i) - t.at(i - 1));
+        if (d > 1e-6) step = std::min(step, d);
+      }
+    }
+    EXPECT_LE(a.absolute, std::max(published, std::isinf(step) ? 0 : step) + 1e-6) << name;
+    EXPECT_TRUE(a.same_top) << name;
+    accuracy = fmt::format("max error {:.3g}, {}", a.absolute, a.same_top ? "same top-1" : "OTHER top-1");
+  } else {
+    EXPECT_GE(a.cosine, 0.999) << name << " in bf16";
+    accuracy = fmt::format("cosine {:.6f}", a.cosine);
+    const FrontResult exact = front_of(c, "fp32");
+    const Outcome edge = execute(exact, load_machine("edge"), inputs, name + " fp32"), nano = execute(exact, load_machine("nano"), inputs, name + " fp32 nano");
+    EXPECT_TRUE(same_bits(edge.outputs, nano.outputs)) << name << " fp32 depends on the machine";
+    const Agreement f = compare(edge.outputs, c.expected);
+    EXPECT_LE(f.relative, 1e-3) << name << " in fp32";
+    fp32 = fmt::format("{:.1e}", f.relative);
+  }
+  return fmt::format("| {} | {} | {} | {} | {} ({:.0f} %) | {} ({:.0f} %) | {} ({:.0f} %) |\n", name, front.precision, accuracy, fp32, outcomes["edge"].cycles, 100 * outcomes["edge"].efficiency, outcomes["nano"].cycles,
+                     100 * outcomes["nano"].efficiency, outcomes["server"].cycles, 100 * outcomes["server"].efficiency);
+}
+
+std::map<std::string, std::string> known_unsupported() {
+  std::map<std::string, std::string> list;
+  std::ifstream in(std::string(SYSTOLE_TESTS) + "/unsupported.txt");
+  for (std::string line; std::getline(in, line);) {
+    const size_t colon = line.find(": ");
+    if (!line.empty() && line[0] != '#' && colon != std::string::npos) list[line.substr(0, colon)] = line.substr(colon + 2);
+  }
+  return list;
+}
+
+TEST(ModelTable, EveryModel) {
+  std::ifstream manifest(kDev + "manifest.json");
+  if (!manifest) {
+    std::printf("no ../shared/models here: nothing to compare with\n");
+    return;
+  }
+  const auto j = nlohmann::json::parse(manifest);
+  const auto unsupported = known_unsupported();
+  std::string table =
+      "# Models\n\nWritten by the test `model_table`. Every model of the development set: bits equal to the reference evaluator on all three machines, with one and two\n"
+      "threads; every program proved free of races; accuracy against ONNX Runtime's recorded outputs. `fp32`: greatest error over the output's range.\n"
+      "Cycles per machine, and in brackets the share of the bound max(MX at full array, compulsory DRAM bytes / bandwidth).\n\n"
+      "| model | precision | accuracy | fp32 | edge cycles | nano cycles | server cycles |\n|---|---|---|---|---|---|---|\n";
+  std::string refused;
+  int passed = 0;
+  for (const auto& entry : j["onnx"]) {
+    const std::string name = entry["name"];
+    try {
+      table += row_for(load_case(entry));
+      ++passed;
+      EXPECT_FALSE(unsupported.count(name)) << name << " compiles now: take it out of unsupported.txt";
+    } catch (const Failure& f) {
+      EXPECT_TRUE(unsupported.count(name)) << name << ": " << f.what();
+      std::string reason = f.error().found.substr(0, f.error().found.find("; nodes"));
+      for (char& c : reason) c = c == '\n' ? ' ' : c;
+      refused += "| " + name + " | " + (unsupported.count(name) ? unsupported.at(name) : "") + " | " + reason.substr(0, 160) + " |\n";
+    }
+    std::printf("  %s\n", name.c_str());
+    std::fflush(stdout);
+  }
+  table += "\n## Refused, with the reason\n\n| model | needs | error |\n|---|---|---|\n" + refused;
+  write_file(std::string(SYSTOLE_BUILD) + "/models.md", table);
+  std::printf("%d models pass, %zu are refused\n", passed, unsupported.size());
+}
+
+/// The classes that ONNX Runtime 1.30 (all optimisations) gives the photographs of the development set on the very tensors
+/// that read_input makes of them: photographs.txt, one "file class" a line, written by tools of developers.
+TEST(ModelTable, PhotographsGiveOnnxRuntimesClasses) {
+  const std::string model = kDev + "mobilenetv2-qdq-224.onnx";
+  if (!file_exists(model)) {
+    std::printf("no ../shared/models here: nothing to compare with\n");
+    return;
+  }
+  const Compiled compiled = compile(model, {}).value().model;
+  ImageOptions image;
+  image.mean = {0.485f, 0.456f, 0.406f}, image.std = {0.229f, 0.224f, 0.225f};
+  std::ifstream list(std::string(SYSTOLE_TESTS) + "/photographs.txt");
+  std::string file;
+  int64_t expected = 0;
+  int count = 0, equal = 0;
+  while (list >> file >> expected) {
+    const Tensor logits = run(compiled, {read_input(kDev + "data/imagenet/" + file, inputs_of(compiled)[0], image)}).value()[0];
+    int64_t top = 0;
+    for (int64_t i = 0; i < logits.count(); ++i) {
+      if (logits.at(i) > logits.at(top)) top = i;
+    }
+    EXPECT_EQ(top, expected) << file;
+    equal += top == expected, ++count;
+  }
+  EXPECT_EQ(count, 49);
+  std::printf("  %d of %d photographs: same class as ONNX Runtime\n", equal, count);
+}
+
+}  // namespace
+}  // namespace systole

@@ -1,0 +1,70 @@
+// 1,000 random graphs: reference evaluator = functional model bit for bit on every preset and a very small machine, with
+// one and two threads, on every host instruction set; every program is free of races.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "codegen/compile.h"
+#include "graph/text.h"
+#include "ops/reference.h"
+#include "passes/pipeline.h"
+#include "random_graph.h"
+#include "sim/check/race_checker.h"
+#include "sim/functional/executor.h"
+
+namespace systole {
+namespace {
+
+/// nano with so little memory that everything is cut into tiles.
+Machine tiny() {
+  std::string yaml = load_machine("nano").text;
+  auto replace = [&](const std::string& from, const std::string& to) { yaml.replace(yaml.find(from), from.size(), to); };
+  replace("name: nano", "name: tiny");
+  replace("scratchpad_bytes: 256Ki", "scratchpad_bytes: 32Ki");
+  replace("accumulator_bytes: 16Ki", "accumulator_bytes: 1Ki");
+  return parse_machine(yaml, "tiny");
+}
+
+TEST(RandomGraphs, ReferenceEqualsFunctionalModel) {
+  const std::vector<Machine> machines = {load_machine("edge"), load_machine("nano"), load_machine("server"), tiny()};
+  const char* const kPrecisions[] = {"bf16", "fp32", "fp16"};
+  const HostIsa kIsas[] = {HostIsa::kAvx512, HostIsa::kAvx2, HostIsa::kScalar};
+  int compiled = 0, too_small = 0;
+  const uint64_t first = std::getenv("SYSTOLE_SEED") ? std::strtoull(std::getenv("SYSTOLE_SEED"), nullptr, 10) : 1;
+  for (uint64_t seed = first; seed < first + 1000; ++seed) {
+    RandomGraph random(seed);
+    const auto inputs = random.inputs();
+    const FrontResult front = run_front(random.graph(), kPrecisions[seed % 3]);
+    // Text and back is the same graph.
+    if (seed % 20 == 0) {
+      const std::string text = print_graph(front.graph, true);
+      ASSERT_EQ(print_graph(parse_graph(text, "text"), true), text);
+    }
+    const auto expected = evaluate(front.graph, inputs);
+    const Machine& machine = machines[seed % machines.size()];
+    set_thread_count(static_cast<int>(seed % 2 + 1));
+    limit_host_isa(kIsas[seed % 5 % 3]);
+    try {
+      const isa::Program program = generate(front.graph, machine, front.precision);
+      const auto races = check_races(program, machine).races;
+      ASSERT_TRUE(races.empty()) << "seed " << seed << ": " << races[0].text();
+      const auto got = Functional(program, machine).run(inputs);
+      for (size_t k = 0; k < got.size(); ++k) ASSERT_EQ(got[k].bytes, expected[k].bytes) << "seed " << seed << " on " << machine.name << " in " << front.precision << " with " << to_string(host_isa());
+      ++compiled;
+    } catch (const Failure& f) {
+      ASSERT_EQ(f.error().code, ErrorCode::kResource) << "seed " << seed << ": " << f.what();
+      ASSERT_EQ(machine.name, "tiny") << "seed " << seed << ": " << f.what();
+      ++too_small;
+    }
+    limit_host_isa(HostIsa::kAvx512);
+  }
+  set_thread_count(0);
+  std::printf("  %d graphs equal bit for bit, %d do not fit the tiny machine\n", compiled, too_small);
+  EXPECT_GE(compiled, 900);
+}
+
+}  // namespace
+}  // namespace systole
