@@ -1,7 +1,6 @@
 #include "runtime/inputs.h"
 
 #include <stb/stb_image.h>
-#include <stb/stb_image_resize.h>
 
 #include <algorithm>
 #include <cmath>
@@ -37,6 +36,55 @@ Geometry geometry_of(const TensorInfo& info, const std::string& layout, const st
   return last ? Geometry{s[3], s[1], s[2], true} : Geometry{s[1], s[2], s[3], false};
 }
 
+/// Weights of one output sample: a triangle as wide as the scale, so that shrinking averages (libstb's own resampler stops
+/// the program on some ratios).
+struct Taps {
+  int first = 0;
+  std::vector<double> weights;
+};
+
+std::vector<Taps> taps_of(int from, int to) {
+  std::vector<Taps> list(static_cast<size_t>(to));
+  const double scale = static_cast<double>(from) / to, support = std::max(1.0, scale);
+  for (int o = 0; o < to; ++o) {
+    const double centre = (o + 0.5) * scale;
+    const int first = std::max(0, static_cast<int>(std::floor(centre - support))), last = std::min(from, static_cast<int>(std::ceil(centre + support)));
+    Taps& t = list[static_cast<size_t>(o)];
+    t.first = first;
+    double sum = 0;
+    for (int i = first; i < last; ++i) t.weights.push_back(std::max(0.0, 1 - std::fabs(i + 0.5 - centre) / support)), sum += t.weights.back();
+    for (double& weight : t.weights) weight /= sum;
+  }
+  return list;
+}
+
+/// Columns, then rows; [h][w][channels].
+std::vector<float> resize_image(const uint8_t* pixels, int width, int height, int channels, int w, int h) {
+  const auto columns = taps_of(width, w), rows = taps_of(height, h);
+  const size_t pitch = static_cast<size_t>(w) * static_cast<size_t>(channels);
+  std::vector<double> wide(static_cast<size_t>(height) * pitch);
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < w; ++x) {
+      const Taps& t = columns[static_cast<size_t>(x)];
+      for (int c = 0; c < channels; ++c) {
+        double sum = 0;
+        for (size_t k = 0; k < t.weights.size(); ++k) sum += t.weights[k] * pixels[(static_cast<size_t>(y) * static_cast<size_t>(width) + static_cast<size_t>(t.first) + k) * static_cast<size_t>(channels) + static_cast<size_t>(c)];
+        wide[static_cast<size_t>(y) * pitch + static_cast<size_t>(x * channels + c)] = sum;
+      }
+    }
+  }
+  std::vector<float> out(static_cast<size_t>(h) * pitch);
+  for (int y = 0; y < h; ++y) {
+    const Taps& t = rows[static_cast<size_t>(y)];
+    for (size_t i = 0; i < pitch; ++i) {
+      double sum = 0;
+      for (size_t k = 0; k < t.weights.size(); ++k) sum += t.weights[k] * wide[(static_cast<size_t>(t.first) + k) * pitch + i];
+      out[static_cast<size_t>(y) * pitch + i] = static_cast<float>(sum);
+    }
+  }
+  return out;
+}
+
 Tensor read_image(const std::string& path, const TensorInfo& info, const ImageOptions& o) {
   const Geometry g = geometry_of(info, o.layout, path);
   const auto bytes = read_file(path, 256 << 20);
@@ -54,9 +102,7 @@ Tensor read_image(const std::string& path, const TensorInfo& info, const ImageOp
     w = std::max<int>(static_cast<int>(g.width), static_cast<int>(std::lround(width * ratio))), h = std::max<int>(static_cast<int>(g.height), static_cast<int>(std::lround(height * ratio)));
     x0 = (w - static_cast<int>(g.width)) / 2, y0 = (h - static_cast<int>(g.height)) / 2;
   }
-  std::vector<uint8_t> resized(static_cast<size_t>(w) * static_cast<size_t>(h) * static_cast<size_t>(channels));
-  // Triangle filter: bilinear that averages when it shrinks, as most preprocessing does.
-  stbir_resize_uint8_generic(pixels.get(), width, height, 0, resized.data(), w, h, 0, channels, -1, 0, STBIR_EDGE_CLAMP, STBIR_FILTER_TRIANGLE, STBIR_COLORSPACE_LINEAR, nullptr);
+  const std::vector<float> resized = resize_image(pixels.get(), width, height, channels, w, h);
   Tensor t(info.type, info.shape);
   for (int64_t y = 0; y < g.height; ++y) {
     for (int64_t x = 0; x < g.width; ++x) {
