@@ -16,8 +16,8 @@ namespace systole {
 namespace {
 
 int64_t cycles(const Graph& graph, const Machine& machine) {
-  const isa::Program p = generate(graph, machine, "bf16");
-  return simulate(isa::sequence(p.code, "t"), machine).cycles;
+  auto judge = [&](const isa::Program& p) { return simulate(isa::sequence(p.code, "t"), machine).cycles; };
+  return judge(generate(graph, machine, "bf16", judge));
 }
 
 struct Resource {

@@ -63,10 +63,10 @@ int64_t estimate(const Emitter& e, const Machine& machine, size_t layers) {
   return sum;
 }
 
-Candidate emit_all(const Graph& graph, const Schedule& schedule, const Machine& machine, int64_t ring_groups) {
+Candidate emit_all(const Graph& graph, const Schedule& schedule, const Machine& machine, const Preferences& preferences) {
   Candidate c;
-  c.placement = std::make_unique<Placement>(place(graph, schedule, machine, ring_groups));
-  c.emitter = std::make_unique<Emitter>(graph, schedule, *c.placement, machine);
+  c.placement = std::make_unique<Placement>(place(graph, schedule, machine, preferences));
+  c.emitter = std::make_unique<Emitter>(graph, schedule, *c.placement, machine, preferences);
   for (size_t s = 0; s < schedule.steps.size(); ++s) {
     const Step& step = schedule.steps[s];
     const Node& node = graph.nodes[static_cast<size_t>(step.node)];
@@ -76,7 +76,6 @@ Candidate emit_all(const Graph& graph, const Schedule& schedule, const Machine& 
     else if (std::holds_alternative<Map>(node.op)) emit_map(*c.emitter, node);
     else emit_move(*c.emitter, node);
   }
-  c.cost = estimate(*c.emitter, machine, c.layers.size());
   return c;
 }
 
@@ -104,29 +103,32 @@ int64_t compulsory_bytes(const Graph& graph, const isa::Program& p) {
   return bytes;
 }
 
+void fill_constants(const Graph& graph, const Emitter& e, isa::Program& p) {
+  p.constants.resize(e.constant_bytes);
+  for (const ConstantUse& use : e.constants) {
+    const Tensor& t = *graph.value(use.value).constant;
+    if (use.panel > 0) pack(t, use.panel, p.constants.data() + use.offset);
+    else std::copy(t.bytes.begin(), t.bytes.end(), p.constants.begin() + static_cast<long>(use.offset));
+  }
+}
+
 isa::Program link(const Graph& graph, const Schedule& schedule, const Machine& machine, const std::string& precision, Candidate& c) {
   isa::Program p;
   Emitter& e = *c.emitter;
   p.model = graph.name, p.precision = precision, p.machine_name = machine.name, p.machine_hash = machine.hash;
   p.constants_address = c.placement->dram_bytes;
-  p.constants.resize(e.constant_bytes);
   p.dram_bytes = p.constants_address + e.constant_bytes;
   if (p.dram_bytes > static_cast<uint64_t>(machine.dram.capacity_bytes)) {
     fail(ErrorCode::kResource, "machine '" + machine.name + "'", "the program needs " + std::to_string(p.dram_bytes) + " bytes of DRAM", "at most " + std::to_string(machine.dram.capacity_bytes));
   }
-  for (const ConstantUse& use : e.constants) {
-    const Tensor& t = *graph.value(use.value).constant;
-    if (use.panel > 0) pack(t, use.panel, p.constants.data() + use.offset);
-    else std::copy(t.bytes.begin(), t.bytes.end(), p.constants.begin() + static_cast<long>(use.offset));
-    p.weights_bytes += static_cast<int64_t>(t.bytes.size());
-  }
+  for (const ConstantUse& use : e.constants) p.weights_bytes += static_cast<int64_t>(graph.value(use.value).constant->bytes.size());
   p.layers = c.layers;
-  for (Emitted& i : e.code) {
+  for (Emitted i : e.code) {
     if (auto* load = std::get_if<isa::Load>(&i.instruction)) {
       if (load->src == isa::Space::kDram && load->src_imm >= kConstantBit) load->src_imm += p.constants_address - kConstantBit;
     }
     p.layer_of.push_back(i.layer);
-    p.code.push_back(std::move(i.instruction));
+    p.code.push_back(i.instruction);
   }
   p.code.push_back(isa::End{});
   p.layer_of.push_back(p.layers.empty() ? 0 : static_cast<uint32_t>(p.layers.size() - 1));
@@ -147,23 +149,30 @@ isa::Program link(const Graph& graph, const Schedule& schedule, const Machine& m
 
 }  // namespace
 
-isa::Program generate(const Graph& graph, const Machine& machine, const std::string& precision) {
+isa::Program generate(const Graph& graph, const Machine& machine, const std::string& precision, const Judge& judge) {
   const Schedule schedule(graph);
   std::optional<Candidate> best;
+  std::optional<isa::Program> program;
   std::optional<Failure> failure;
-  const int64_t groups = machine.memory.groups;
-  for (int64_t ring : {groups * 3 / 8, groups / 2, groups * 5 / 8, groups * 3 / 4, groups}) {
-    try {
-      Candidate c = emit_all(graph, schedule, machine, ring);
-      if (!best || c.cost < best->cost) best = std::move(c);
-    } catch (const Failure& f) {
-      if (f.error().code != ErrorCode::kResource) throw;
-      failure = f;
+  const int64_t groups = machine.memory.groups, group = machine.group_bytes();
+  for (int64_t ring : {groups / 4, groups * 3 / 8, groups / 2, groups * 5 / 8, groups * 3 / 4, groups}) {
+    // Packed tightly with many small blocks, or spread over lock groups with fewer larger blocks.
+    for (const Preferences& preferences : {Preferences{ring, 4, group / 16, group / 4}, Preferences{ring, 48, 256, 1024}}) {
+      try {
+        Candidate c = emit_all(graph, schedule, machine, preferences);
+        synchronise(c.emitter->code, machine);
+        isa::Program p = link(graph, schedule, machine, precision, c);
+        c.cost = judge ? judge(p) : estimate(*c.emitter, machine, c.layers.size());
+        if (!best || c.cost < best->cost) best = std::move(c), program = std::move(p);
+      } catch (const Failure& f) {
+        if (f.error().code != ErrorCode::kResource) throw;
+        failure = f;
+      }
     }
   }
   if (!best) throw *failure;
-  synchronise(best->emitter->code, machine);
-  return link(graph, schedule, machine, precision, *best);
+  fill_constants(graph, *best->emitter, *program);
+  return std::move(*program);
 }
 
 }  // namespace systole

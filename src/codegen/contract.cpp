@@ -24,6 +24,7 @@ class ContractEmitter {
       : e_(e), node_(node), drain_(drain), c_(std::get<Contract>(node.op)), map_(std::get<Map>(drain.op)), a_(e.graph.value(node.inputs[0])), b_(e.graph.value(node.inputs[1])) {
     const Shape &out = e.graph.value(node.outputs[0]).shape;
     s_.contract = &c_;
+    s_.block_overhead_cycles = e.preferences.block_overhead_cycles;
     s_.images = out[0], s_.in_h = a_.shape[1], s_.in_w = a_.shape[2], s_.in_c = a_.shape[3], s_.out_h = out[1], s_.out_w = out[2];
     s_.groups = c_.depthwise ? 1 : c_.groups;
     s_.k_channels = b_.shape[c_.b_transposed ? 5 : 4], s_.columns = b_.shape[c_.b_transposed ? 4 : 5];

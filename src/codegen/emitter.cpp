@@ -30,12 +30,12 @@ int64_t Ring::allocate(int64_t bytes, Side side) {
   const bool small_vector = side == Side::kVector && bytes <= area / 2;
   int64_t at = -1;
   if (small_vector) {
-    at = bytes >= group_ / 4 ? find(bytes, group_, vector_head_, 0, area) : -1;
+    at = bytes >= align_bytes_ ? find(bytes, group_, vector_head_, 0, area) : -1;
     if (at < 0) at = find(bytes, 64, vector_head_, 0, area);
     if (at >= 0) vector_head_ = at + bytes;
   }
   if (at < 0) {
-    if (bytes >= group_ / 4) at = find(bytes, group_, head_, area, bytes_);
+    if (bytes >= align_bytes_) at = find(bytes, group_, head_, area, bytes_);
     if (at < 0) at = find(bytes, 64, head_, area, bytes_);
     if (at < 0) at = find(bytes, 64, 0, 0, bytes_);
     if (at < 0) return -1;
@@ -50,8 +50,8 @@ void Ring::free(int64_t address) {
   std::erase_if(live_, [&](const Live& l) { return l.address == address - base_; });
 }
 
-Emitter::Emitter(const Graph& g, const Schedule& s, const Placement& p, const Machine& m)
-    : graph(g), schedule(s), placement(p), machine(m), ring(p.ring_base, p.ring_bytes, m.group_bytes()) {}
+Emitter::Emitter(const Graph& g, const Schedule& s, const Placement& p, const Machine& m, const Preferences& prefer)
+    : graph(g), schedule(s), placement(p), machine(m), ring(p.ring_base, p.ring_bytes, m.group_bytes(), prefer.ring_align_bytes), preferences(prefer) {}
 
 void Emitter::rewind(const Mark& m) {
   code.resize(m.code);

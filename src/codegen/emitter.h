@@ -36,11 +36,11 @@ struct ConstantUse {
 /// Staging memory: rotates through its bytes so that a new tile rarely waits for the reader of an old one.
 class Ring {
  public:
-  Ring(int64_t base, int64_t bytes, int64_t group) : base_(base), bytes_(bytes), group_(group) {}
+  Ring(int64_t base, int64_t bytes, int64_t group, int64_t align_bytes) : base_(base), bytes_(bytes), group_(group), align_bytes_(align_bytes) {}
   /// Who reads the block while MX runs. VX's constants and tiles keep to the first lock groups of the ring, so that MX,
   /// which holds the groups of its operands all the time, does not keep VX from them.
   enum class Side { kMatrix, kVector };
-  /// Scratchpad address of a free block, or -1. Blocks of a quarter group and more start on a lock group if they can.
+  /// Scratchpad address of a free block, or -1. Blocks of align_bytes and more start on a lock group if they can.
   int64_t allocate(int64_t bytes, Side side);
   void free(int64_t address);
   int64_t peak() const { return peak_; }
@@ -51,7 +51,7 @@ class Ring {
   struct Live {
     int64_t address, bytes;
   };
-  int64_t base_, bytes_, group_, head_ = 0, vector_head_ = 0, peak_ = 0;
+  int64_t base_, bytes_, group_, align_bytes_, head_ = 0, vector_head_ = 0, peak_ = 0;
   std::vector<Live> live_;
 };
 
@@ -60,7 +60,7 @@ struct RingFull {};
 
 class Emitter {
  public:
-  Emitter(const Graph& graph, const Schedule& schedule, const Placement& placement, const Machine& machine);
+  Emitter(const Graph& graph, const Schedule& schedule, const Placement& placement, const Machine& machine, const Preferences& preferences);
 
   const Graph& graph;
   const Schedule& schedule;
@@ -72,6 +72,7 @@ class Emitter {
   uint32_t layer = 0;
   Ring ring;
   int next_half = 0;  ///< accumulator half of the next block
+  const Preferences preferences;
 
   void push(isa::Instruction instruction, std::vector<Range> ranges) { code.push_back({std::move(instruction), layer, std::move(ranges)}); }
 

@@ -9,7 +9,7 @@ namespace {
 using isa::Engine;
 using isa::Space;
 
-constexpr uint64_t kGranule = 64;
+constexpr uint64_t kGranule = 256;  // finer would cost time; coarser would order neighbours that do not touch
 
 /// Latest reader and writer of one granule, as ordinals (from 1) in each engine's queue.
 struct Last {

@@ -106,6 +106,24 @@ Tensor Tensor::from_floats(const std::vector<float>& v, Shape shape) {
   return t;
 }
 
+namespace {
+
+/// Copies n elements `stride` apart into a dense run.
+template <class T>
+void gather_run(uint8_t* to, const uint8_t* from, int64_t n, int64_t stride) {
+  for (int64_t i = 0; i < n; ++i) std::memcpy(to + i * static_cast<int64_t>(sizeof(T)), from + i * stride * static_cast<int64_t>(sizeof(T)), sizeof(T));
+}
+
+void gather_run(uint8_t* to, const uint8_t* from, int64_t n, int64_t stride, size_t size) {
+  if (stride == 1) std::memcpy(to, from, static_cast<size_t>(n) * size);
+  else if (size == 1) gather_run<uint8_t>(to, from, n, stride);
+  else if (size == 2) gather_run<uint16_t>(to, from, n, stride);
+  else if (size == 4) gather_run<uint32_t>(to, from, n, stride);
+  else gather_run<uint64_t>(to, from, n, stride);
+}
+
+}  // namespace
+
 Tensor transpose(const Tensor& t, const std::vector<int>& perm) {
   Shape shape(perm.size());
   const auto in_strides = row_major_strides(t.shape);
@@ -117,10 +135,15 @@ Tensor transpose(const Tensor& t, const std::vector<int>& perm) {
   Tensor out(t.type, shape);
   const size_t size = static_cast<size_t>(bytes_of(t.type));
   const int64_t n = out.count();
+  if (n == 0 || perm.empty()) {
+    out.bytes = t.bytes;
+    return out;
+  }
+  const int64_t run = shape.back();
   int64_t from = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    std::memcpy(out.bytes.data() + static_cast<size_t>(i) * size, t.bytes.data() + static_cast<size_t>(from) * size, size);
-    for (size_t d = perm.size(); d-- > 0;) {
+  for (int64_t i = 0; i < n; i += run) {
+    gather_run(out.bytes.data() + static_cast<size_t>(i) * size, t.bytes.data() + static_cast<size_t>(from) * size, run, strides.back(), size);
+    for (size_t d = perm.size() - 1; d-- > 0;) {
       from += strides[d];
       if (++index[d] < shape[d]) break;
       from -= strides[d] * shape[d];

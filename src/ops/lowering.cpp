@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "numerics/formats.h"
 
 namespace systole {
 
@@ -130,7 +131,11 @@ ValueId Lowering::convert(ValueId id, DType type) {
   if (value.constant) {
     Tensor t(type, value.shape);
     const int64_t n = t.count();
-    for (int64_t i = 0; i < n; ++i) t.set(i, value.constant->at(i));
+    if (value.type == DType::kF32 && type == DType::kBF16) {
+      for (int64_t i = 0; i < n; ++i) t.data<uint16_t>()[i] = f32_to_bf16(value.constant->data<float>()[i]);
+    } else {
+      for (int64_t i = 0; i < n; ++i) t.set(i, value.constant->at(i));
+    }
     result = add_constant(value.name, std::move(t));
   } else {
     MapBuilder m(*this, value.name + "." + to_string(type), value.shape);

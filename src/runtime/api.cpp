@@ -35,6 +35,11 @@ Compiled on_its_machine(isa::Program program, const std::string& where, const st
   return std::make_shared<CompiledModel>(std::move(program), std::move(machine));
 }
 
+/// Candidates are compared by the timing model itself.
+Judge timed_on(const Machine& machine) {
+  return [&machine](const isa::Program& p) { return simulate(isa::sequence(p.code, "candidate"), machine).cycles; };
+}
+
 void check_phase_name(const std::string& name) {
   std::string list;
   for (const char* phase : kFrontPhases) {
@@ -61,7 +66,7 @@ Result<CompileResult> compile(const std::string& onnx_path, const CompileOptions
       return false;
     };
     FrontResult front = run_front(std::move(graph), options.precision, observer);
-    if (!front.stopped) result.model = std::make_shared<CompiledModel>(generate(front.graph, machine, front.precision), machine);
+    if (!front.stopped) result.model = std::make_shared<CompiledModel>(generate(front.graph, machine, front.precision, timed_on(machine)), machine);
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     return result;
   });

@@ -33,10 +33,10 @@ constexpr int64_t kAlign = 64;
 
 int64_t stored_bytes(const Value& value) { return std::max<int64_t>(1, element_count(value.shape) * bytes_of(value.type)); }
 
-Placement place(const Graph& graph, const Schedule& schedule, const Machine& machine, int64_t ring_groups) {
+Placement place(const Graph& graph, const Schedule& schedule, const Machine& machine, const Preferences& preferences) {
   Placement p;
   p.of.resize(graph.values.size());
-  p.ring_bytes = ring_groups * machine.group_bytes();
+  p.ring_bytes = preferences.ring_groups * machine.group_bytes();
   p.ring_base = machine.memory.scratchpad_bytes - p.ring_bytes;
   std::vector<bool> boundary(graph.values.size(), false);
   for (const auto* list : {&graph.inputs, &graph.outputs}) {
@@ -60,7 +60,7 @@ Placement place(const Graph& graph, const Schedule& schedule, const Machine& mac
     const int first = schedule.first[v], last = schedule.last[v];
     const int64_t bytes = stored_bytes(graph.values[v]), group = machine.group_bytes();
     // Large tensors start on a lock group of their own if they can: engines then work on different groups.
-    int64_t at = bytes >= group / 16 ? first_fit(scratchpad, bytes, first, last, group, p.ring_base) : -1;
+    int64_t at = bytes >= preferences.resident_align_bytes ? first_fit(scratchpad, bytes, first, last, group, p.ring_base) : -1;
     if (at < 0) at = first_fit(scratchpad, bytes, first, last, kAlign, p.ring_base);
     if (at >= 0) {
       scratchpad.push_back({at, bytes, first, last});

@@ -23,8 +23,16 @@ struct Placement {
   uint64_t dram_bytes = 0;         ///< inputs, outputs and spilled tensors, from address 0
 };
 
+/// What the code generator varies between candidates.
+struct Preferences {
+  int64_t ring_groups = 0;             ///< lock groups left to the ring
+  int64_t block_overhead_cycles = 4;   ///< charged per accumulator block by the tile search
+  int64_t resident_align_bytes = 0;    ///< resident tensors of this size and more start on a lock group if they can
+  int64_t ring_align_bytes = 0;        ///< the same for blocks of the ring
+};
+
 /// Fails (kResource) when DRAM does not hold the model.
-Placement place(const Graph& graph, const Schedule& schedule, const Machine& machine, int64_t ring_groups);
+Placement place(const Graph& graph, const Schedule& schedule, const Machine& machine, const Preferences& preferences);
 
 /// Bytes of a value as stored.
 int64_t stored_bytes(const Value& value);

@@ -60,7 +60,7 @@ int64_t cost_of(const Machine& m, const ContractShape& s, const ContractTile& t)
   const Totals x = totals_of(m, s, t);
   // Engines overlap; what cannot overlap is the first load and the last drain, and a few cycles of dispatch per block.
   const int64_t first = dram_bound_cycles(m, t.staged_bytes / 2) + x.vx / std::max<int64_t>(1, x.blocks);
-  return std::max({x.mx, x.vx, dram_bound_cycles(m, x.dma_bytes)}) + first + 4 * x.blocks + (x.mx + x.vx) / 64;
+  return std::max({x.mx, x.vx, dram_bound_cycles(m, x.dma_bytes)}) + first + s.block_overhead_cycles * x.blocks + (x.mx + x.vx) / 64;
 }
 
 }  // namespace
@@ -91,22 +91,25 @@ std::vector<ContractTile> search_tiles(const Machine& machine, const ContractSha
           if (s.multiplier > 1 && ((bn < wc && bn % s.multiplier) || (wc < s.columns && wc % s.multiplier))) continue;
           const int64_t columns = std::min(bn, wc), slots = ceil_div(columns, c) * c;
           if (slots > capacity) break;
-          const int64_t pixels = capacity / slots;
-          ContractTile t;
-          t.rows = rows, t.cols = cols, t.weight_columns = wc, t.panel = panel, t.block_columns = columns;
-          t.block_cols = std::min({cols, pixels, int64_t{16383}});
-          // Even rows per block: no short last block.
-          const int64_t most = std::clamp<int64_t>(pixels / t.block_cols, 1, rows);
-          t.block_rows = ceil_div(rows, ceil_div(rows, most));
-          t.block_cols = ceil_div(cols, ceil_div(cols, t.block_cols));
-          const int64_t block = t.block_rows * t.block_cols * columns;
-          const int64_t stage = block * (s.extra_bytes + (s.out_resident ? 0 : s.out_bytes));
-          t.staged_bytes = 2 * (weight_bytes + a + stage);
-          if (weight_bytes + a + stage > ring_bytes) continue;
-          for (bool outer : {true, false}) {
-            t.weights_outer = outer;
-            t.cost = cost_of(machine, s, t) + (t.staged_bytes > ring_bytes ? dram_bound_cycles(machine, totals_of(machine, s, t).dma_bytes) : 0);
-            found.push_back(t);
+          // Whole halves, or parts of them: short blocks overlap sooner, long ones cost less to start.
+          for (int64_t pixels : {capacity / slots, capacity / slots / 2, capacity / slots / 4}) {
+            if (pixels < 1) break;
+            ContractTile t;
+            t.rows = rows, t.cols = cols, t.weight_columns = wc, t.panel = panel, t.block_columns = columns;
+            t.block_cols = std::min({cols, pixels, int64_t{16383}});
+            // Even rows per block: no short last block.
+            const int64_t most = std::clamp<int64_t>(pixels / t.block_cols, 1, rows);
+            t.block_rows = ceil_div(rows, ceil_div(rows, most));
+            t.block_cols = ceil_div(cols, ceil_div(cols, t.block_cols));
+            const int64_t block = t.block_rows * t.block_cols * columns;
+            const int64_t stage = block * (s.extra_bytes + (s.out_resident ? 0 : s.out_bytes));
+            t.staged_bytes = 2 * (weight_bytes + a + stage);
+            if (weight_bytes + a + stage > ring_bytes) continue;
+            for (bool outer : {true, false}) {
+              t.weights_outer = outer;
+              t.cost = cost_of(machine, s, t) + (t.staged_bytes > ring_bytes ? dram_bound_cycles(machine, totals_of(machine, s, t).dma_bytes) : 0);
+              found.push_back(t);
+            }
           }
         }
       }

@@ -18,6 +18,7 @@ struct ContractShape {
   int64_t a_bytes = 1, out_bytes = 1;               ///< bytes of an element
   bool a_resident = false, out_resident = false, weights_dynamic_resident = false;
   int64_t drain_slots = 1, extra_bytes = 0;         ///< staged bytes per output element that the drain reads besides
+  int64_t block_overhead_cycles = 4;                ///< dispatch and start-up that does not overlap, per block
 
   int64_t taps() const { return contract->kernel_h * contract->kernel_w; }
   int64_t k() const { return taps() * k_channels; }
