@@ -7,8 +7,8 @@ JOBS ?= $(shell nproc)
 
 run: build
 	@echo "== ResNet-50 (real architecture, seeded weights): ONNX -> NPU program -> results, cycles, report"
-	@$(SYSTOLE) model resnet50 -o $(BUILD)/resnet50.onnx
-	@$(SYSTOLE) run $(BUILD)/resnet50.onnx --random 1
+	@$(SYSTOLE) model resnet50-qdq -o $(BUILD)/resnet50-qdq.onnx
+	@$(SYSTOLE) run $(BUILD)/resnet50-qdq.onnx --random 1
 
 setup:
 	@./scripts/install_packages.sh

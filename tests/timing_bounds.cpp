@@ -9,6 +9,7 @@
 #include "import/onnx.h"
 #include "isa/codec.h"
 #include "passes/pipeline.h"
+#include "report/report.h"
 #include "sim/dram/dram.h"
 #include "sim/timing/timing.h"
 
@@ -55,6 +56,21 @@ TEST(TimingBounds, MoreOfAnythingIsNeverMuchSlower) {
         EXPECT_LE(static_cast<double>(after), 1.01 * static_cast<double>(before)) << name << " on " << preset << " with twice the " << r.name << ": " << before << " -> " << after;
       }
     }
+  }
+}
+
+TEST(TimingBounds, ResNet50ReachesSeventyPercentOfItsBound) {
+  const Machine machine = load_machine("edge");
+  auto judge = [&](const isa::Program& p) { return simulate(isa::sequence(p.code, "t"), machine).cycles; };
+  for (const char* name : {"resnet50-qdq", "resnet50"}) {
+    const std::string path = std::string(SYSTOLE_BUILD) + "/" + name + "-bounds.onnx";
+    find_architecture(name).write(path, 1, 224);
+    const FrontResult front = run_front(import_onnx(path, {}), "auto");
+    const isa::Program program = generate(front.graph, machine, front.precision, judge);
+    const auto sequence = isa::sequence(program.code, "t");
+    const Report r = make_report(program, machine, sequence, simulate(sequence, machine));
+    std::printf("  %s in %s on edge: %lld cycles, %.1f %% of the bound\n", name, front.precision.c_str(), static_cast<long long>(r.cycles), 100 * r.efficiency);
+    EXPECT_GE(r.efficiency, 0.70) << name;
   }
 }
 

@@ -9,8 +9,7 @@ namespace {
 using Activation = CnnWriter::Activation;
 
 /// He et al. 2015, "Deep residual learning", table 1, bottlenecks with the stride in the 3 x 3 (v1.5).
-void write_resnet50(const std::string& path, uint64_t seed, int64_t size) {
-  CnnWriter w("resnet50", seed, 3, size, size);
+void write_resnet50_as(CnnWriter& w, const std::string& path) {
   Feature x = w.max_pool(w.conv(w.input(), 64, 7, 2), 3, 2, 1);
   const struct { int64_t channels, blocks, stride; } kStages[] = {{64, 3, 1}, {128, 4, 2}, {256, 6, 2}, {512, 3, 2}};
   for (const auto& stage : kStages) {
@@ -22,6 +21,16 @@ void write_resnet50(const std::string& path, uint64_t seed, int64_t size) {
   }
   w.classifier(x, 1000);
   w.save(path);
+}
+
+void write_resnet50(const std::string& path, uint64_t seed, int64_t size) {
+  CnnWriter w("resnet50", seed, 3, size, size);
+  write_resnet50_as(w, path);
+}
+
+void write_resnet50_qdq(const std::string& path, uint64_t seed, int64_t size) {
+  CnnWriter w("resnet50-qdq", seed, 3, size, size, true);
+  write_resnet50_as(w, path);
 }
 
 /// Sandler et al. 2018, "MobileNetV2", table 2.
@@ -84,6 +93,7 @@ void write_unet(const std::string& path, uint64_t seed, int64_t size) {
 
 constexpr Architecture kList[] = {
     {"resnet50", "image classification, 4.1 GMAC (He et al. 2015)", write_resnet50, 224},
+    {"resnet50-qdq", "the same in QDQ form: uint8 activations, int8 weights per channel", write_resnet50_qdq, 224},
     {"mobilenetv2", "image classification, 0.3 GMAC (Sandler et al. 2018)", write_mobilenetv2, 224},
     {"resnet8", "MLPerf Tiny image classification, 12.5 MMAC", write_resnet8, 32},
     {"ds-cnn", "MLPerf Tiny keyword spotting, 2.7 MMAC", write_ds_cnn, 49},

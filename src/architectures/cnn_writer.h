@@ -10,14 +10,16 @@ namespace systole {
 struct Feature {
   std::string name;
   int64_t channels, size;
+  float scale = 0;  ///< quantisation step of the value, in QDQ networks
 };
 
 class CnnWriter {
  public:
-  CnnWriter(const std::string& name, uint64_t seed, int64_t channels, int64_t height, int64_t width);
+  /// `quantised`: QDQ form, uint8 activations with fixed ranges and int8 weights per channel.
+  CnnWriter(const std::string& name, uint64_t seed, int64_t channels, int64_t height, int64_t width, bool quantised = false);
 
   enum class Activation { kNone, kRelu, kRelu6 };
-  Feature input() const { return {"x", channels_, height_}; }
+  Feature input();
   Feature conv(const Feature& x, int64_t out, int64_t kernel, int64_t stride = 1, Activation activation = Activation::kRelu, int64_t groups = 1, float gain = 1);
   /// Explicit kernel and padding for networks whose kernels are not square.
   Feature conv_rect(const Feature& x, int64_t out, int64_t kh, int64_t kw, int64_t stride, const std::vector<int64_t>& pads, int64_t out_size);
@@ -31,11 +33,17 @@ class CnnWriter {
   void save(const std::string& path) const { writer_.save(path); }
 
  private:
+  Tensor random_tensor(const Shape& shape, float deviation);
   std::string weights(const Shape& shape, float deviation);
+  /// Weights [Co, ...] and bias [Co] for an input of this step: float, or DequantizeLinear of int8 and int32.
+  std::pair<std::string, std::string> parameters(const Shape& shape, float deviation, float bias_deviation, float input_scale);
+  /// Quantise and dequantise: uint8 over [0, 6] after an activation, [-4, 4] otherwise. Nothing in float networks.
+  Feature requantised(Feature x, bool non_negative);
   Feature activate(std::string y, int64_t channels, int64_t size, Activation activation);
   ModelWriter writer_;
   std::mt19937_64 rng_;
   int64_t channels_, height_;
+  bool quantised_;
   int next_ = 0;
 };
 

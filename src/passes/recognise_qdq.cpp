@@ -1,5 +1,6 @@
-// DQ(x), DQ(w), [DQ(b)] -> Conv | Gemm | MatMul -> [Relu | Clip] -> Q becomes one integer operator; pools and pure data
-// movement between equal parameters move 8-bit data; QuantizeLinear after QDQ arithmetic multiplies by fl(1/s).
+// First DequantizeLinear moves down past pools and data movement, which then handle 8-bit data, and a Q of equal
+// parameters after a DQ cancels. Then DQ(x), DQ(w), [DQ(b)] -> Conv | Gemm | MatMul -> [Relu | Clip] -> Q becomes one
+// integer operator, and QuantizeLinear after QDQ arithmetic multiplies by fl(1/s).
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -15,11 +16,15 @@ class Recogniser {
   explicit Recogniser(Graph& graph) : graph_(graph), uses_(graph) {}
 
   void run() {
+    while (lower_dequantise()) {
+      prune_and_sort(graph_);
+      uses_ = Uses(graph_);
+    }
     for (size_t n = 0; n < graph_.nodes.size(); ++n) {
       if (!is(static_cast<int>(n), "QuantizeLinear")) continue;
       Node& q = graph_.nodes[n];
       if (!per_tensor(q)) continue;
-      if (contraction(q) || moving(q)) continue;
+      if (contraction(q) || cancelled(q)) continue;
       drop_relu(q);
       mark_reciprocal(q);
     }
@@ -160,19 +165,36 @@ class Recogniser {
     return graph_.add_constant(name + ".zero", t);
   }
 
-  /// DQ -> op -> Q with equal parameters, op only moving or selecting elements: the op runs on the 8-bit tensor.
-  bool moving(Node& q) {
+  /// DQ -> op, op only moving or selecting elements, becomes op -> DQ. True when any did.
+  bool lower_dequantise() {
     static const std::set<std::string> kMoving = {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "DepthToSpace", "SpaceToDepth", "GlobalMaxPool"};
+    bool changed = false;
+    const size_t count = graph_.nodes.size();
+    for (size_t n = 0; n < count; ++n) {
+      const auto& op = std::get<OnnxOp>(graph_.nodes[n].op);
+      if (!op.domain.empty() || !kMoving.count(op.type) || graph_.nodes[n].outputs.size() != 1) continue;
+      const Node* dq = dequantised(graph_.nodes[n], 0, true);
+      if (!dq || constant(*dq, 0)) continue;
+      Node below = *dq;
+      Node& moving = graph_.nodes[n];
+      moving.inputs[0] = below.inputs[0];
+      below.name = moving.name + ".dequantised";
+      below.outputs = {moving.outputs[0]};
+      graph_.values.push_back({moving.name + ".quantised", DType::kU8, {}, false, nullptr});
+      moving.outputs[0] = static_cast<ValueId>(graph_.values.size() - 1);
+      below.inputs[0] = moving.outputs[0];
+      graph_.nodes.push_back(std::move(below));
+      changed = true;
+    }
+    return changed;
+  }
+
+  /// DQ -> Q with equal parameters is the quantised tensor itself.
+  bool cancelled(Node& q) {
     const int at = producer(q.inputs[0]);
-    if (at < 0 || !single_use(q.inputs[0])) return false;
-    Node& op_node = node(at);
-    const auto& op = std::get<OnnxOp>(op_node.op);
-    if (!op.domain.empty() || !kMoving.count(op.type) || op_node.outputs.size() != 1) return false;
-    const Node* dq = dequantised(op_node, 0, true);
-    if (!dq || !same_parameters(*dq, q) || constant(*dq, 0)) return false;
-    std::vector<ValueId> inputs = op_node.inputs;
-    inputs[0] = dq->inputs[0];
-    q.op = op, q.inputs = inputs, q.name = op_node.name;
+    if (!is(at, "DequantizeLinear") || !quantised(node(at), true) || !same_parameters(node(at), q) || constant(node(at), 0)) return false;
+    q.op = OnnxOp{"", "Identity", 13, {}};
+    q.inputs = {node(at).inputs[0]};
     return true;
   }
 
@@ -200,7 +222,7 @@ class Recogniser {
   }
 
   Graph& graph_;
-  const Uses uses_;
+  Uses uses_;
 };
 
 }  // namespace

@@ -1,0 +1,21 @@
+// The importer and the front half of the compiler on arbitrary bytes.
+#include <cstddef>
+#include <cstdint>
+
+#include "base/error.h"
+#include "import/onnx.h"
+#include "passes/pipeline.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace systole;
+  try {
+    Graph graph = import_onnx_bytes(data, size, "fuzz", "", {});
+    // Lowering a graph of large tensors is slow, not wrong.
+    for (const Value& v : graph.values) {
+      if (v.shape_known && element_count(v.shape) > (1 << 16)) return 0;
+    }
+    run_front(std::move(graph), "auto");
+  } catch (const Failure&) {
+  }
+  return 0;
+}
