@@ -1,0 +1,13 @@
+# cmake --install, then configure, build and run examples/classify against the installed package.
+function(run)
+  execute_process(COMMAND ${ARGV} RESULT_VARIABLE code OUTPUT_VARIABLE out ERROR_VARIABLE out)
+  message("${out}")
+  if(code)
+    message(FATAL_ERROR "failed: ${ARGV}")
+  endif()
+endfunction()
+set(prefix ${BUILD}/installed)
+run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix})
+run(${CMAKE_COMMAND} -S ${SOURCE}/examples/classify -B ${BUILD}/example -G ${GENERATOR} -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_BUILD_TYPE=Release)
+run(${CMAKE_COMMAND} --build ${BUILD}/example)
+run(${CMAKE_COMMAND} -E chdir ${BUILD}/example ./classify)
