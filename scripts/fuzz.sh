@@ -13,7 +13,7 @@ mkdir -p seeds/{onnx,npu,asm,yaml} corpus/{onnx,npu,asm,yaml}
 for m in resnet8 ds-cnn; do
   tools/systole/systole model $m -o seeds/onnx/$m.onnx --size 16
   tools/systole/systole compile seeds/onnx/$m.onnx -o seeds/npu/$m.npu
-  tools/systole/systole disasm seeds/npu/$m.npu | grep -v '^\.' | head -100 > seeds/asm/$m.s
+  tools/systole/systole disasm seeds/npu/$m.npu | awk '!/^\./ && ++n <= 100' > seeds/asm/$m.s
 done
 for m in nano edge server; do tools/systole/systole machine $m --yaml > seeds/yaml/$m.yaml; done
 one() { ./tests/fuzz/fuzz_$1 -max_total_time="$seconds" -max_len=65536 -rss_limit_mb=4096 -timeout=20 -artifact_prefix="$1-crash-" -print_final_stats=1 "corpus/$1" "seeds/$1" > "fuzz_$1.log" 2>&1; }

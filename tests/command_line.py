@@ -66,7 +66,7 @@ with tempfile.TemporaryDirectory() as d:
     expect(run("run", "r.onnx", "--precision", "fp7", "--random", "1", ok=False), "auto, bf16, fp32")
     expect(run("run", "r.onnx", "--precision", "int8", "--random", "1", ok=False), "a float model")
     expect(run("compile", "r.onnx", "--stop-after", "lunch", ok=False), "one of import")
-    expect(run("model", "vgg", ok=False), "resnet50, mobilenetv2")
+    expect(run("model", "vgg", ok=False), "resnet50, resnet50-qdq, mobilenetv2")
     expect(run("run", "r.onnx", "--dim", "n=3", "--random", "1", ok=False), "names no free dimension")
     open("short.npu", "wb").write(open("edge.npu", "rb").read()[:5000])
     expect(run("run", "short.npu", "--random", "1", ok=False), "compile again")

@@ -222,6 +222,8 @@ TEST(ModelTable, EveryModel) {
   table += "\n## Refused, with the reason\n\n| model | needs | error |\n|---|---|---|\n" + refused;
   write_file(std::string(SYSTOLE_BUILD) + "/models.md", table);
   std::printf("%d models pass, %zu are refused\n", passed, unsupported.size());
+  const auto page = read_file(std::string(SYSTOLE_TESTS) + "/../docs/models.md");
+  EXPECT_EQ(table, std::string(page.begin(), page.end())) << "docs/models.md is not what this test wrote: copy " << SYSTOLE_BUILD << "/models.md and say why it changed";
 }
 
 /// The classes that ONNX Runtime 1.30 (all optimisations) gives the photographs of the development set on the very tensors

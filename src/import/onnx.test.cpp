@@ -1,0 +1,145 @@
+// Parts of the file format that ModelWriter does not write: external data, typed fields, symbolic dimensions.
+#include <gtest/gtest.h>
+#include <onnx/onnx_pb.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "import/onnx.h"
+
+namespace systole {
+namespace {
+
+/// y = x + w, w an initializer that the caller fills in.
+onnx::ModelProto adder() {
+  onnx::ModelProto m;
+  m.set_ir_version(11);
+  m.add_opset_import()->set_version(21);
+  auto* g = m.mutable_graph();
+  g->set_name("adder");
+  auto value = [](onnx::ValueInfoProto* v, const char* name, const char* symbol) {
+    v->set_name(name);
+    auto* t = v->mutable_type()->mutable_tensor_type();
+    t->set_elem_type(onnx::TensorProto::FLOAT);
+    t->mutable_shape()->add_dim()->set_dim_value(2);
+    t->mutable_shape()->add_dim()->set_dim_param(symbol);
+  };
+  value(g->add_input(), "x", "n");
+  value(g->add_output(), "y", "n");
+  auto* n = g->add_node();
+  n->set_op_type("Add");
+  n->add_input("x"), n->add_input("w"), n->add_output("y");
+  auto* w = g->add_initializer();
+  w->set_name("w");
+  w->set_data_type(onnx::TensorProto::FLOAT);
+  w->add_dims(2), w->add_dims(1);
+  return m;
+}
+
+Graph import(const onnx::ModelProto& m, const std::string& folder = "", std::map<std::string, int64_t> dims = {{"n", 3}}) {
+  const std::string bytes = m.SerializeAsString();
+  return import_onnx_bytes(bytes.data(), bytes.size(), "t.onnx", folder, {std::move(dims), {}});
+}
+
+std::string error_of(const onnx::ModelProto& m, const std::string& folder = "", std::map<std::string, int64_t> dims = {{"n", 3}}) {
+  try {
+    import(m, folder, std::move(dims));
+  } catch (const Failure& f) {
+    return f.what();
+  }
+  return "";
+}
+
+TensorPtr constant_of(const Graph& g) {
+  for (const Value& v : g.values) {
+    if (v.constant) return v.constant;
+  }
+  return nullptr;
+}
+
+TEST(Onnx, TypedFieldsMustMatchTheShape) {
+  auto m = adder();
+  auto* w = m.mutable_graph()->mutable_initializer(0);
+  w->add_float_data(1.5f);
+  EXPECT_NE(error_of(m).find("1 elements for shape [2,1]"), std::string::npos) << error_of(m);
+  w->add_float_data(-2.0f);
+  EXPECT_EQ(constant_of(import(m))->at(1), -2.0);
+  w->set_data_type(onnx::TensorProto::FLOAT16);
+  w->clear_float_data();
+  w->add_int32_data(0x3C00), w->add_int32_data(0xC000);
+  EXPECT_EQ(constant_of(import(m))->at(0), 1.0);
+  EXPECT_EQ(constant_of(import(m))->at(1), -2.0);
+  w->set_dims(0, int64_t{1} << 50);
+  EXPECT_NE(error_of(m).find("more than 2^40"), std::string::npos) << error_of(m);
+  w->set_dims(0, -1);
+  EXPECT_NE(error_of(m).find("negative extent"), std::string::npos) << error_of(m);
+  w->set_data_type(99);
+  EXPECT_NE(error_of(m).find("element type 99"), std::string::npos) << error_of(m);
+}
+
+TEST(Onnx, ExternalDataStaysInsideTheFolderAndTheFile) {
+  char pattern[] = "/tmp/systole-test-XXXXXX";
+  const std::string folder = mkdtemp(pattern);
+  const float data[] = {7, 8, 9};
+  write_file(folder + "/w.bin", {reinterpret_cast<const char*>(data), sizeof data});
+  auto m = adder();
+  auto* w = m.mutable_graph()->mutable_initializer(0);
+  w->set_data_location(onnx::TensorProto::EXTERNAL);
+  auto set = [&](const char* location, const char* offset, const char* length) {
+    w->clear_external_data();
+    for (const auto& [k, v] : {std::pair{"location", location}, {"offset", offset}, {"length", length}}) {
+      auto* e = w->add_external_data();
+      e->set_key(k), e->set_value(v);
+    }
+  };
+  set("w.bin", "4", "8");
+  EXPECT_EQ(constant_of(import(m, folder))->at(1), 9.0);
+  set("w.bin", "8", "8");
+  EXPECT_NE(error_of(m, folder).find("ends after the file does"), std::string::npos);
+  set("w.bin", "0", "12");
+  EXPECT_NE(error_of(m, folder).find("external data of 12 bytes"), std::string::npos);
+  set("w.bin", "zero", "8");
+  EXPECT_NE(error_of(m, folder).find("a number"), std::string::npos);
+  for (const char* escape : {"../w.bin", "/etc/passwd", "a/../../w.bin"}) {
+    set(escape, "0", "8");
+    EXPECT_NE(error_of(m, folder).find("the model's own folder"), std::string::npos) << escape;
+  }
+  set("missing.bin", "0", "8");
+  EXPECT_NE(error_of(m, folder).find("no such file"), std::string::npos);
+  set("w.bin", "0", "8");
+  EXPECT_NE(error_of(m).find("the model's own folder"), std::string::npos);  // from memory: no folder
+  std::filesystem::remove_all(folder);
+}
+
+TEST(Onnx, SymbolicDimensions) {
+  auto m = adder();
+  m.mutable_graph()->mutable_initializer(0)->set_raw_data(std::string(8, '\0'));
+  EXPECT_EQ(import(m).value(import(m).inputs[0]).shape, (Shape{2, 3}));
+  EXPECT_NE(error_of(m, "", {}).find("dimensions without a value: n (of input 'x', position 1)"), std::string::npos) << error_of(m, "", {});
+  EXPECT_NE(error_of(m, "", {{"n", 3}, {"batch", 2}}).find("names no free dimension"), std::string::npos);
+  EXPECT_NE(error_of(m, "", {{"n", 0}}).find("extent 0"), std::string::npos);
+  m.mutable_opset_import(0)->set_version(6);
+  EXPECT_NE(error_of(m).find("opset 6"), std::string::npos);
+}
+
+TEST(Onnx, UnusualStructures) {
+  auto m = adder();
+  m.mutable_graph()->mutable_initializer(0)->set_raw_data(std::string(8, '\0'));
+  auto none = m;
+  none.clear_graph();
+  EXPECT_NE(error_of(none).find("no graph"), std::string::npos);
+  auto functions = m;
+  functions.add_functions()->set_name("f");
+  EXPECT_NE(error_of(functions).find("functions of its own"), std::string::npos);
+  auto sequence = m;
+  sequence.mutable_graph()->mutable_input(0)->mutable_type()->mutable_sequence_type();
+  EXPECT_NE(error_of(sequence).find("not a tensor"), std::string::npos);
+  auto silent = m;
+  silent.mutable_graph()->clear_output();
+  EXPECT_NE(error_of(silent).find("no outputs"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace systole
