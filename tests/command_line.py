@@ -49,6 +49,9 @@ with tempfile.TemporaryDirectory() as d:
             failures.append(f"engine {name}: busy and stalls do not add up")
     json.loads(run("profile", "edge.npu", "--json", "-"))
     expect(run("compile", "r.onnx", "--stop-after", "fuse"), '"contract"', '"map"')
+    expect(run("compile", "r.onnx", "--stop-after", "place"), "spm", "ring")
+    expect(run("compile", "r.onnx", "--stop-after", "emit"), "# layer 0", "matrix", "reads spm")
+    expect(run("compile", "r.onnx", "--stop-after", "synchronise"), "wait=", "locks=")
     open("labels.txt", "w").write("\n".join(f"label {i}" for i in range(10)))
     expect(run("run", "edge.npu", "--random", "1", "--labels", "labels.txt"), "1. label")
     # a picture

@@ -87,7 +87,7 @@ struct Outcome {
 
 Outcome execute(const FrontResult& front, const Machine& machine, const std::vector<Tensor>& inputs, const std::string& where) {
   auto judge = [&](const isa::Program& p) { return simulate(isa::sequence(p.code, "candidate"), machine).cycles; };
-  const isa::Program program = generate(front.graph, machine, front.precision, judge);
+  const isa::Program program = generate(front.graph, machine, front.precision, {judge, {}, nullptr});
   const CheckReport races = check_races(program, machine);
   EXPECT_TRUE(races.races.empty()) << where << ": " << races.races[0].text();
   Functional functional(program, machine);

@@ -34,7 +34,7 @@ using Compiled = std::shared_ptr<const CompiledModel>;
 
 struct CompileResult {
   Compiled model;          ///< null when stopped early
-  std::string phase_text;  ///< the graph after `stop_after`
+  std::string phase_text;  ///< what `stop_after` made: a graph, a placement, instructions
   double seconds = 0;
 };
 

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "codegen/layers.h"
+#include "codegen/phase_text.h"
 #include "codegen/synchronise.h"
 #include "isa/geometry.h"
 #include "machine/instruction_cost.h"
@@ -149,7 +150,7 @@ isa::Program link(const Graph& graph, const Schedule& schedule, const Machine& m
 
 }  // namespace
 
-isa::Program generate(const Graph& graph, const Machine& machine, const std::string& precision, const Judge& judge) {
+isa::Program generate(const Graph& graph, const Machine& machine, const std::string& precision, const GenerateOptions& options) {
   const Schedule schedule(graph);
   std::optional<Candidate> best;
   std::optional<isa::Program> program;
@@ -162,7 +163,7 @@ isa::Program generate(const Graph& graph, const Machine& machine, const std::str
         Candidate c = emit_all(graph, schedule, machine, preferences);
         synchronise(c.emitter->code, machine);
         isa::Program p = link(graph, schedule, machine, precision, c);
-        c.cost = judge ? judge(p) : estimate(*c.emitter, machine, c.layers.size());
+        c.cost = options.judge ? options.judge(p) : estimate(*c.emitter, machine, c.layers.size());
         if (!best || c.cost < best->cost) best = std::move(c), program = std::move(p);
       } catch (const Failure& f) {
         if (f.error().code != ErrorCode::kResource) throw;
@@ -171,6 +172,7 @@ isa::Program generate(const Graph& graph, const Machine& machine, const std::str
     }
   }
   if (!best) throw *failure;
+  if (options.phase_text) *options.phase_text = options.stop_after == "place" ? print_placement(graph, schedule, *best->placement) : print_emitted(best->emitter->code, best->layers, options.stop_after == "synchronise");
   fill_constants(graph, *best->emitter, *program);
   return std::move(*program);
 }

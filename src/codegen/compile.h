@@ -9,15 +9,22 @@
 
 namespace systole {
 
-inline constexpr const char* kBackPhases[] = {"tile", "emit", "synchronise", "link"};
+/// Names of the back phases that `stop_after` takes: where tensors live; instructions with the bytes they touch; the same
+/// with lock groups and distances.
+inline constexpr const char* kBackPhases[] = {"place", "emit", "synchronise"};
 
 /// Says how good a linked program is; less is better. The compiler does not know the machine models, so whoever has one
 /// passes it in. Called on programs whose constants are not filled in yet.
 using Judge = std::function<int64_t(const isa::Program&)>;
 
+struct GenerateOptions {
+  Judge judge;                   ///< default: the sum over layers of the busiest engine's cycles
+  std::string stop_after;        ///< a back phase: its text goes to phase_text, for the candidate that was chosen
+  std::string* phase_text = nullptr;
+};
+
 /// Places, tiles, emits, synchronises and links. Tries several splits of the scratchpad between resident tensors and
-/// the staging ring and several tile preferences, and keeps the best: by `judge`, or by the sum over layers of the
-/// busiest engine's cycles.
-isa::Program generate(const Graph& graph, const Machine& machine, const std::string& precision, const Judge& judge = {});
+/// the staging ring and several tile preferences, and keeps the best.
+isa::Program generate(const Graph& graph, const Machine& machine, const std::string& precision, const GenerateOptions& options = {});
 
 }  // namespace systole

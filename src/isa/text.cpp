@@ -124,11 +124,16 @@ std::string disassemble(const Instruction& instruction) {
         visit_fields(i, [&](const auto& field, const auto& member) {
           if (member == standard.*(field.member)) return;
           line += std::string(" ") + field.name + "=";
-          bool first = true;
-          for_each_element(member, [&](const auto& e) {
-            line += (first ? "" : ",") + print(e);
-            first = false;
-          });
+          using M = std::remove_cvref_t<decltype(member)>;
+          if constexpr (is_array<M>::value) {
+            // Trailing elements that hold their default are left out.
+            const M& usual = standard.*(field.member);
+            size_t n = member.size();
+            while (n > 1 && member[n - 1] == usual[n - 1]) --n;
+            for (size_t k = 0; k < n; ++k) line += (k ? "," : "") + print(member[k]);
+          } else {
+            line += print(member);
+          }
         });
         return line;
       },

@@ -42,9 +42,15 @@ Judge timed_on(const Machine& machine) {
 
 void check_phase_name(const std::string& name) {
   std::string list;
-  for (const char* phase : kFrontPhases) {
-    if (name == phase) return;
+  auto known = [&](const char* phase) {
     list += (list.empty() ? "" : ", ") + std::string(phase);
+    return name == phase;
+  };
+  for (const char* phase : kFrontPhases) {
+    if (known(phase)) return;
+  }
+  for (const char* phase : kBackPhases) {
+    if (known(phase)) return;
   }
   fail(ErrorCode::kBadInput, "--stop-after", "'" + name + "'", "one of " + list);
 }
@@ -66,7 +72,11 @@ Result<CompileResult> compile(const std::string& onnx_path, const CompileOptions
       return false;
     };
     FrontResult front = run_front(std::move(graph), options.precision, observer);
-    if (!front.stopped) result.model = std::make_shared<CompiledModel>(generate(front.graph, machine, front.precision, timed_on(machine)), machine);
+    if (!front.stopped) {
+      const bool stop = !options.stop_after.empty();
+      isa::Program program = generate(front.graph, machine, front.precision, {timed_on(machine), options.stop_after, stop ? &result.phase_text : nullptr});
+      if (!stop) result.model = std::make_shared<CompiledModel>(std::move(program), machine);
+    }
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     return result;
   });

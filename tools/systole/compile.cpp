@@ -15,8 +15,8 @@ void add_compile(CLI::App& app) {
   CLI::App* c = app.add_subcommand("compile", "Compile an ONNX model to a program (.npu)");
   o->model.add_to(*c);
   c->add_option("--out,-o", o->out, "program file [the model's name with .npu]; - prints a stopped phase to standard output");
-  c->add_option("--stop-after", o->stop_after, "print the graph after a phase: import, simplify, quantise, legalise, fuse");
-  c->add_flag("--with-data", o->with_data, "print constants in full, so that the text parses back");
+  c->add_option("--stop-after", o->stop_after, "print what a phase made: import, simplify, quantise, legalise, fuse (graphs), place (tensors), emit, synchronise (instructions)");
+  c->add_flag("--with-data", o->with_data, "print constants of graphs in full, so that the text parses back");
   c->footer("Examples:\n  systole compile resnet50.onnx --npu nano -o resnet50-nano.npu\n  systole compile resnet50.onnx --stop-after fuse");
   c->callback([o] {
     CompileOptions options = o->model.compile_options();
