@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "import/tensor_file.h"
 
 namespace systole {
 namespace {
@@ -44,6 +45,9 @@ class Importer {
  public:
   Importer(const std::string& source, const std::string& folder, const ImportOptions& options) : source_(source), folder_(folder), options_(options) {}
 
+  /// One tensor outside a model.
+  TensorPtr tensor(const onnx::TensorProto& t) { return read_tensor(t); }
+
   Graph run(const onnx::ModelProto& model) {
     if (!model.has_graph()) fail(ErrorCode::kBadInput, source_, "the file holds no graph", "an ONNX model");
     if (model.functions_size() > 0) fail(ErrorCode::kUnsupported, source_, "the model defines functions of its own", "a model whose functions are inlined");
@@ -62,6 +66,10 @@ class Importer {
     if (g.sparse_initializer_size() > 0) fail(ErrorCode::kUnsupported, source_, "sparse initializers", "dense ones");
     for (const auto& i : g.input()) {
       if (ids_.count(i.name())) continue;  // IR < 4 lists initializers as inputs
+      if (const auto known = options_.constant_inputs.find(i.name()); known != options_.constant_inputs.end()) {
+        set_constant(define(i.name(), "input '" + i.name() + "'"), known->second);
+        continue;
+      }
       read_input(i);
     }
     check_bound_dims();
@@ -256,9 +264,8 @@ class Importer {
     return out;
   }
 
-  const std::string& source_;
-  const std::string& folder_;
-  const ImportOptions& options_;
+  const std::string source_, folder_;
+  const ImportOptions options_;
   Graph graph_;
   std::map<std::string, ValueId> ids_;
   std::set<std::string> defined_, used_dims_;
@@ -269,7 +276,8 @@ class Importer {
 
 }  // namespace
 
-Graph import_onnx_bytes(const void* data, size_t size, const std::string& source, const std::string& folder, const ImportOptions& options) {
+namespace {
+onnx::ModelProto parse_model(const void* data, size_t size, const std::string& source) {
   if (size > (size_t{1} << 31) - 1) fail(ErrorCode::kResource, source, "a protobuf of 2 GiB or more", "large tensors in external data");
   onnx::ModelProto model;
   google::protobuf::io::ArrayInputStream stream(data, static_cast<int>(size));
@@ -279,7 +287,32 @@ Graph import_onnx_bytes(const void* data, size_t size, const std::string& source
   if (!model.ParseFromCodedStream(&coded) || !coded.ConsumedEntireMessage()) {
     fail(ErrorCode::kBadInput, source, "not a complete ONNX protobuf", "a model file", "the file may be truncated or of another format");
   }
+  return model;
+}
+}  // namespace
+
+std::vector<std::string> input_names(const void* data, size_t size, const std::string& source) {
+  const onnx::ModelProto model = parse_model(data, size, source);
+  std::set<std::string> constants;
+  for (const auto& t : model.graph().initializer()) constants.insert(t.name());
+  std::vector<std::string> names;
+  for (const auto& i : model.graph().input()) {
+    if (!constants.count(i.name())) names.push_back(i.name());
+  }
+  return names;
+}
+
+Graph import_onnx_bytes(const void* data, size_t size, const std::string& source, const std::string& folder, const ImportOptions& options) {
+  const onnx::ModelProto model = parse_model(data, size, source);
   return Importer(source, folder, options).run(model);
+}
+
+Tensor read_tensor_file(const std::string& path) {
+  const auto bytes = read_file(path);
+  onnx::TensorProto proto;
+  google::protobuf::SetLogHandler(nullptr);
+  if (!proto.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) || !proto.has_data_type()) fail(ErrorCode::kUnsupported, path, "not a tensor", "a TensorProto");
+  return *Importer(path, "", {}).tensor(proto);
 }
 
 Graph import_onnx(const std::string& path, const ImportOptions& options) {

@@ -10,11 +10,15 @@ namespace systole {
 struct ImportOptions {
   std::map<std::string, int64_t> dims;                ///< values of symbolic dimensions
   std::map<std::string, Shape> input_shapes;          ///< shapes of given inputs, which bind symbolic dimensions too
+  std::map<std::string, TensorPtr> constant_inputs;   ///< inputs whose values are known at compile time
 };
 
 /// Reads a model and its external data (relative to the file's folder, never outside it). Fails with the node or tensor.
 Graph import_onnx(const std::string& path, const ImportOptions& options);
 /// The same from memory; external data is refused when `folder` is empty.
 Graph import_onnx_bytes(const void* data, size_t size, const std::string& source, const std::string& folder, const ImportOptions& options);
+
+/// Names of the inputs that a caller feeds (initializers are not), in the file's order; fails like import_onnx_bytes.
+std::vector<std::string> input_names(const void* data, size_t size, const std::string& source);
 
 }  // namespace systole

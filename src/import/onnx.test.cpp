@@ -40,7 +40,7 @@ onnx::ModelProto adder() {
 
 Graph import(const onnx::ModelProto& m, const std::string& folder = "", std::map<std::string, int64_t> dims = {{"n", 3}}) {
   const std::string bytes = m.SerializeAsString();
-  return import_onnx_bytes(bytes.data(), bytes.size(), "t.onnx", folder, {std::move(dims), {}});
+  return import_onnx_bytes(bytes.data(), bytes.size(), "t.onnx", folder, {std::move(dims), {}, {}});
 }
 
 std::string error_of(const onnx::ModelProto& m, const std::string& folder = "", std::map<std::string, int64_t> dims = {{"n", 3}}) {

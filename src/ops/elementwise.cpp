@@ -1,5 +1,6 @@
 // Elementwise operators: unary functions, binary and variadic arithmetic, activations. One map each; the order of axes
 // follows the first input that is computed, so no data is moved.
+#include <algorithm>
 #include <cmath>
 
 #include "ops/fold.h"
@@ -52,8 +53,21 @@ struct Body {
   static Operand k(float v) { return Operand::value(v); }
 };
 
+/// The vector engine computes in fp32 and stores 8-bit results saturated: on integers only operations whose results are
+/// among their operands, or comparisons, are exact.
+void require_exact(Lowering& l, const Node& node) {
+  static const char* const kExact[] = {"Max", "Min", "Relu", "Clip", "Where", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"};
+  const auto& op = std::get<OnnxOp>(node.op);
+  const bool exact = std::any_of(std::begin(kExact), std::end(kExact), [&](const char* n) { return op.type == n; });
+  for (ValueId v : node.inputs) {
+    if (v == kNoValue || is_float(l.type(v)) || ((is_int8(l.type(v)) || l.type(v) == DType::kBool) && exact)) continue;
+    Lowering::unsupported(node, std::string("arithmetic on ") + to_string(l.type(v)) + " values at run time");
+  }
+}
+
 template <class F>
 void lower_with(Lowering& l, const Node& node, F&& body, bool boolean = false) {
+  require_exact(l, node);
   const Loops loops = choose_loops(l, node);
   MapBuilder m(l, node.name, permute(loops.shape, loops.perm));
   Body b{l, node, m, {}};

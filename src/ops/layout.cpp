@@ -125,9 +125,27 @@ void lower_identity(Lowering& l, const Node& node) {
   l.alias(node.outputs[0], node.inputs[0]);
 }
 
+/// Inference only: the training form draws random numbers.
+void lower_dropout(Lowering& l, const Node& node) {
+  if (Lowering::present(node, 2) && l.need_constant(node, 2, "training_mode")->int_at(0) != 0) Lowering::unsupported(node, "training_mode = 1");
+  lower_identity(l, node);
+}
+
+/// With saturate (the default), what overflows becomes the greatest finite value; NaN stays.
+void lower_cast_fp8(Lowering& l, const Node& node, DType to) {
+  const auto best = l.best(node.inputs[0]);
+  const Shape loops = l.out.value(best.id).shape;
+  const float most = to == DType::kF8E4M3 ? 448.0f : 57344.0f;
+  MapBuilder m(l, node.name, loops);
+  Operand v = m.op(isa::Micro::kMove, {m.input(best.id, direct_access(loops.size()))});
+  if (std::get<OnnxOp>(node.op).integer("saturate", 1)) v = m.op(isa::Micro::kMin, {m.op(isa::Micro::kMax, {v, Operand::value(-most)}), Operand::value(most)});
+  l.define(node.outputs[0], l.shape(node.inputs[0]), best.perm, m.finish(to));
+}
+
 /// Between float types a cast only changes how values are stored, which the policy decides.
 void lower_cast(Lowering& l, const Node& node) {
   const DType from = l.type(node.inputs[0]), to = static_cast<DType>(std::get<OnnxOp>(node.op).integer("systole_to", 0));
+  if (to == DType::kF8E4M3 || to == DType::kF8E5M2) return lower_cast_fp8(l, node, to);
   if ((is_float(from) && is_float(to)) || from == to) return l.alias(node.outputs[0], node.inputs[0]);
   const auto best = l.best(node.inputs[0]);
   const bool to_bool = to == DType::kBool;
@@ -146,7 +164,7 @@ constexpr Operator kOperators[] = {
     {"", "Unsqueeze", lower_unsqueeze, nullptr, "DMA"},
     {"", "Transpose", lower_transpose, nullptr, "DMA"},
     {"", "Identity", lower_identity, nullptr, "DMA"},
-    {"", "Dropout", lower_identity, nullptr, "DMA"},
+    {"", "Dropout", lower_dropout, nullptr, "DMA"},
     {"", "Cast", lower_cast, fold_elementwise, "VX"},
 };
 

@@ -38,7 +38,11 @@ struct Split {
   int64_t reduced_loops = 0;
 };
 
-Split split(Lowering& l, ValueId v, const std::vector<int64_t>& axes) {
+Split split(Lowering& l, const Node& node, ValueId v, const std::vector<int64_t>& axes) {
+  const std::string& type = std::get<OnnxOp>(node.op).type;
+  if (!is_float(l.type(v)) && !(is_int8(l.type(v)) && (type == "ReduceMax" || type == "ReduceMin"))) {
+    Lowering::unsupported(node, std::string("a reduction of ") + to_string(l.type(v)) + " values at run time");
+  }
   Split s{l.best(v), l.shape(v), {}, {}, {}, 1, static_cast<int64_t>(axes.size())};
   auto is_reduced = [&](int d) { return std::count(axes.begin(), axes.end(), d) > 0; };
   Perm order;
@@ -79,7 +83,7 @@ void lower_reduce(Lowering& l, const Node& node) {
   const ValueId v = node.inputs[0];
   const auto axes = reduction_axes(l, node, l.shape(v).size());
   if (axes.empty()) return l.alias(node.outputs[0], v);
-  const Split s = split(l, v, axes);
+  const Split s = split(l, node, v, axes);
   MapBuilder m(l, node.name, s.extents);
   const Operand x = m.input(s.x.id, s.access);
   if (kind == Kind::kSumSquare || kind == Kind::kL2) m.op(Micro::kMul, {x, x});
@@ -121,7 +125,7 @@ struct SoftmaxRows {
 SoftmaxRows softmax_rows(Lowering& l, const Node& node, Micro finish_sum) {
   const ValueId v = node.inputs[0];
   const auto axes = softmax_axes(node, l.shape(v).size());
-  Split s = split(l, v, axes);
+  Split s = split(l, node, v, axes);
   MapBuilder top(l, node.name + ".max", s.extents);
   top.op(Micro::kCeil, {softmax_exponent(top, top.input(s.x.id, s.access))});
   top.reduce(Reduce::kMax, s.reduced_loops);
@@ -199,7 +203,7 @@ void lower_layer_norm(Lowering& l, const Node& node) {
   }
   std::vector<int64_t> axes;
   for (int64_t a = normalise_axis(node, op.integer("axis", -1), x.size()); a < static_cast<int64_t>(x.size()); ++a) axes.push_back(a);
-  const Split s = split(l, node.inputs[0], axes);
+  const Split s = split(l, node, node.inputs[0], axes);
   auto parameter = [&](size_t k) {
     const auto form = l.best(node.inputs[k]);
     return std::pair{form.id, broadcast_access(l.shape(node.inputs[k]), form.perm, s.shape, s.x.perm)};
@@ -218,7 +222,7 @@ void lower_instance_norm(Lowering& l, const Node& node) {
   if (x.size() < 3) Lowering::malformed(node, "an input of shape " + to_string(x), "rank 3 or more");
   std::vector<int64_t> axes;
   for (size_t d = 2; d < x.size(); ++d) axes.push_back(static_cast<int64_t>(d));
-  const Split s = split(l, node.inputs[0], axes);
+  const Split s = split(l, node, node.inputs[0], axes);
   const int channel_loop = invert(s.x.perm)[1];
   const Access per_channel{{{0, {{channel_loop, 1}}}}, false, 0};
   normalise(l, node, s, moments(l, node, s, op.real("epsilon", 1e-5f)), l.logical(node.inputs[1]), per_channel, l.logical(node.inputs[2]), per_channel);

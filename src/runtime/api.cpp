@@ -62,7 +62,7 @@ Result<CompileResult> compile(const std::string& onnx_path, const CompileOptions
     const auto begin = std::chrono::steady_clock::now();
     if (!options.stop_after.empty()) check_phase_name(options.stop_after);
     const Machine machine = load_machine(options.npu);
-    Graph graph = import_onnx(onnx_path, {options.dims, options.input_shapes});
+    Graph graph = import_onnx(onnx_path, {options.dims, options.input_shapes, {}});
     if (graph.name.empty()) graph.name = "model";
     graph.name = std::filesystem::path(onnx_path).stem().string();
     CompileResult result;
