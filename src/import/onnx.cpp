@@ -16,7 +16,7 @@
 namespace systole {
 namespace {
 
-constexpr int64_t kOldestOpset = 7, kNewestOpset = 25;
+constexpr int64_t kOldestOpset = 6, kNewestOpset = 27;
 
 DType dtype_from(int onnx_type, const std::string& where) {
   using T = onnx::TensorProto;

@@ -58,6 +58,7 @@ struct Body {
 void require_exact(Lowering& l, const Node& node) {
   static const char* const kExact[] = {"Max", "Min", "Relu", "Clip", "Where", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"};
   const auto& op = std::get<OnnxOp>(node.op);
+  if (op.opset < 7 && op.integer("broadcast", 0) && op.has("axis")) Lowering::unsupported(node, "broadcasting along an axis as before opset 7");
   const bool exact = std::any_of(std::begin(kExact), std::end(kExact), [&](const char* n) { return op.type == n; });
   for (ValueId v : node.inputs) {
     if (v == kNoValue || is_float(l.type(v)) || ((is_int8(l.type(v)) || l.type(v) == DType::kBool) && exact)) continue;
