@@ -56,7 +56,7 @@ struct Body {
 /// The vector engine computes in fp32 and stores 8-bit results saturated: on integers only operations whose results are
 /// among their operands, or comparisons, are exact.
 void require_exact(Lowering& l, const Node& node) {
-  static const char* const kExact[] = {"Max", "Min", "Relu", "Clip", "Where", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"};
+  static const char* const kExact[] = {"Max", "Min", "Relu", "Clip", "Where", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor", "Not"};
   const auto& op = std::get<OnnxOp>(node.op);
   if (op.opset < 7 && op.integer("broadcast", 0) && op.has("axis")) Lowering::unsupported(node, "broadcasting along an axis as before opset 7");
   const bool exact = std::any_of(std::begin(kExact), std::end(kExact), [&](const char* n) { return op.type == n; });
@@ -216,7 +216,49 @@ void lower_greater_equal(Lowering& l, const Node& node) {
   lower_with(l, node, [](Body& b) { b(Micro::kLessEqual, b.in[1], b.in[0]); }, true);
 }
 
+/// Booleans are 0 and 1.
+void lower_xor(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) { b(Micro::kAbs, b(Micro::kSub, b.in[0], b.in[1])); }, true);
+}
+void lower_not(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) { b(Micro::kSub, b.k(1), b.in[0]); }, true);
+}
+void lower_is_nan(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) { b(Micro::kSub, b.k(1), b(Micro::kEqual, b.in[0], b.in[0])); }, true);
+}
+void lower_thresholded_relu(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) { b(Micro::kSelect, b(Micro::kLess, b.k(b.op().real("alpha", 1)), b.in[0]), b.in[0], b.k(0)); });
+}
+/// max(0, x) + min(0, alpha (e^(x / alpha) - 1)).
+void lower_celu(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) {
+    const float alpha = b.op().real("alpha", 1);
+    const Operand e = b(Micro::kExp, b(Micro::kMul, b(Micro::kMin, b.in[0], b.k(0)), b.k(1 / alpha)));
+    b(Micro::kAdd, b(Micro::kMax, b.in[0], b.k(0)), b(Micro::kMul, b(Micro::kSub, e, b.k(1)), b.k(alpha)));
+  });
+}
+/// x < -lambd: x + bias; x > lambd: x - bias; else 0.
+void lower_shrink(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) {
+    const float bias = b.op().real("bias", 0), lambd = b.op().real("lambd", 0.5f);
+    const Operand low = b(Micro::kSelect, b(Micro::kLess, b.in[0], b.k(-lambd)), b(Micro::kAdd, b.in[0], b.k(bias)), b.k(0));
+    b(Micro::kSelect, b(Micro::kLess, b.k(lambd), b.in[0]), b(Micro::kSub, b.in[0], b.k(bias)), low);
+  });
+}
+void lower_swish(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) { b(Micro::kMul, b.in[0], b(Micro::kSigmoid, b(Micro::kMul, b.in[0], b.k(b.op().real("alpha", 1))))); });
+}
+
 constexpr Operator kOperators[] = {
+    {"", "And", lower_comparison<Micro::kMul>, fold_elementwise, "VX"},
+    {"", "Or", lower_comparison<Micro::kMax>, fold_elementwise, "VX"},
+    {"", "Xor", lower_xor, fold_elementwise, "VX"},
+    {"", "Not", lower_not, fold_elementwise, "VX"},
+    {"", "IsNaN", lower_is_nan, nullptr, "VX"},
+    {"", "ThresholdedRelu", lower_thresholded_relu, nullptr, "VX"},
+    {"", "Celu", lower_celu, nullptr, "VX"},
+    {"", "Shrink", lower_shrink, nullptr, "VX"},
+    {"", "Swish", lower_swish, nullptr, "VX"},
     {"", "Abs", lower_unary<Micro::kAbs>, fold_elementwise, "VX"},
     {"", "Neg", lower_unary<Micro::kNeg>, fold_elementwise, "VX"},
     {"", "Floor", lower_unary<Micro::kFloor>, fold_elementwise, "VX"},

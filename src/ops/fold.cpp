@@ -82,6 +82,7 @@ const std::map<std::string, Function>& functions() {
       {"Not", [](const Node&, const std::vector<Scalar>& v) { return boolean(!v[0].i); }},
       {"Where", [](const Node&, const std::vector<Scalar>& v) { return v[0].i ? v[1] : v[2]; }},
       {"Min", extreme([](auto a, auto b) { return b < a; })}, {"Max", extreme([](auto a, auto b) { return b > a; })},
+      {"CastLike", [](const Node&, const std::vector<Scalar>& v) { return v[0]; }},
       {"Cast", [](const Node&, const std::vector<Scalar>& v) { return v[0]; }},
       {"Neg", [](const Node&, const std::vector<Scalar>& v) { return v[0].integral ? Scalar{true, wrap(0 - static_cast<uint64_t>(v[0].i)), 0} : Scalar{false, 0, -v[0].d}; }},
       {"Abs", [](const Node&, const std::vector<Scalar>& v) { return v[0].integral ? Scalar{true, v[0].i < 0 ? wrap(0 - static_cast<uint64_t>(v[0].i)) : v[0].i, 0} : Scalar{false, 0, std::fabs(v[0].d)}; }},
@@ -104,6 +105,7 @@ DType result_type(const Node& node, const std::vector<TensorPtr>& in) {
   static const char* const kBoolean[] = {"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor", "Not"};
   if (std::any_of(std::begin(kBoolean), std::end(kBoolean), [&](const char* n) { return op.type == n; })) return DType::kBool;
   if (op.type == "Cast") return static_cast<DType>(op.integer("systole_to", 0));
+  if (op.type == "CastLike") return in[1]->type;
   return op.type == "Where" ? in[1]->type : in[0]->type;
 }
 
@@ -115,6 +117,10 @@ void fold_elementwise(Lowering& l, const Node& node) {
   Shape shape;
   for (ValueId v : node.inputs) {
     if (v == kNoValue) break;
+    if (op.type == "CastLike" && in.size() == 1) {
+      in.push_back(std::make_shared<Tensor>(l.constant(v)->type, Shape{}));  // only its type counts
+      break;
+    }
     in.push_back(l.constant(v));
     shape = in.size() == 1 ? in[0]->shape : broadcast_shapes(node, shape, in.back()->shape);
   }

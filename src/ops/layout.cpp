@@ -143,8 +143,8 @@ void lower_cast_fp8(Lowering& l, const Node& node, DType to) {
 }
 
 /// Between float types a cast only changes how values are stored, which the policy decides.
-void lower_cast(Lowering& l, const Node& node) {
-  const DType from = l.type(node.inputs[0]), to = static_cast<DType>(std::get<OnnxOp>(node.op).integer("systole_to", 0));
+void cast_to(Lowering& l, const Node& node, DType to) {
+  const DType from = l.type(node.inputs[0]);
   if (to == DType::kF8E4M3 || to == DType::kF8E5M2) return lower_cast_fp8(l, node, to);
   if ((is_float(from) && is_float(to)) || from == to) return l.alias(node.outputs[0], node.inputs[0]);
   const auto best = l.best(node.inputs[0]);
@@ -157,6 +157,14 @@ void lower_cast(Lowering& l, const Node& node) {
   l.define(node.outputs[0], l.shape(node.inputs[0]), best.perm, m.finish(l.store_type(to)));
 }
 
+void lower_cast(Lowering& l, const Node& node) { cast_to(l, node, static_cast<DType>(std::get<OnnxOp>(node.op).integer("systole_to", 0))); }
+
+/// The type of the second input, whose values do not matter.
+void lower_cast_like(Lowering& l, const Node& node) {
+  if (!Lowering::present(node, 1)) Lowering::malformed(node, "no second input", "the tensor whose type is wanted");
+  cast_to(l, node, l.type(node.inputs[1]));
+}
+
 constexpr Operator kOperators[] = {
     {"", "Reshape", lower_reshape, nullptr, "DMA"},
     {"", "Flatten", lower_flatten, nullptr, "DMA"},
@@ -166,6 +174,7 @@ constexpr Operator kOperators[] = {
     {"", "Identity", lower_identity, nullptr, "DMA"},
     {"", "Dropout", lower_dropout, nullptr, "DMA"},
     {"", "Cast", lower_cast, fold_elementwise, "VX"},
+    {"", "CastLike", lower_cast_like, fold_elementwise, "VX"},
 };
 
 }  // namespace

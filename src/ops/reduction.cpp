@@ -57,7 +57,7 @@ Split split(Lowering& l, const Node& node, ValueId v, const std::vector<int64_t>
 }
 
 /// Defines node output from a map over the kept dimensions.
-void define_reduced(Lowering& l, const Node& node, const Split& s, const std::vector<int64_t>& axes, bool keepdims, ValueId id) {
+void define_reduced(Lowering& l, const Node& node, const Split& s, const std::vector<int64_t>& axes, bool keepdims, ValueId id, size_t output = 0) {
   Shape logical;
   Perm perm;
   if (keepdims) {
@@ -72,7 +72,7 @@ void define_reduced(Lowering& l, const Node& node, const Split& s, const std::ve
     }
     for (int d : s.kept) perm.push_back(position[static_cast<size_t>(d)]);
   }
-  l.define(node.outputs[0], logical, perm, id);
+  l.define(node.outputs[output], logical, perm, id);
 }
 
 enum class Kind { kSum, kMean, kMax, kMin, kSumSquare, kL1, kL2, kLogSum };
@@ -117,26 +117,28 @@ std::vector<int64_t> softmax_axes(const Node& node, size_t rank) {
   return axes;
 }
 
-struct SoftmaxRows {
-  Split s;
-  ValueId maximum, sum;
-};
-
-SoftmaxRows softmax_rows(Lowering& l, const Node& node, Micro finish_sum) {
-  const ValueId v = node.inputs[0];
-  const auto axes = softmax_axes(node, l.shape(v).size());
-  Split s = split(l, node, v, axes);
+/// Per row: m = max ceil t, and `finish`(sum 2^t 2^-m).
+std::pair<ValueId, ValueId> exponent_rows(Lowering& l, const Node& node, const Split& s, Micro finish_sum) {
   MapBuilder top(l, node.name + ".max", s.extents);
   top.op(Micro::kCeil, {softmax_exponent(top, top.input(s.x.id, s.access))});
   top.reduce(Reduce::kMax, s.reduced_loops);
   const ValueId maximum = top.finish(DType::kF32);
   MapBuilder sum(l, node.name + ".sum", s.extents);
   const Operand t = softmax_exponent(sum, sum.input(s.x.id, s.access));
-  Access row = direct_access(s.kept.size());
-  sum.op(Micro::kExp2Shifted, {t, sum.input(maximum, row)});
-  const Operand total = sum.reduce(Reduce::kSum, s.reduced_loops);
-  sum.op(finish_sum, {total});
-  return {s, maximum, sum.finish(DType::kF32)};
+  sum.op(Micro::kExp2Shifted, {t, sum.input(maximum, direct_access(s.kept.size()))});
+  sum.op(finish_sum, {sum.reduce(Reduce::kSum, s.reduced_loops)});
+  return {maximum, sum.finish(DType::kF32)};
+}
+
+struct SoftmaxRows {
+  Split s;
+  ValueId maximum, sum;
+};
+
+SoftmaxRows softmax_rows(Lowering& l, const Node& node, Micro finish_sum) {
+  const Split s = split(l, node, node.inputs[0], softmax_axes(node, l.shape(node.inputs[0]).size()));
+  const auto [maximum, sum] = exponent_rows(l, node, s, finish_sum);
+  return {s, maximum, sum};
 }
 
 void lower_softmax(Lowering& l, const Node& node) {
@@ -198,9 +200,6 @@ void normalise(Lowering& l, const Node& node, const Split& s, std::pair<ValueId,
 void lower_layer_norm(Lowering& l, const Node& node) {
   const auto& op = std::get<OnnxOp>(node.op);
   const Shape x = l.shape(node.inputs[0]);
-  for (size_t k = 1; k < node.outputs.size(); ++k) {
-    if (node.outputs[k] != kNoValue) Lowering::unsupported(node, "the Mean and InvStdDev outputs");
-  }
   std::vector<int64_t> axes;
   for (int64_t a = normalise_axis(node, op.integer("axis", -1), x.size()); a < static_cast<int64_t>(x.size()); ++a) axes.push_back(a);
   const Split s = split(l, node, node.inputs[0], axes);
@@ -212,7 +211,67 @@ void lower_layer_norm(Lowering& l, const Node& node) {
   ValueId bias = kNoValue;
   Access bias_access;
   if (Lowering::present(node, 2)) std::tie(bias, bias_access) = parameter(2);
-  normalise(l, node, s, moments(l, node, s, op.real("epsilon", 1e-5f)), scale, scale_access, bias, bias_access);
+  const auto stats = moments(l, node, s, op.real("epsilon", 1e-5f));
+  normalise(l, node, s, stats, scale, scale_access, bias, bias_access);
+  // Mean and InvStdDev
+  if (node.outputs.size() > 1 && node.outputs[1] != kNoValue) define_reduced(l, node, s, axes, true, stats.first, 1);
+  if (node.outputs.size() > 2 && node.outputs[2] != kNoValue) define_reduced(l, node, s, axes, true, stats.second, 2);
+}
+
+/// x / sqrt(mean x^2 + epsilon) x scale.
+void lower_rms_norm(Lowering& l, const Node& node) {
+  const auto& op = std::get<OnnxOp>(node.op);
+  const Shape x = l.shape(node.inputs[0]);
+  std::vector<int64_t> axes;
+  for (int64_t a = normalise_axis(node, op.integer("axis", -1), x.size()); a < static_cast<int64_t>(x.size()); ++a) axes.push_back(a);
+  const Split s = split(l, node, node.inputs[0], axes);
+  MapBuilder mean(l, node.name + ".rms", s.extents);
+  const Operand v = mean.input(s.x.id, s.access);
+  mean.op(Micro::kMul, {v, v});
+  const Operand sum = mean.reduce(Reduce::kSum, s.reduced_loops);
+  mean.op(Micro::kRsqrt, {mean.op(Micro::kFma, {sum, Operand::value(1.0f / static_cast<float>(s.count)), Operand::value(op.real("epsilon", 1e-5f))})});
+  const ValueId rms = mean.finish(DType::kF32);
+  const auto scale = l.best(node.inputs[1]);
+  MapBuilder m(l, node.name, permute(s.shape, s.x.perm));
+  const Operand y = m.op(Micro::kMul, {m.input(s.x.id, direct_access(s.shape.size())), m.input(rms, statistic_access(s))});
+  m.op(Micro::kMul, {y, m.input(scale.id, broadcast_access(l.shape(node.inputs[1]), scale.perm, s.shape, s.x.perm))});
+  l.define(node.outputs[0], s.shape, s.x.perm, m.finish(l.store_type(l.type(node.inputs[0]))));
+}
+
+/// x / (norm of x along the axis), norm L1 or L2.
+void lower_lp_norm(Lowering& l, const Node& node) {
+  const auto& op = std::get<OnnxOp>(node.op);
+  const int64_t p = op.integer("p", 2);
+  if (p != 1 && p != 2) Lowering::unsupported(node, "p = " + std::to_string(p) + "; 1 and 2 are supported");
+  const std::vector<int64_t> axes = {normalise_axis(node, op.integer("axis", -1), l.shape(node.inputs[0]).size())};
+  const Split s = split(l, node, node.inputs[0], axes);
+  MapBuilder norm(l, node.name + ".norm", s.extents);
+  const Operand v = norm.input(s.x.id, s.access);
+  if (p == 1) norm.op(Micro::kAbs, {v});
+  else norm.op(Micro::kMul, {v, v});
+  const Operand sum = norm.reduce(Reduce::kSum, s.reduced_loops);
+  if (p == 2) norm.op(Micro::kSqrt, {sum});
+  const ValueId length = norm.finish(DType::kF32);
+  MapBuilder m(l, node.name, permute(s.shape, s.x.perm));
+  // A row of zeros stays zero.
+  const Operand x = m.input(s.x.id, direct_access(s.shape.size())), n = m.input(length, statistic_access(s));
+  m.op(Micro::kSelect, {n, m.op(Micro::kDivide, {x, n}), Operand::value(0)});
+  l.define(node.outputs[0], s.shape, s.x.perm, m.finish(l.store_type(l.type(node.inputs[0]))));
+}
+
+/// log sum e^x = (m + log2 sum 2^(t - m)) ln 2 with t = x log2 e and m = max ceil t, so nothing overflows.
+void lower_log_sum_exp(Lowering& l, const Node& node) {
+  const auto& op = std::get<OnnxOp>(node.op);
+  const ValueId v = node.inputs[0];
+  const auto axes = reduction_axes(l, node, l.shape(v).size());
+  if (axes.empty()) return l.alias(node.outputs[0], v);
+  const Split s = split(l, node, v, axes);
+  const auto [maximum, logarithm] = exponent_rows(l, node, s, Micro::kLog2);
+  Shape kept(s.extents.begin(), s.extents.begin() + static_cast<long>(s.kept.size()));
+  MapBuilder m(l, node.name, kept);
+  const Operand sum = m.op(Micro::kAdd, {m.input(maximum, direct_access(kept.size())), m.input(logarithm, direct_access(kept.size()))});
+  m.op(Micro::kMul, {sum, Operand::value(0.693147182f)});
+  define_reduced(l, node, s, axes, op.integer("keepdims", 1) != 0, m.finish(l.store_type(l.type(v))));
 }
 
 /// Per image and channel over the spatial axes.
@@ -264,6 +323,9 @@ constexpr Operator kOperators[] = {
     {"", "ReduceProd", [](Lowering&, const Node& node) { Lowering::unsupported(node, "only constants are multiplied together"); }, fold_reduce, "folded"},
     {"", "Softmax", lower_softmax, nullptr, "VX"},
     {"", "LogSoftmax", lower_log_softmax, nullptr, "VX"},
+    {"", "ReduceLogSumExp", lower_log_sum_exp, nullptr, "VX"},
+    {"", "RMSNormalization", lower_rms_norm, nullptr, "VX"},
+    {"", "LpNormalization", lower_lp_norm, nullptr, "VX"},
     {"", "LayerNormalization", lower_layer_norm, nullptr, "VX"},
     {"", "InstanceNormalization", lower_instance_norm, nullptr, "VX"},
     {"", "BatchNormalization", lower_batch_norm, nullptr, "VX"},

@@ -60,10 +60,6 @@ constexpr Operator kOperators[] = {
     {"", "Constant", lower_constant, lower_constant, "folded"},
     {"", "ConstantOfShape", lower_constant_of_shape, lower_constant_of_shape, "folded"},
     {"", "Range", lower_range, lower_range, "folded"},
-    {"", "And", only_constants, fold_elementwise, "folded"},
-    {"", "Or", only_constants, fold_elementwise, "folded"},
-    {"", "Xor", only_constants, fold_elementwise, "folded"},
-    {"", "Not", only_constants, fold_elementwise, "folded"},
     {"", "Mod", only_constants, fold_elementwise, "folded"},
 };
 
