@@ -130,7 +130,9 @@ void lower_conv_transpose(Lowering& l, const Node& node) {
       pads[i] = auto_pad == "SAME_UPPER" ? total / 2 : total - total / 2;
       pads[i + dims] = total - pads[i];
     }
-    pad[to] = pads[i], out[to] = full - pads[i] - pads[i + dims];
+    pad[to] = pads[i];
+    // A larger output than the products reach ends in the bias alone.
+    out[to] = asked.empty() ? full - pads[i] - pads[i + dims] : asked[asked.size() - dims + i];
     if (out[to] < 1) Lowering::malformed(node, "an output extent of " + std::to_string(out[to]), "a positive one");
   }
   // Output o = i s + k d - pad. With o + pad = q s + phase: taps k = phase + j s read input i = q - j.

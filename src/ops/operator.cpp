@@ -7,7 +7,7 @@ namespace systole {
 std::span<const Operator> operators() {
   static const std::vector<Operator> all = [] {
     std::vector<Operator> list;
-    for (const auto& part : {convolution_operators(), matmul_operators(), pooling_operators(), elementwise_operators(), quantization_operators(), reduction_operators(), layout_operators(), copy_operators(), pad_operators(),
+    for (const auto& part : {convolution_operators(), matmul_operators(), pooling_operators(), elementwise_operators(), quantization_operators(), reduction_operators(), layout_operators(), copy_operators(), pad_operators(), recurrent_operators(),
                              resize_operators(), shape_operators()}) {
       list.insert(list.end(), part.begin(), part.end());
     }

@@ -33,6 +33,7 @@ std::span<const Operator> reduction_operators();
 std::span<const Operator> layout_operators();
 std::span<const Operator> copy_operators();
 std::span<const Operator> pad_operators();
+std::span<const Operator> recurrent_operators();
 std::span<const Operator> resize_operators();
 std::span<const Operator> shape_operators();
 

@@ -22,7 +22,10 @@ struct Settings {
 double source_coordinate(const Settings& s, int64_t o, int64_t in, int64_t out, double scale) {
   const double x = static_cast<double>(o);
   if (s.coordinates == "asymmetric") return x / scale;
-  if (s.coordinates == "align_corners") return out == 1 ? 0 : x * static_cast<double>(in - 1) / static_cast<double>(out - 1);
+  if (s.coordinates == "align_corners") {
+    const double resized = scale * static_cast<double>(in);  // not rounded when scales are given
+    return out == 1 ? 0 : x * static_cast<double>(in - 1) / (resized - 1);
+  }
   if (s.coordinates == "pytorch_half_pixel") return out == 1 ? 0 : (x + 0.5) / scale - 0.5;
   if (s.coordinates == "half_pixel_symmetric") {
     const double adjustment = static_cast<double>(out) / (scale * static_cast<double>(in)), centre = static_cast<double>(in) / 2;
