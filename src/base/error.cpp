@@ -1,8 +1,5 @@
 #include "base/error.h"
 
-#include <cstdio>
-#include <cstdlib>
-
 namespace systole {
 
 const char* to_string(ErrorCode code) {
@@ -13,6 +10,7 @@ const char* to_string(ErrorCode code) {
     case ErrorCode::kMismatch: return "mismatch";
     case ErrorCode::kIo: return "input/output";
     case ErrorCode::kResource: return "resource";
+    case ErrorCode::kInternal: return "internal";
   }
   return "?";
 }
@@ -29,8 +27,7 @@ void fail(ErrorCode code, std::string where, std::string found, std::string expe
 }
 
 void broken_invariant(const char* file, int line, const char* condition, const std::string& values) {
-  std::fprintf(stderr, "systole: internal error at %s:%d: %s does not hold (%s)\n", file, line, condition, values.c_str());
-  std::abort();
+  throw std::logic_error(std::string("internal error at ") + file + ":" + std::to_string(line) + ": " + condition + " does not hold (" + values + ")");
 }
 
 }  // namespace systole

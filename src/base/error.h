@@ -1,7 +1,9 @@
 // Errors a user can cause. Inside the library they travel as `Failure`; the public API turns them into `Result`.
-// A broken invariant is a bug of ours and stops the program with its values (`check`).
+// A broken invariant is a bug of ours: it stops the operation with its values, and the caller sees an internal error.
 #pragma once
 #include <exception>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <variant>
@@ -9,7 +11,7 @@
 namespace systole {
 
 /// What class of mistake it is; scripts branch on this, people read the text.
-enum class ErrorCode { kBadInput, kUnsupported, kNotFound, kMismatch, kIo, kResource };
+enum class ErrorCode { kBadInput, kUnsupported, kNotFound, kMismatch, kIo, kResource, kInternal };
 
 /// Name of an error class as printed, for example "unsupported".
 const char* to_string(ErrorCode code);
@@ -40,7 +42,7 @@ class Failure : public std::exception {
 
 [[noreturn]] void fail(ErrorCode code, std::string where, std::string found, std::string expected = {}, std::string hint = {});
 
-/// Stops with file, line and message: for states that no input can produce.
+/// Throws std::logic_error with file, line and values: for states that no input should produce.
 [[noreturn]] void broken_invariant(const char* file, int line, const char* condition, const std::string& values);
 
 #define SYSTOLE_CHECK(condition, values)                                          \
@@ -76,6 +78,8 @@ auto catch_failures(F&& f) -> Result<decltype(f())> {
     return f();
   } catch (const Failure& e) {
     return e.error();
+  } catch (const std::logic_error& e) {
+    return Error{ErrorCode::kInternal, "systole", e.what(), "", "this is a bug of Systole: please report it with the model"};
   } catch (const std::bad_alloc&) {
     return Error{ErrorCode::kResource, "memory", "allocation failed", "", "use a smaller model or input"};
   }

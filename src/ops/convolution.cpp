@@ -195,10 +195,10 @@ void lower_conv_transpose(Lowering& l, const Node& node) {
 }
 
 constexpr Operator kOperators[] = {
-    {"", "Conv", lower_conv, nullptr, "MX"},
-    {"", "ConvTranspose", lower_conv_transpose, nullptr, "MX"},
-    {"", "QLinearConv", lower_qlinear_conv, nullptr, "MX"},
-    {"systole", "QLinearConv", lower_qlinear_conv, nullptr, "MX"},
+    {"", "Conv", lower_conv, nullptr, "MX", 2},
+    {"", "ConvTranspose", lower_conv_transpose, nullptr, "MX", 2},
+    {"", "QLinearConv", lower_qlinear_conv, nullptr, "MX", 8},
+    {"systole", "QLinearConv", lower_qlinear_conv, nullptr, "MX", 6},
 };
 
 }  // namespace

@@ -214,9 +214,9 @@ constexpr Operator kOperators[] = {
     {"", "Concat", lower_concat, nullptr, "DMA"},
     {"", "Split", lower_split, nullptr, "DMA"},
     {"", "Slice", lower_slice, nullptr, "DMA"},
-    {"", "Gather", lower_gather, nullptr, "DMA"},
-    {"", "Expand", lower_expand, nullptr, "DMA"},
-    {"", "Tile", lower_tile, nullptr, "DMA"},
+    {"", "Gather", lower_gather, nullptr, "DMA", 2},
+    {"", "Expand", lower_expand, nullptr, "DMA", 2},
+    {"", "Tile", lower_tile, nullptr, "DMA", 2},
     {"", "DepthToSpace", lower_depth_space, nullptr, "DMA"},
     {"", "SpaceToDepth", lower_depth_space, nullptr, "DMA"},
 };

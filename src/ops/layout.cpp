@@ -174,7 +174,7 @@ constexpr Operator kOperators[] = {
     {"", "Identity", lower_identity, nullptr, "DMA"},
     {"", "Dropout", lower_dropout, nullptr, "DMA"},
     {"", "Cast", lower_cast, fold_elementwise, "VX"},
-    {"", "CastLike", lower_cast_like, fold_elementwise, "VX"},
+    {"", "CastLike", lower_cast_like, fold_elementwise, "VX", 2},
 };
 
 }  // namespace

@@ -126,6 +126,7 @@ void lower_gemm(Lowering& l, const Node& node) {
   v = alpha == 1 ? drain.op(isa::Micro::kMove, {v}) : drain.op(isa::Micro::kMul, {v, Operand::value(alpha)});
   if (Lowering::present(node, 2) && !row_bias) {
     const Shape sc = l.shape(node.inputs[2]);
+    if (sc.size() > 2 || broadcast_shapes(node, sc, {m, n}) != Shape{m, n}) Lowering::malformed(node, "C of shape " + to_string(sc), "a shape that broadcasts to " + to_string({m, n}));
     const ValueId id = l.form(node.inputs[2], identity_perm(sc.size()));
     Access access;
     for (size_t d = 0; d < sc.size(); ++d) {
@@ -187,11 +188,11 @@ void lower_qgemm(Lowering& l, const Node& node) {
 }
 
 constexpr Operator kOperators[] = {
-    {"", "MatMul", lower_matmul, nullptr, "MX"},
-    {"", "Gemm", lower_gemm, nullptr, "MX"},
-    {"", "QLinearMatMul", lower_qlinear_matmul, nullptr, "MX"},
-    {"com.microsoft", "QGemm", lower_qgemm, nullptr, "MX"},
-    {"systole", "QLinearGemm", lower_qgemm, nullptr, "MX"},
+    {"", "MatMul", lower_matmul, nullptr, "MX", 2},
+    {"", "Gemm", lower_gemm, nullptr, "MX", 2},
+    {"", "QLinearMatMul", lower_qlinear_matmul, nullptr, "MX", 8},
+    {"com.microsoft", "QGemm", lower_qgemm, nullptr, "MX", 6},
+    {"systole", "QLinearGemm", lower_qgemm, nullptr, "MX", 6},
 };
 
 }  // namespace

@@ -17,6 +17,7 @@ struct Operator {
   /// Computes the outputs from constants on the host; null: constants fold through `lower` and the reference.
   void (*fold)(Lowering&, const Node&) = nullptr;
   const char* engine;  ///< "MX", "VX", "DMA" or "folded", for the operator table
+  int inputs = 1;      ///< leading inputs that must be present
 };
 
 /// All operators, in the order of their files.

@@ -120,7 +120,7 @@ constexpr Operator kOperators[] = {
     {"", "AveragePool", lower_average_pool, nullptr, "VX"},
     {"", "GlobalAveragePool", lower_global_average_pool, nullptr, "VX"},
     {"", "GlobalMaxPool", lower_global_max_pool, nullptr, "VX"},
-    {"com.microsoft", "QLinearGlobalAveragePool", lower_qlinear_global_average_pool, nullptr, "VX"},
+    {"com.microsoft", "QLinearGlobalAveragePool", lower_qlinear_global_average_pool, nullptr, "VX", 5},
 };
 
 }  // namespace

@@ -91,10 +91,10 @@ void lower_qlinear_binary(Lowering& l, const Node& node) {
 }
 
 constexpr Operator kOperators[] = {
-    {"", "QuantizeLinear", lower_quantize, nullptr, "VX"},
-    {"", "DequantizeLinear", lower_dequantize, fold_dequantize, "VX"},
-    {"com.microsoft", "QLinearAdd", lower_qlinear_binary<Micro::kAdd>, nullptr, "VX"},
-    {"com.microsoft", "QLinearMul", lower_qlinear_binary<Micro::kMul>, nullptr, "VX"},
+    {"", "QuantizeLinear", lower_quantize, nullptr, "VX", 2},
+    {"", "DequantizeLinear", lower_dequantize, fold_dequantize, "VX", 2},
+    {"com.microsoft", "QLinearAdd", lower_qlinear_binary<Micro::kAdd>, nullptr, "VX", 7},
+    {"com.microsoft", "QLinearMul", lower_qlinear_binary<Micro::kMul>, nullptr, "VX", 7},
 };
 
 }  // namespace

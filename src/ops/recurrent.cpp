@@ -231,9 +231,9 @@ void lower_rnn(Lowering& l, const Node& node) {
 }
 
 constexpr Operator kOperators[] = {
-    {"", "LSTM", lower_lstm, nullptr, "MX"},
-    {"", "GRU", lower_gru, nullptr, "MX"},
-    {"", "RNN", lower_rnn, nullptr, "MX"},
+    {"", "LSTM", lower_lstm, nullptr, "MX", 3},
+    {"", "GRU", lower_gru, nullptr, "MX", 3},
+    {"", "RNN", lower_rnn, nullptr, "MX", 3},
 };
 
 }  // namespace

@@ -181,6 +181,12 @@ std::pair<ValueId, ValueId> moments(Lowering& l, const Node& node, const Split& 
   return {mean_id, spread.finish(DType::kF32)};
 }
 
+/// Input k broadcasts to the shape of x.
+void require_broadcast(Lowering& l, const Node& node, size_t k, const Shape& x) {
+  const Shape& s = l.shape(node.inputs[k]);
+  if (s.size() > x.size() || broadcast_shapes(node, s, x) != x) Lowering::malformed(node, "input " + std::to_string(k) + " of shape " + to_string(s), "a shape that broadcasts to " + to_string(x));
+}
+
 /// (x - mean) rstd, then scale and bias given by accesses over the whole value's loops.
 void normalise(Lowering& l, const Node& node, const Split& s, std::pair<ValueId, ValueId> stats, ValueId scale, Access scale_access, ValueId bias, Access bias_access) {
   const Shape loops = permute(s.shape, s.x.perm);
@@ -204,6 +210,7 @@ void lower_layer_norm(Lowering& l, const Node& node) {
   for (int64_t a = normalise_axis(node, op.integer("axis", -1), x.size()); a < static_cast<int64_t>(x.size()); ++a) axes.push_back(a);
   const Split s = split(l, node, node.inputs[0], axes);
   auto parameter = [&](size_t k) {
+    require_broadcast(l, node, k, x);
     const auto form = l.best(node.inputs[k]);
     return std::pair{form.id, broadcast_access(l.shape(node.inputs[k]), form.perm, s.shape, s.x.perm)};
   };
@@ -231,6 +238,7 @@ void lower_rms_norm(Lowering& l, const Node& node) {
   const Operand sum = mean.reduce(Reduce::kSum, s.reduced_loops);
   mean.op(Micro::kRsqrt, {mean.op(Micro::kFma, {sum, Operand::value(1.0f / static_cast<float>(s.count)), Operand::value(op.real("epsilon", 1e-5f))})});
   const ValueId rms = mean.finish(DType::kF32);
+  require_broadcast(l, node, 1, x);
   const auto scale = l.best(node.inputs[1]);
   MapBuilder m(l, node.name, permute(s.shape, s.x.perm));
   const Operand y = m.op(Micro::kMul, {m.input(s.x.id, direct_access(s.shape.size())), m.input(rms, statistic_access(s))});
@@ -279,6 +287,9 @@ void lower_instance_norm(Lowering& l, const Node& node) {
   const auto& op = std::get<OnnxOp>(node.op);
   const Shape x = l.shape(node.inputs[0]);
   if (x.size() < 3) Lowering::malformed(node, "an input of shape " + to_string(x), "rank 3 or more");
+  for (size_t k : {size_t{1}, size_t{2}}) {
+    if (l.shape(node.inputs[k]) != Shape{x[1]}) Lowering::malformed(node, "input " + std::to_string(k) + " of shape " + to_string(l.shape(node.inputs[k])), "one value per channel");
+  }
   std::vector<int64_t> axes;
   for (size_t d = 2; d < x.size(); ++d) axes.push_back(static_cast<int64_t>(d));
   const Split s = split(l, node, node.inputs[0], axes);
@@ -295,7 +306,7 @@ void lower_batch_norm(Lowering& l, const Node& node) {
   const char* names[] = {"X", "scale", "B", "mean", "var"};
   std::vector<TensorPtr> p;
   for (size_t k = 1; k <= 4; ++k) p.push_back(l.need_constant(node, k, names[k]));
-  if (x.size() < 2 || p[0]->count() != x[1]) Lowering::malformed(node, "scale of shape " + to_string(p[0]->shape) + " for input " + to_string(x), "one value per channel");
+  if (x.size() < 2 || std::any_of(p.begin(), p.end(), [&](const TensorPtr& t) { return t->count() != x[1]; })) Lowering::malformed(node, "scale of shape " + to_string(p[0]->shape) + " for input " + to_string(x), "one value per channel");
   const int64_t n = x[1];
   std::vector<float> g(static_cast<size_t>(n)), h(static_cast<size_t>(n));
   for (int64_t c = 0; c < n; ++c) {
@@ -324,11 +335,11 @@ constexpr Operator kOperators[] = {
     {"", "Softmax", lower_softmax, nullptr, "VX"},
     {"", "LogSoftmax", lower_log_softmax, nullptr, "VX"},
     {"", "ReduceLogSumExp", lower_log_sum_exp, nullptr, "VX"},
-    {"", "RMSNormalization", lower_rms_norm, nullptr, "VX"},
+    {"", "RMSNormalization", lower_rms_norm, nullptr, "VX", 2},
     {"", "LpNormalization", lower_lp_norm, nullptr, "VX"},
-    {"", "LayerNormalization", lower_layer_norm, nullptr, "VX"},
-    {"", "InstanceNormalization", lower_instance_norm, nullptr, "VX"},
-    {"", "BatchNormalization", lower_batch_norm, nullptr, "VX"},
+    {"", "LayerNormalization", lower_layer_norm, nullptr, "VX", 2},
+    {"", "InstanceNormalization", lower_instance_norm, nullptr, "VX", 3},
+    {"", "BatchNormalization", lower_batch_norm, nullptr, "VX", 5},
 };
 
 }  // namespace

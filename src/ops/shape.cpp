@@ -59,8 +59,8 @@ constexpr Operator kOperators[] = {
     {"", "Size", lower_size, lower_size, "folded"},
     {"", "Constant", lower_constant, lower_constant, "folded"},
     {"", "ConstantOfShape", lower_constant_of_shape, lower_constant_of_shape, "folded"},
-    {"", "Range", lower_range, lower_range, "folded"},
-    {"", "Mod", only_constants, fold_elementwise, "folded"},
+    {"", "Range", lower_range, lower_range, "folded", 3},
+    {"", "Mod", only_constants, fold_elementwise, "folded", 2},
 };
 
 }  // namespace

@@ -158,7 +158,7 @@ class Fuser {
     if (std::any_of(inner.accesses.begin(), inner.accesses.end(), [](const Access& a) { return a.guarded; })) return false;
     const bool contract = reads_contract(producer);
     if (contract && (outer.reduced > 0 || reads_contract(reader))) return false;
-    if (contract && !same_order(outer.accesses[k])) return false;
+    if (contract && (!same_order(outer.accesses[k]) || outer.extents != graph_.value(reader.inputs[k]).shape)) return false;
     const bool in_pre = uses_input(outer.pre, static_cast<int>(k)), in_post = uses_input(outer.post, static_cast<int>(k));
     if (in_pre == in_post) return false;
     Map m = outer;

@@ -51,7 +51,12 @@ Graph legalise(const Graph& graph, FloatPolicy policy) {
     SYSTOLE_CHECK(record, op.full_name());
     if (node.inputs.empty() && !record->fold) Lowering::malformed(node, "no inputs", "the inputs that the operator's schema asks for");
     for (ValueId v : node.inputs) SYSTOLE_CHECK(v == kNoValue || l.known(v), node.name);
-    if (node.inputs.empty() == false && node.inputs[0] == kNoValue) Lowering::malformed(node, "no first input", "the input that the operator's schema asks for");
+    for (size_t k = 0; k < static_cast<size_t>(record->inputs) && !(node.inputs.empty() && record->fold); ++k) {
+      if (!Lowering::present(node, k)) Lowering::malformed(node, "no input " + std::to_string(k), "at least " + std::to_string(record->inputs) + " inputs");
+    }
+    for (ValueId v : node.inputs) {
+      if (v != kNoValue && l.type(v) == DType::kString) Lowering::unsupported(node, "strings");
+    }
     if (all_constant(l, node)) record->fold ? record->fold(l, node) : fold_through_reference(l, *record, node);
     else record->lower(l, node);
   }
