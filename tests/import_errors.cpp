@@ -69,7 +69,7 @@ TEST(ImportErrors, ShapesAndAttributes) {
       {"Add", {"x", "w"}, {}, "shapes that broadcast"},
       {"Softmax", {"x"}, {{"axis", int64_t{7}}}, "axis 7"},
       {"Reshape", {"x", "shape"}, {}, "equal element counts"},
-      {"Flatten", {""}, {}, "no inputs"},
+      {"Flatten", {""}, {}, "no input 0"},
       {"Resize", {"x"}, {{"mode", std::string("cubic")}}, "mode 'cubic'"},
   };
   int k = 0;

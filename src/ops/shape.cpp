@@ -57,7 +57,7 @@ void only_constants(Lowering&, const Node& node) { Lowering::unsupported(node, "
 constexpr Operator kOperators[] = {
     {"", "Shape", lower_shape, lower_shape, "folded"},
     {"", "Size", lower_size, lower_size, "folded"},
-    {"", "Constant", lower_constant, lower_constant, "folded"},
+    {"", "Constant", lower_constant, lower_constant, "folded", 0},
     {"", "ConstantOfShape", lower_constant_of_shape, lower_constant_of_shape, "folded"},
     {"", "Range", lower_range, lower_range, "folded", 3},
     {"", "Mod", only_constants, fold_elementwise, "folded", 2},

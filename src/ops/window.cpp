@@ -1,5 +1,7 @@
 #include "ops/window.h"
 
+#include "base/error.h"
+
 namespace systole {
 
 Window read_window(const Node& node, const OnnxOp& op, const Shape& input, const std::vector<int64_t>& kernel, bool ceil_mode) {
@@ -41,6 +43,9 @@ Window read_window(const Node& node, const OnnxOp& op, const Shape& input, const
 
 ValueId image_form_as(Lowering& l, ValueId v, DType type) {
   const Shape s = l.shape(v);
+  if (s.size() < 3 || s.size() > 4) {
+    fail(ErrorCode::kUnsupported, "value '" + l.source.value(v).name + "'", "shape " + to_string(s) + " where an image is needed", "[N, C, W] or [N, C, H, W]");
+  }
   const ValueId id = l.form_as(v, channel_last_perm(s.size()), type);
   return s.size() == 3 ? l.emit_view(l.out.value(id).name, id, {s[0], 1, s[2], s[1]}) : id;
 }

@@ -1,0 +1,82 @@
+// Damaged models through the whole compiler and the functional model: 20 seeded mutations of each ONNX node test that fits;
+// every one must end in an error or in a result, never in a crash or a broken invariant.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <random>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "codegen/compile.h"
+#include "import/onnx.h"
+#include "passes/pipeline.h"
+#include "sim/functional/executor.h"
+
+namespace systole {
+namespace {
+namespace fs = std::filesystem;
+
+bool large(const Graph& g, int64_t limit) {
+  return std::any_of(g.values.begin(), g.values.end(), [&](const Value& v) { return v.shape_known && element_count(v.shape) > limit; });
+}
+
+/// True when the damaged model still compiles and runs.
+bool survives(const std::vector<uint8_t>& bytes, const Machine& machine) {
+  try {
+    Graph graph = import_onnx_bytes(bytes.data(), bytes.size(), "mutated", "", {});
+    if (large(graph, 1 << 16)) return false;  // slow, not wrong
+    const FrontResult front = run_front(std::move(graph), "bf16");
+    if (large(front.graph, 1 << 18)) return false;
+    const isa::Program program = generate(front.graph, machine, front.precision);
+    std::vector<Tensor> inputs;
+    for (const auto& i : program.inputs) inputs.emplace_back(i.type, i.shape);
+    Functional(program, machine).run(inputs);
+    return true;
+  } catch (const Failure&) {
+    return false;
+  }
+}
+
+TEST(MutatedModels, EndInErrorsOrResults) {
+  const std::string archive = std::string(SYSTOLE_SHARED) + "/models/onnx-node-tests.tar.zst", root = std::string(SYSTOLE_BUILD) + "/mutated-models";
+  if (!file_exists(archive)) {
+    std::printf("no ../shared/models here: nothing to mutate\n");
+    return;
+  }
+  fs::create_directories(root);
+  ASSERT_EQ(std::system(("tar --zstd -xf '" + archive + "' -C '" + root + "'").c_str()), 0);
+  std::vector<std::string> files;
+  for (const auto& e : fs::recursive_directory_iterator(root)) {
+    if (e.path().extension() == ".onnx" && fs::file_size(e.path()) < 200000) files.push_back(e.path().string());
+  }
+  std::sort(files.begin(), files.end());
+  const Machine machine = load_machine("nano");
+  std::mt19937_64 rng(std::getenv("SYSTOLE_SEED") ? std::strtoull(std::getenv("SYSTOLE_SEED"), nullptr, 10) : 1);
+  int tried = 0, ran = 0;
+  for (const auto& file : files) {
+    const auto bytes = read_file(file);
+    for (int k = 0; k < 20; ++k, ++tried) {
+      auto damaged = bytes;
+      for (uint64_t i = 0, n = 1 + rng() % 3; i < n; ++i) {
+        uint8_t& at = damaged[rng() % damaged.size()];
+        switch (rng() % 3) {
+          case 0: at = static_cast<uint8_t>(at ^ (1u << (rng() % 8))); break;
+          case 1: at = static_cast<uint8_t>(rng()); break;
+          default: at = rng() % 2 ? 0 : 255;
+        }
+      }
+      try {
+        ran += survives(damaged, machine);
+      } catch (const std::exception& e) {
+        ADD_FAILURE() << file << " mutation " << k << ": " << e.what();
+      }
+    }
+  }
+  std::printf("  %d mutations of %zu models: %d still run, the others give errors\n", tried, files.size(), ran);
+  EXPECT_GT(ran, tried / 20);
+}
+
+}  // namespace
+}  // namespace systole
