@@ -75,7 +75,7 @@ TEST(MutatedModels, EndInErrorsOrResults) {
     }
   }
   std::printf("  %d mutations of %zu models: %d still run, the others give errors\n", tried, files.size(), ran);
-  EXPECT_GT(ran, tried / 20);
+  EXPECT_GT(ran, 500);
 }
 
 }  // namespace
