@@ -17,7 +17,7 @@ struct Memory {
   uint8_t* bytes(isa::Space space) { return space == isa::Space::kDram ? dram.data() : space == isa::Space::kScratchpad ? scratchpad.data() : reinterpret_cast<uint8_t*>(accumulators.data()); }
 };
 
-/// A program loaded on a machine, ready to run any number of times.
+/// A program loaded on a machine, ready to run any number of times. Refers to the program, which must outlive it.
 class Functional {
  public:
   /// Fails (kMismatch) when the program was compiled for another machine. Checks every instruction's bounds once.
@@ -35,7 +35,7 @@ class Functional {
   std::vector<Tensor> outputs();
   void execute(const isa::Dispatched& op);
 
-  isa::Program program_;
+  const isa::Program& program_;
   Machine machine_;
   isa::Sequence sequence_;
   Memory memory_;
