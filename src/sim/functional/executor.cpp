@@ -43,7 +43,14 @@ Functional::Functional(const isa::Program& program, const Machine& machine) : pr
   const std::string where = "program '" + program.model + "'";
   sequence_ = isa::sequence(program_.code, where, read_constant);
   const isa::MemorySizes sizes{static_cast<int64_t>(program.dram_bytes), machine.memory.scratchpad_bytes, machine.memory.accumulator_bytes, machine.memory.groups};
-  for (const auto& op : sequence_.ops) isa::check_footprint(op, isa::footprint(op, machine.mx.columns), sizes, where);
+  for (const auto& op : sequence_.ops) {
+    const auto touches = isa::footprint(op, machine.mx.columns);
+    isa::check_footprint(op, touches, sizes, where);
+    scratchpad_writes_.emplace_back(0, 0);
+    for (const isa::Touch& t : touches) {
+      if (t.write && t.space == isa::Space::kScratchpad) scratchpad_writes_.back() = {t.lo, t.hi};
+    }
+  }
   if (program.dram_bytes > static_cast<uint64_t>(machine.dram.capacity_bytes)) fail(ErrorCode::kResource, where, "needs " + std::to_string(program.dram_bytes) + " bytes of DRAM", "at most the machine's");
   memory_.scratchpad.assign(static_cast<size_t>(machine.memory.scratchpad_bytes), 0);
   memory_.accumulators.assign(static_cast<size_t>(machine.memory.accumulator_bytes / 4), 0);
@@ -72,7 +79,29 @@ std::vector<Tensor> Functional::outputs() {
   return list;
 }
 
-void Functional::execute(const isa::Dispatched& op) {
+PackedWeights::Entry& PackedWeights::find(const isa::MatrixOp& op, int64_t lo, int64_t hi, bool& fresh) {
+  for (Entry& e : entries_) {
+    if (e.lo < e.hi && e.b == op.b && e.n == op.n && e.desc == *op.desc) {
+      fresh = false;
+      return e;
+    }
+  }
+  Entry& e = entries_[next_++ % entries_.size()];
+  e.desc = *op.desc, e.b = op.b, e.n = op.n, e.lo = lo, e.hi = hi;
+  fresh = true;
+  return e;
+}
+
+void PackedWeights::forget(int64_t lo, int64_t hi) {
+  for (Entry& e : entries_) {
+    if (e.lo < hi && lo < e.hi) e.lo = e.hi = 0;
+  }
+}
+
+void Functional::execute(size_t i) {
+  const isa::Dispatched& op = sequence_.ops[i];
+  const auto [lo, hi] = scratchpad_writes_[i];
+  if (lo < hi) memory_.packed.forget(lo, hi);
   std::visit(Overload{[](const isa::DescriptorWrite&) {}, [&](const isa::CopyOp& o) { execute_copy(memory_, o); },
                       [&](const isa::MatrixOp& o) { execute_matrix(memory_, o, machine_.mx.columns); }, [&](const isa::VectorOp& o) { execute_vector(memory_, o); }},
              op.op);
@@ -80,13 +109,13 @@ void Functional::execute(const isa::Dispatched& op) {
 
 std::vector<Tensor> Functional::run(const std::vector<Tensor>& inputs) {
   load(inputs);
-  for (const auto& op : sequence_.ops) execute(op);
+  for (size_t i = 0; i < sequence_.ops.size(); ++i) execute(i);
   return outputs();
 }
 
 std::vector<Tensor> Functional::run_in_order(const std::vector<Tensor>& inputs, const std::vector<uint32_t>& order) {
   load(inputs);
-  for (uint32_t i : order) execute(sequence_.ops[i]);
+  for (uint32_t i : order) execute(i);
   return outputs();
 }
 

@@ -10,8 +10,30 @@
 
 namespace systole {
 
+/// B operands packed for the kernels, kept while the scratchpad under them is unchanged: the blocks of a layer share them.
+class PackedWeights {
+ public:
+  struct Entry {
+    isa::MatrixDesc desc;
+    uint64_t b = 0;
+    uint32_t n = 0;
+    int64_t lo = 0, hi = 0;  ///< scratchpad bytes it was made from; empty: unused
+    std::vector<int16_t> integers;
+    std::vector<float> floats;
+  };
+  /// The entry of this operand; `fresh` when it has to be filled. Bytes [lo, hi) are what it is made from.
+  Entry& find(const isa::MatrixOp& op, int64_t lo, int64_t hi, bool& fresh);
+  /// The scratchpad bytes [lo, hi) changed.
+  void forget(int64_t lo, int64_t hi);
+
+ private:
+  std::array<Entry, 16> entries_;
+  size_t next_ = 0;
+};
+
 /// The memories of one core.
 struct Memory {
+  PackedWeights packed;
   std::vector<uint8_t> dram, scratchpad;
   std::vector<uint32_t> accumulators;
   uint8_t* bytes(isa::Space space) { return space == isa::Space::kDram ? dram.data() : space == isa::Space::kScratchpad ? scratchpad.data() : reinterpret_cast<uint8_t*>(accumulators.data()); }
@@ -33,11 +55,12 @@ class Functional {
  private:
   void load(const std::vector<Tensor>& inputs);
   std::vector<Tensor> outputs();
-  void execute(const isa::Dispatched& op);
+  void execute(size_t i);
 
   const isa::Program& program_;
   Machine machine_;
   isa::Sequence sequence_;
+  std::vector<std::pair<int64_t, int64_t>> scratchpad_writes_;  ///< per op, bytes [lo, hi); empty where it writes none
   Memory memory_;
 };
 

@@ -32,6 +32,12 @@ struct Block {
   const uint8_t* weight(int64_t k, int64_t o) const {
     return memory.scratchpad.data() + op.b + o / columns * d.b_tile_pitch + k * d.b_row_pitch + o % columns * d.b_column_pitch;
   }
+  /// This block's packed B.
+  PackedWeights::Entry& packed(int64_t k, bool& fresh) const {
+    const int64_t tiles = (n + columns - 1) / columns, lo = static_cast<int64_t>(op.b);
+    const int64_t hi = lo + (tiles - 1) * int64_t{d.b_tile_pitch} + (k - 1) * d.b_row_pitch + (std::min(columns, n) - 1) * d.b_column_pitch + operand_bytes(format);
+    return memory.packed.find(op, lo, hi, fresh);
+  }
   uint32_t& accumulator(int64_t p, int64_t o) const { return memory.accumulators[static_cast<size_t>(op.acc + (o / columns * m + p) * columns + o % columns)]; }
   uint32_t bias(int64_t o) const {
     uint32_t v;
@@ -82,8 +88,10 @@ int64_t grain(const Block& b, int64_t k) { return std::max<int64_t>(8, (1 << 18)
 
 void contract_int8(const Block& b) {
   const int64_t k = b.taps * b.d.channels, pairs = (k + 1) / 2;
-  std::vector<int16_t> weights(static_cast<size_t>(pairs * b.n_padded * 2), 0);
-  for (int64_t i = 0; i < k; ++i) {
+  bool fresh = false;
+  std::vector<int16_t>& weights = b.packed(k, fresh).integers;
+  if (fresh) weights.assign(static_cast<size_t>(pairs * b.n_padded * 2), 0);
+  for (int64_t i = 0; fresh && i < k; ++i) {
     int16_t* row = weights.data() + i / 2 * b.n_padded * 2 + i % 2;
     for (int64_t o = 0; o < b.n; o += b.columns) {
       const uint8_t* from = b.weight(i, o);
@@ -117,8 +125,10 @@ void contract_float(const Block& b) {
   const int64_t parts = b.format == MacFormat::kF32 ? 3 : b.format == MacFormat::kF16 ? 2 : 1;
   const Pass* passes = b.format == MacFormat::kF32 ? kPassesF32 : b.format == MacFormat::kF16 ? kPassesF16 : kPassesBF16;
   const int64_t element = operand_bytes(b.format);
-  std::vector<float> weights(static_cast<size_t>(parts * depth * b.n_padded), 0.0f);
-  parallel_for(b.taps * b.d.channels, 64, [&](int64_t begin, int64_t end) {
+  bool fresh = false;
+  std::vector<float>& weights = b.packed(b.taps * b.d.channels, fresh).floats;
+  if (fresh) weights.assign(static_cast<size_t>(parts * depth * b.n_padded), 0.0f);
+  parallel_for(fresh ? b.taps * b.d.channels : 0, 64, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t row = i / b.d.channels * even + i % b.d.channels;
       for (int64_t o = 0; o < b.n; ++o) {
