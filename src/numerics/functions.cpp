@@ -58,7 +58,8 @@ float vx_exp2_shifted(float x, float m) {
   if (std::isinf(x)) return x < 0 ? (m == x ? canonical_nan() : 0.0f) : (m == x ? canonical_nan() : INFINITY);
   if (exponent >= 128.0f) return INFINITY;
   if (exponent < -150.0f) return 0.0f;
-  const int64_t f = static_cast<int64_t>((static_cast<double>(x) - static_cast<double>(n)) * 0x1p26);  // 26 fraction bits, truncated
+  int64_t f = static_cast<int64_t>((static_cast<double>(x) - static_cast<double>(n)) * 0x1p26);  // 26 fraction bits, truncated
+  if (f > 0x3FFFFFF) f = 0x3FFFFFF;  // a tiny negative x: x - floor(x) rounds to 1
   const int64_t r = quadratic(kExp2Table[f >> 20], f & 0xFFFFF, 20);
   return round_scaled(static_cast<uint64_t>(r), static_cast<int>(exponent) - 28);
 }

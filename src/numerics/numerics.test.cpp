@@ -176,6 +176,7 @@ TEST(Functions, AllMantissasOfOneBinade) {
 TEST(Functions, SpecialValues) {
   EXPECT_EQ(vx_exp2(-INFINITY), 0.0f);
   EXPECT_EQ(vx_exp2(INFINITY), INFINITY);
+  EXPECT_EQ(vx_exp2(-1e-40f), 1.0f);  // x - floor(x) rounds to 1
   EXPECT_EQ(vx_exp2(-149), bits_to_float(1));
   EXPECT_EQ(vx_reciprocal(-0.0f), -INFINITY);
   EXPECT_EQ(vx_log2(0.0f), -INFINITY);

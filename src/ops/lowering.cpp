@@ -172,13 +172,13 @@ void Lowering::alias(ValueId v, ValueId of) {
   entry(v) = entry(of);
 }
 
-ValueId Lowering::emit(const std::string& name, Op op, std::vector<ValueId> inputs, DType type, Shape shape) {
+ValueId Lowering::emit(std::string name, Op op, std::vector<ValueId> inputs, DType type, Shape shape) {
   const ValueId id = out.add_value(name, type, std::move(shape));
   out.nodes.push_back({name, std::move(op), std::move(inputs), {id}});
   return id;
 }
 
-ValueId Lowering::emit_view(const std::string& name, ValueId of, Shape shape) {
+ValueId Lowering::emit_view(std::string name, ValueId of, Shape shape) {
   if (out.value(of).shape == shape) return of;
   if (const TensorPtr t = out.value(of).constant) {
     Tensor copy = *t;
@@ -188,7 +188,7 @@ ValueId Lowering::emit_view(const std::string& name, ValueId of, Shape shape) {
   return emit(name, View{}, {of}, out.value(of).type, std::move(shape));
 }
 
-ValueId Lowering::add_constant(const std::string& name, Tensor tensor) { return out.add_constant(name, std::make_shared<Tensor>(std::move(tensor))); }
+ValueId Lowering::add_constant(std::string name, Tensor tensor) { return out.add_constant(name, std::make_shared<Tensor>(std::move(tensor))); }
 
 void Lowering::finish() {
   for (ValueId v : source.outputs) {

@@ -62,9 +62,9 @@ class Lowering {
   void alias(ValueId v, ValueId of);               ///< v is the same value as `of`
 
   // --- emitting primitives ---
-  ValueId emit(const std::string& name, Op op, std::vector<ValueId> inputs, DType type, Shape shape);
-  ValueId emit_view(const std::string& name, ValueId of, Shape shape);
-  ValueId add_constant(const std::string& name, Tensor tensor);
+  ValueId emit(std::string name, Op op, std::vector<ValueId> inputs, DType type, Shape shape);
+  ValueId emit_view(std::string name, ValueId of, Shape shape);
+  ValueId add_constant(std::string name, Tensor tensor);
   ValueId convert(ValueId id, DType type);
   /// The type that results of float arithmetic are stored in.
   DType store_type(DType onnx_type) const;

@@ -1,5 +1,6 @@
 #include "sim/functional/executor.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -55,7 +56,7 @@ Functional::Functional(const isa::Program& program, const Machine& machine) : pr
   memory_.scratchpad.assign(static_cast<size_t>(machine.memory.scratchpad_bytes), 0);
   memory_.accumulators.assign(static_cast<size_t>(machine.memory.accumulator_bytes / 4), 0);
   memory_.dram.assign(program.dram_bytes, 0);
-  std::memcpy(memory_.dram.data() + program_.constants_address, program_.constants.data(), program_.constants.size());
+  std::copy(program_.constants.begin(), program_.constants.end(), memory_.dram.begin() + static_cast<long>(program_.constants_address));
 }
 
 void Functional::load(const std::vector<Tensor>& inputs) {
@@ -65,7 +66,7 @@ void Functional::load(const std::vector<Tensor>& inputs) {
     if (inputs[i].type != want.type || inputs[i].shape != want.shape) {
       fail(ErrorCode::kMismatch, "input '" + want.name + "'", std::string(to_string(inputs[i].type)) + to_string(inputs[i].shape), std::string(to_string(want.type)) + to_string(want.shape));
     }
-    std::memcpy(memory_.dram.data() + want.address, inputs[i].bytes.data(), inputs[i].bytes.size());
+    std::copy(inputs[i].bytes.begin(), inputs[i].bytes.end(), memory_.dram.begin() + static_cast<long>(want.address));
   }
 }
 
@@ -73,7 +74,7 @@ std::vector<Tensor> Functional::outputs() {
   std::vector<Tensor> list;
   for (const auto& o : program_.outputs) {
     Tensor t(o.type, o.shape);
-    std::memcpy(t.bytes.data(), memory_.dram.data() + o.address, t.bytes.size());
+    std::copy_n(memory_.dram.begin() + static_cast<long>(o.address), t.bytes.size(), t.bytes.begin());
     list.push_back(std::move(t));
   }
   return list;
