@@ -30,7 +30,7 @@ void lower_reshape(Lowering& l, const Node& node) {
       if (unknown >= 0) Lowering::malformed(node, "two -1 in the shape", "at most one");
       unknown = static_cast<int>(d);
     } else {
-      rest *= shape[d];
+      if (shape[d] < 0 || __builtin_mul_overflow(rest, shape[d], &rest)) Lowering::malformed(node, "the shape " + to_string(shape), "extents whose product is the input's element count");
     }
   }
   if (unknown >= 0) {
