@@ -41,7 +41,7 @@ with tempfile.TemporaryDirectory() as d:
         failures.append(f"{len(outputs)} different results for the same model and input")
     j = json.load(open("j.json"))
     for key in ("model machine precision cycles latency_s throughput_per_s bound_cycles efficiency engines dram_bytes weights_bytes scratchpad_peak_bytes "
-                "nodes_on_npu nodes_on_host compile_s run_s layers").split():
+                "nodes_on_npu nodes_on_host compile_s run_s timing_s layers").split():
         if key not in j:
             failures.append(f"no {key!r} in the JSON report")
     for name, e in j["engines"].items():

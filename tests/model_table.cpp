@@ -198,8 +198,8 @@ TEST(ModelTable, EveryModel) {
   const auto j = nlohmann::json::parse(manifest);
   const auto unsupported = read_list("unsupported.txt");
   std::string table =
-      "# Models\n\nWritten by the test `model_table`. Every model of the development set: bits equal to the reference evaluator on all three machines, with one and two\n"
-      "threads; every program proved free of races; accuracy against ONNX Runtime's recorded outputs. `fp32`: greatest error over the output's range.\n"
+      "# Models\n\nWritten by the test `model_table`. Every model of the development set: bits equal to the reference evaluator (in the precision listed) on all three\n"
+      "machines, with one and two threads; every program proved free of races; accuracy against ONNX Runtime's recorded outputs. `fp32`: greatest error over the output's range.\n"
       "Cycles per machine, and in brackets the share of the bound max(MX at full array, compulsory DRAM bytes / bandwidth).\n\n"
       "| model | precision | accuracy | fp32 | edge cycles | nano cycles | server cycles |\n|---|---|---|---|---|---|---|\n";
   std::string refused;

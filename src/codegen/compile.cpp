@@ -95,12 +95,11 @@ void pack(const Tensor& b, int64_t p, uint8_t* out) {
   }
 }
 
-int64_t compulsory_bytes(const Graph& graph, const isa::Program& p) {
+int64_t compulsory_bytes(const isa::Program& p) {
   int64_t bytes = p.weights_bytes;
   for (const auto* list : {&p.inputs, &p.outputs}) {
     for (const auto& t : *list) bytes += static_cast<int64_t>(t.bytes());
   }
-  (void)graph;
   return bytes;
 }
 
@@ -144,7 +143,7 @@ isa::Program link(const Graph& graph, const Schedule& schedule, const Machine& m
   };
   p.inputs = boundary(graph.inputs), p.outputs = boundary(graph.outputs);
   p.scratchpad_peak_bytes = c.placement->resident_peak_bytes + e.ring.peak();
-  p.compulsory_dram_bytes = compulsory_bytes(graph, p);
+  p.compulsory_dram_bytes = compulsory_bytes(p);
   return p;
 }
 

@@ -105,7 +105,7 @@ class ContractEmitter {
       for (int64_t x = 0; x < pixels.cols; x += t_.block_cols) {
         for (int64_t o = 0; o < columns.count; o += t_.block_columns) {
           emit_block(n, g, {pixels.row + r, pixels.col + x, std::min(t_.block_rows, pixels.rows - r), std::min(t_.block_cols, pixels.cols - x)},
-                     {columns.first + o, std::min(t_.block_columns, columns.count - o)}, columns);
+                     {columns.first + o, std::min(t_.block_columns, columns.count - o)});
         }
       }
     }
@@ -195,7 +195,7 @@ class ContractEmitter {
     return d;
   }
 
-  void emit_block(int64_t n, int64_t g, const Pixels& p, const Columns& o, const Columns& held) {
+  void emit_block(int64_t n, int64_t g, const Pixels& p, const Columns& o) {
     const int64_t half = e_.next_half;
     e_.next_half ^= 1;
     const int64_t columns = e_.machine.mx.columns, slots = ceil_div(o.count, columns) * columns;
@@ -218,7 +218,6 @@ class ContractEmitter {
     if (bias_address_ >= 0) ranges.push_back({isa::Space::kScratchpad, m.bias_imm, m.bias_imm + static_cast<uint64_t>(4 * o.count), false});
     if (s_.a_resident) narrow_a_range(p, ranges[0]);
     e_.push(m, ranges);
-    (void)held;
     drain(n, p, first_channel, o.count, {acc_input_, m.acc, pixels, p.cols, {}});
   }
 

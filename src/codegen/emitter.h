@@ -2,7 +2,6 @@
 // overlap comes from the distances that `synchronise` derives later from the recorded ranges.
 #pragma once
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <vector>
 

@@ -8,10 +8,6 @@
 namespace systole {
 namespace {
 
-struct Tiling {
-  std::vector<int64_t> extent;  ///< per loop; reduced loops are whole
-};
-
 int64_t staged(const Emitter& e, const Node& node, const Map& m, const std::vector<int64_t>& extent) {
   const std::vector<int64_t> zero(extent.size(), 0);
   int64_t bytes = 0;

@@ -27,7 +27,7 @@ struct Convolution {
   bool depthwise;
 };
 
-Convolution read_convolution(Lowering& l, const Node& node, const Shape& x, const Shape& w) {
+Convolution read_convolution(const Node& node, const Shape& x, const Shape& w) {
   const auto& op = std::get<OnnxOp>(node.op);
   if (w.size() != x.size() || x.size() < 3) Lowering::malformed(node, "input " + to_string(x) + " and weights " + to_string(w), "equal ranks of 3 or 4");
   const std::vector<int64_t> kernel(w.begin() + 2, w.end());
@@ -36,7 +36,6 @@ Convolution read_convolution(Lowering& l, const Node& node, const Shape& x, cons
     Lowering::malformed(node, "group " + std::to_string(c.groups) + ", input " + to_string(x) + ", weights " + to_string(w), "channels that divide into the groups");
   }
   c.depthwise = c.groups > 1 && w[1] == 1 && w[0] / c.groups <= 255;
-  (void)l;
   return c;
 }
 
@@ -65,7 +64,7 @@ ValueId emit_float(Lowering& l, const Node& node, ValueId image, const Tensor& w
 void lower_conv(Lowering& l, const Node& node) {
   const Shape x = l.shape(node.inputs[0]);
   const TensorPtr w = l.need_constant(node, 1, "W");
-  const Convolution c = read_convolution(l, node, x, w->shape);
+  const Convolution c = read_convolution(node, x, w->shape);
   const TensorPtr bias = Lowering::present(node, 2) ? l.need_constant(node, 2, "B") : nullptr;
   const ValueId image = image_form_as(l, node.inputs[0], operand_type(l.policy.format));
   define_image(l, node, node.outputs[0], emit_float(l, node, image, *w, bias, c), x.size());
@@ -75,7 +74,7 @@ void lower_qlinear_conv(Lowering& l, const Node& node) {
   // inputs: x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, B
   const Shape x = l.shape(node.inputs[0]);
   const TensorPtr w = l.need_constant(node, 3, "w");
-  const Convolution c = read_convolution(l, node, x, w->shape);
+  const Convolution c = read_convolution(node, x, w->shape);
   const Quantization qx = read_quantization(l, node, 1), qw = read_quantization(l, node, 4);
   if (qw.scales.size() != 1 && static_cast<int64_t>(qw.scales.size()) != w->shape[0]) Lowering::malformed(node, std::to_string(qw.scales.size()) + " weight scales", "one, or one per output channel");
   const TensorPtr bias = Lowering::present(node, 8) ? l.need_constant(node, 8, "B") : nullptr;

@@ -115,11 +115,7 @@ ValueId Lowering::form(ValueId v, const Perm& perm) {
 }
 
 ValueId Lowering::form_as(ValueId v, const Perm& perm, DType type) {
-  // Convert in the produced order first: the conversion can fuse into the producer, and the move handles fewer bytes.
-  const Form from = best(v);
-  if (from.perm == perm || out.value(from.id).constant) return convert(form(v, perm), type);
-  const ValueId moved = form(v, perm);
-  return convert(moved, type);
+  return convert(form(v, perm), type);
 }
 
 ValueId Lowering::convert(ValueId id, DType type) {

@@ -203,11 +203,17 @@ void normalise(Lowering& l, const Node& node, const Split& s, std::pair<ValueId,
   l.define(node.outputs[0], s.shape, s.x.perm, id);
 }
 
+/// The axes from the attribute `axis` (default the last) to the end.
+std::vector<int64_t> trailing_axes(const Node& node, size_t rank) {
+  std::vector<int64_t> axes;
+  for (int64_t a = normalise_axis(node, std::get<OnnxOp>(node.op).integer("axis", -1), rank); a < static_cast<int64_t>(rank); ++a) axes.push_back(a);
+  return axes;
+}
+
 void lower_layer_norm(Lowering& l, const Node& node) {
   const auto& op = std::get<OnnxOp>(node.op);
   const Shape x = l.shape(node.inputs[0]);
-  std::vector<int64_t> axes;
-  for (int64_t a = normalise_axis(node, op.integer("axis", -1), x.size()); a < static_cast<int64_t>(x.size()); ++a) axes.push_back(a);
+  const auto axes = trailing_axes(node, x.size());
   const Split s = split(l, node, node.inputs[0], axes);
   auto parameter = [&](size_t k) {
     require_broadcast(l, node, k, x);
@@ -229,8 +235,7 @@ void lower_layer_norm(Lowering& l, const Node& node) {
 void lower_rms_norm(Lowering& l, const Node& node) {
   const auto& op = std::get<OnnxOp>(node.op);
   const Shape x = l.shape(node.inputs[0]);
-  std::vector<int64_t> axes;
-  for (int64_t a = normalise_axis(node, op.integer("axis", -1), x.size()); a < static_cast<int64_t>(x.size()); ++a) axes.push_back(a);
+  const auto axes = trailing_axes(node, x.size());
   const Split s = split(l, node, node.inputs[0], axes);
   MapBuilder mean(l, node.name + ".rms", s.extents);
   const Operand v = mean.input(s.x.id, s.access);

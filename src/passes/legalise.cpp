@@ -31,7 +31,6 @@ void fold_through_reference(Lowering& l, const Operator& op, const Node& node) {
   Lowering sub(one, {DType::kF32, MacFormat::kF32});
   sub.folding = true;
   op.lower(sub, copy);
-  std::vector<ValueId> ids;
   for (ValueId v : one.outputs) sub.out.outputs.push_back(sub.logical(v));
   prune_and_sort(sub.out);
   auto results = evaluate(sub.out, {});

@@ -111,7 +111,6 @@ class Recogniser {
     OnnxOp fused{conv ? "systole" : matmul ? "" : "systole", conv ? "QLinearConv" : matmul ? "QLinearMatMul" : "QLinearGemm", op.opset, op.attributes};
     fused.attributes["clamp_lo"] = lo, fused.attributes["clamp_hi"] = hi;
     q.inputs = {x->inputs[0], x->inputs[1], zero_of(*x), w->inputs[0], w->inputs[1], zero_of(*w)};
-    const std::vector<ValueId> y = {none, none};
     const ValueId y_scale = scale_value(scale, core.name), y_zero = zero_value(type, zp, core.name);
     if (conv) q.inputs.insert(q.inputs.end(), {y_scale, y_zero, bias});
     else if (matmul) q.inputs.insert(q.inputs.end(), {y_scale, y_zero});

@@ -22,8 +22,8 @@ struct CheckReport {
   std::vector<Race> races;  ///< at most 100
 };
 
-/// Checks bounds (fails kBadInput) and races. `uses_locks`: lock groups also order instructions (they exclude overlap in
-/// time, not order), so they are not counted.
+/// Checks bounds (fails kBadInput) and races. Lock groups keep instructions apart in time but do not order them, so they
+/// prove nothing here.
 CheckReport check_races(const isa::Program& program, const Machine& machine);
 
 }  // namespace systole

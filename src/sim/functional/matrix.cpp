@@ -6,7 +6,6 @@
 #include "machine/cost.h"
 #include "numerics/dot32.h"
 #include "sim/functional/executor.h"
-#include "sim/functional/flush_mode.h"
 #include "sim/functional/gemm.h"
 
 namespace systole {
