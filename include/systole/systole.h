@@ -18,6 +18,7 @@ struct TensorInfo {
   std::string name;
   DType type = DType::kF32;
   Shape shape;
+  bool shape_known = true;  ///< false: it follows from the data
 };
 
 struct CompileOptions {
@@ -25,6 +26,7 @@ struct CompileOptions {
   std::string precision = "auto";               ///< auto, bf16, fp32, fp16, int8
   std::map<std::string, int64_t> dims;          ///< values of symbolic dimensions
   std::map<std::string, Shape> input_shapes;    ///< shapes of the data that will be given; binds free dimensions too
+  std::map<std::string, std::shared_ptr<const Tensor>> constant_inputs;  ///< inputs whose values never change: they are compiled in
   std::string stop_after;                       ///< a phase name: `phase_text` is filled and nothing is generated
   bool phase_data = false;                      ///< print constants in full in `phase_text`
 };
@@ -65,6 +67,12 @@ struct EngineReport {
   std::map<std::string, int64_t> stall_cycles;  ///< by reason; busy + stalls = total
 };
 
+/// A node that the host runs, and why.
+struct HostReport {
+  std::string name, type, reason;
+  int64_t runs = 0;  ///< in the last run
+};
+
 struct Report {
   std::string model, machine, precision;
   int64_t cycles = 0, bound_cycles = 0, macs = 0, instructions = 0;
@@ -74,12 +82,16 @@ struct Report {
   std::vector<LayerReport> layers;
   int64_t dram_read_bytes = 0, dram_write_bytes = 0, weights_bytes = 0, scratchpad_peak_bytes = 0, dram_footprint_bytes = 0;
   int64_t nodes_on_npu = 0, nodes_on_host = 0;
+  int64_t programs = 1, program_runs = 1;  ///< NPU programs, and how often they ran together in the last run
+  std::vector<HostReport> host;            ///< not timed: host time is no part of `cycles`
 };
 
-/// Times the program cycle by cycle. Data never changes the result.
+/// Times the programs cycle by cycle. Data never changes the cycles of a program; how often each one runs is that of the
+/// last run, or once.
 Result<Report> profile(const Compiled& model);
 
-/// Executes the program bit-exactly on inputs in the order of inputs_of(). Errors: kMismatch.
+/// Executes the model bit-exactly on inputs in the order of inputs_of(). Errors: kMismatch, and what host operators find
+/// wrong with their inputs.
 Result<std::vector<Tensor>> run(const Compiled& model, const std::vector<Tensor>& inputs);
 
 /// Proves the program free of races and out-of-bounds accesses; one line per finding, empty when it is proved.

@@ -33,6 +33,20 @@ std::vector<int64_t> OnnxOp::integers(const char* name) const {
   return v ? *v : std::vector<int64_t>{};
 }
 
+std::vector<float> OnnxOp::reals(const char* name) const {
+  const auto* v = find<std::vector<float>>(*this, name);
+  return v ? *v : std::vector<float>{};
+}
+std::vector<std::string> OnnxOp::texts(const char* name) const {
+  const auto* v = find<std::vector<std::string>>(*this, name);
+  return v ? *v : std::vector<std::string>{};
+}
+const Graph& OnnxOp::graph(const char* name) const {
+  const auto* v = find<GraphPtr>(*this, name);
+  if (!v) fail(ErrorCode::kBadInput, full_name() + "." + name, "no such attribute", "a graph");
+  return **v;
+}
+
 std::string op_name(const Op& op) {
   return std::visit(Overload{[](const OnnxOp& o) { return o.full_name(); }, [](const Contract& c) { return std::string(c.depthwise ? "contract.depthwise" : "contract"); },
                              [](const Map&) { return std::string("map"); }, [](const Move&) { return std::string("move"); }, [](const View&) { return std::string("view"); }},

@@ -15,7 +15,9 @@ namespace systole {
 using ValueId = int32_t;
 inline constexpr ValueId kNoValue = -1;  ///< an optional input that is absent
 
-using Attribute = std::variant<int64_t, float, std::string, TensorPtr, std::vector<int64_t>, std::vector<float>, std::vector<std::string>>;
+struct Graph;
+using GraphPtr = std::shared_ptr<const Graph>;
+using Attribute = std::variant<int64_t, float, std::string, TensorPtr, std::vector<int64_t>, std::vector<float>, std::vector<std::string>, GraphPtr>;
 
 /// An operator as ONNX names it; `opset` is the version that its domain was imported at.
 struct OnnxOp {
@@ -27,6 +29,9 @@ struct OnnxOp {
   float real(const char* name, float otherwise) const;
   std::string text(const char* name, const char* otherwise) const;
   std::vector<int64_t> integers(const char* name) const;  ///< empty when absent
+  const Graph& graph(const char* name) const;           ///< a subgraph; fails when absent
+  std::vector<float> reals(const char* name) const;     ///< empty when absent
+  std::vector<std::string> texts(const char* name) const;
   bool has(const char* name) const { return attributes.count(name) != 0; }
   /// "Conv", or "com.microsoft.QGemm" outside the default domain.
   std::string full_name() const { return domain.empty() ? type : domain + "." + type; }
@@ -54,6 +59,8 @@ struct Graph {
   std::vector<Value> values;
   std::vector<Node> nodes;  ///< in topological order
   std::vector<ValueId> inputs, outputs;
+  /// Subgraphs: the last inputs are values of the graphs around; captures[i] is their position among the node's inputs.
+  std::vector<int> captures;
 
   ValueId add_value(std::string value_name, DType type, Shape shape);
   ValueId add_constant(std::string value_name, TensorPtr tensor);

@@ -111,7 +111,7 @@ json attribute_json(const Attribute& a, bool with_data) {
                                for (float f : v) list.push_back(bits(f));
                                return json{{"floats", list}};
                              },
-                             [](const std::vector<std::string>& v) { return json{{"strings", v}}; }},
+                             [](const std::vector<std::string>& v) { return json{{"strings", v}}; }, [&](const GraphPtr& g) { return json{{"graph", print_graph(*g, with_data)}}; }},
                     a);
 }
 
@@ -123,6 +123,7 @@ Attribute attribute_from(const json& j) {
   if (kind == "float") return std::bit_cast<float>(it->get<uint32_t>());
   if (kind == "string") return it->get<std::string>();
   if (kind == "ints") return it->get<std::vector<int64_t>>();
+  if (kind == "graph") return std::make_shared<const Graph>(parse_graph(it->get<std::string>(), "subgraph"));
   if (kind == "strings") return it->get<std::vector<std::string>>();
   std::vector<float> floats;
   for (const auto& f : *it) floats.push_back(std::bit_cast<float>(f.get<uint32_t>()));
@@ -164,7 +165,9 @@ std::string print_graph(const Graph& graph, bool with_data) {
     line(j);
   }
   for (const Node& n : graph.nodes) line({{"node", n.name}, {"op", op_json(n.op, with_data)}, {"in", n.inputs}, {"out", n.outputs}});
-  line({{"graph", graph.name}, {"inputs", graph.inputs}, {"outputs", graph.outputs}});
+  json last = {{"graph", graph.name}, {"inputs", graph.inputs}, {"outputs", graph.outputs}};
+  if (!graph.captures.empty()) last["captures"] = graph.captures;
+  line(last);
   return text;
 }
 
@@ -188,6 +191,7 @@ Graph parse_graph(const std::string& text, const std::string& source) {
         graph.nodes.push_back({j.at("node").get<std::string>(), op_from(j.at("op")), j.at("in").get<std::vector<ValueId>>(), j.at("out").get<std::vector<ValueId>>()});
       } else {
         j.at("graph").get_to(graph.name), j.at("inputs").get_to(graph.inputs), j.at("outputs").get_to(graph.outputs);
+        if (j.contains("captures")) j["captures"].get_to(graph.captures);
       }
     }
   } catch (const std::exception& e) {

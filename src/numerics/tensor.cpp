@@ -32,15 +32,16 @@ double Tensor::at(int64_t i) const {
     case DType::kF32: return load<float>(*this, i);
     case DType::kF64: return load<double>(*this, i);
     case DType::kI64: case DType::kU64: return static_cast<double>(int_at(i));
-    case DType::kF16: case DType::kBF16: case DType::kF8E4M3: case DType::kF8E5M2: return decode_float(type, bytes.data() + i * bytes_of(type));
+    case DType::kF16: case DType::kBF16: case DType::kF8E4M3: case DType::kF8E5M2: case DType::kF8E4M3FNUZ: case DType::kF8E5M2FNUZ: case DType::kF8E8M0: case DType::kF4E2M1:
+      return decode_float(type, bytes.data() + i * bytes_of(type));
     default: return static_cast<double>(int_at(i));
   }
 }
 
 int64_t Tensor::int_at(int64_t i) const {
   switch (type) {
-    case DType::kI8: return load<int8_t>(*this, i);
-    case DType::kU8: return load<uint8_t>(*this, i);
+    case DType::kI8: case DType::kI4: case DType::kI2: return load<int8_t>(*this, i);
+    case DType::kU8: case DType::kU4: case DType::kU2: return load<uint8_t>(*this, i);
     case DType::kI16: return load<int16_t>(*this, i);
     case DType::kU16: return load<uint16_t>(*this, i);
     case DType::kI32: return load<int32_t>(*this, i);
@@ -56,7 +57,7 @@ void Tensor::set(int64_t i, double v) {
   switch (type) {
     case DType::kF32: return store(*this, i, static_cast<float>(v));
     case DType::kF64: return store(*this, i, v);
-    case DType::kF16: case DType::kBF16: case DType::kF8E4M3: case DType::kF8E5M2:
+    case DType::kF16: case DType::kBF16: case DType::kF8E4M3: case DType::kF8E5M2: case DType::kF8E4M3FNUZ: case DType::kF8E5M2FNUZ: case DType::kF8E8M0: case DType::kF4E2M1:
       return encode_float(type, static_cast<float>(v), bytes.data() + i * bytes_of(type));
     case DType::kBool: return store(*this, i, static_cast<uint8_t>(v != 0));
     case DType::kU64: return store(*this, i, saturate<uint64_t>(v));
@@ -66,6 +67,10 @@ void Tensor::set(int64_t i, double v) {
 
 void Tensor::set_int(int64_t i, int64_t v) {
   switch (type) {
+    case DType::kI2: return store(*this, i, static_cast<int8_t>((v & 3) - ((v & 2) << 1)));
+    case DType::kI4: return store(*this, i, static_cast<int8_t>((v & 15) - ((v & 8) << 1)));
+    case DType::kU2: return store(*this, i, static_cast<uint8_t>(v & 3));
+    case DType::kU4: return store(*this, i, static_cast<uint8_t>(v & 15));
     case DType::kI8: return store(*this, i, static_cast<int8_t>(v));
     case DType::kU8: return store(*this, i, static_cast<uint8_t>(v));
     case DType::kI16: return store(*this, i, static_cast<int16_t>(v));

@@ -29,8 +29,9 @@ struct Tensor {
   double at(int64_t i) const;
   /// Element i as integer: floats truncate toward zero.
   int64_t int_at(int64_t i) const;
-  /// Stores v converted to the element type: floats RNE, integers truncated and saturated.
+  /// Stores v converted to the element type: floats RNE, integers truncated, then their low bits.
   void set(int64_t i, double v);
+  /// Stores the low bits of v.
   void set_int(int64_t i, int64_t v);
   std::vector<int64_t> to_ints() const;
   std::vector<float> to_floats() const;

@@ -194,10 +194,10 @@ void lower_conv_transpose(Lowering& l, const Node& node) {
 }
 
 constexpr Operator kOperators[] = {
-    {"", "Conv", lower_conv, nullptr, "MX", 2},
-    {"", "ConvTranspose", lower_conv_transpose, nullptr, "MX", 2},
-    {"", "QLinearConv", lower_qlinear_conv, nullptr, "MX", 8},
-    {"systole", "QLinearConv", lower_qlinear_conv, nullptr, "MX", 6},
+    {"", "Conv", lower_conv, "MX", 2},
+    {"", "ConvTranspose", lower_conv_transpose, "MX", 2},
+    {"", "QLinearConv", lower_qlinear_conv, "MX", 8},
+    {"systole", "QLinearConv", lower_qlinear_conv, "MX", 6},
 };
 
 }  // namespace

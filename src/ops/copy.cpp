@@ -211,14 +211,14 @@ void lower_depth_space(Lowering& l, const Node& node) {
 }
 
 constexpr Operator kOperators[] = {
-    {"", "Concat", lower_concat, nullptr, "DMA"},
-    {"", "Split", lower_split, nullptr, "DMA"},
-    {"", "Slice", lower_slice, nullptr, "DMA"},
-    {"", "Gather", lower_gather, nullptr, "DMA", 2},
-    {"", "Expand", lower_expand, nullptr, "DMA", 2},
-    {"", "Tile", lower_tile, nullptr, "DMA", 2},
-    {"", "DepthToSpace", lower_depth_space, nullptr, "DMA"},
-    {"", "SpaceToDepth", lower_depth_space, nullptr, "DMA"},
+    {"", "Concat", lower_concat, "DMA"},
+    {"", "Split", lower_split, "DMA"},
+    {"", "Slice", lower_slice, "DMA"},
+    {"", "Gather", lower_gather, "DMA", 2},
+    {"", "Expand", lower_expand, "DMA", 2},
+    {"", "Tile", lower_tile, "DMA", 2},
+    {"", "DepthToSpace", lower_depth_space, "DMA"},
+    {"", "SpaceToDepth", lower_depth_space, "DMA"},
 };
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ops/fold.h"
 #include "ops/operator.h"
 
 namespace systole {
@@ -249,56 +248,73 @@ void lower_swish(Lowering& l, const Node& node) {
   lower_with(l, node, [](Body& b) { b(Micro::kMul, b.in[0], b(Micro::kSigmoid, b(Micro::kMul, b.in[0], b.k(b.op().real("alpha", 1))))); });
 }
 
+/// Before opset 7: B's axes stand at `axis` of A (broadcast = 1); PRelu's slopes belong to the channels.
+bool expand_legacy_broadcast(Expander& x) {
+  const OnnxOp& op = x.op();
+  if (op.opset >= 7) return false;
+  const Shape a = x.shape(0), b = x.shape(1);
+  const bool slopes = op.type == "PRelu" && b.size() == 1 && a.size() > 2 && b[0] == a[1];
+  if (!slopes && (!op.integer("broadcast", 0) || !op.has("axis"))) return false;
+  const int64_t axis = slopes ? 1 : normalise_axis(x.node, op.integer("axis", 0), a.size());
+  Shape wide(a.size(), 1);
+  for (size_t d = 0; d < b.size(); ++d) {
+    if (static_cast<size_t>(axis) + d >= a.size()) malformed(x.node, "B of shape " + to_string(b) + " at axis " + std::to_string(axis), "axes of " + to_string(a));
+    wide[static_cast<size_t>(axis) + d] = b[d];
+  }
+  x.result(0, x.call(op.type.c_str(), {x.in(0), x.reshape(x.in(1), wide)}));
+  return true;
+}
+
 constexpr Operator kOperators[] = {
-    {"", "And", lower_comparison<Micro::kMul>, fold_elementwise, "VX", 2},
-    {"", "Or", lower_comparison<Micro::kMax>, fold_elementwise, "VX", 2},
-    {"", "Xor", lower_xor, fold_elementwise, "VX", 2},
-    {"", "Not", lower_not, fold_elementwise, "VX"},
-    {"", "IsNaN", lower_is_nan, nullptr, "VX"},
-    {"", "ThresholdedRelu", lower_thresholded_relu, nullptr, "VX"},
-    {"", "Celu", lower_celu, nullptr, "VX"},
-    {"", "Shrink", lower_shrink, nullptr, "VX"},
-    {"", "Swish", lower_swish, nullptr, "VX"},
-    {"", "Abs", lower_unary<Micro::kAbs>, fold_elementwise, "VX"},
-    {"", "Neg", lower_unary<Micro::kNeg>, fold_elementwise, "VX"},
-    {"", "Floor", lower_unary<Micro::kFloor>, fold_elementwise, "VX"},
-    {"", "Ceil", lower_unary<Micro::kCeil>, fold_elementwise, "VX"},
-    {"", "Round", lower_unary<Micro::kRound>, fold_elementwise, "VX"},
-    {"", "Sign", lower_unary<Micro::kSign>, nullptr, "VX"},
-    {"", "Exp", lower_unary<Micro::kExp>, fold_elementwise, "VX"},
-    {"", "Log", lower_unary<Micro::kLog>, fold_elementwise, "VX"},
-    {"", "Sqrt", lower_unary<Micro::kSqrt>, fold_elementwise, "VX"},
-    {"", "Reciprocal", lower_unary<Micro::kReciprocal>, fold_elementwise, "VX"},
-    {"", "Erf", lower_unary<Micro::kErf>, nullptr, "VX"},
-    {"", "Tanh", lower_unary<Micro::kTanh>, nullptr, "VX"},
-    {"", "Sigmoid", lower_unary<Micro::kSigmoid>, nullptr, "VX"},
-    {"", "Relu", lower_unary<Micro::kRelu>, fold_elementwise, "VX"},
-    {"", "Add", lower_binary<Micro::kAdd>, fold_elementwise, "VX", 2},
-    {"", "Sub", lower_binary<Micro::kSub>, fold_elementwise, "VX", 2},
-    {"", "Mul", lower_binary<Micro::kMul>, fold_elementwise, "VX", 2},
-    {"", "Div", lower_binary<Micro::kDivide>, fold_elementwise, "VX", 2},
-    {"", "Pow", lower_pow, fold_elementwise, "VX", 2},
-    {"", "Max", lower_variadic<Micro::kMax>, fold_elementwise, "VX"},
-    {"", "Min", lower_variadic<Micro::kMin>, fold_elementwise, "VX"},
-    {"", "Sum", lower_variadic<Micro::kAdd>, nullptr, "VX"},
-    {"", "Mean", lower_variadic<Micro::kAdd>, nullptr, "VX"},
-    {"", "Equal", lower_comparison<Micro::kEqual>, fold_elementwise, "VX", 2},
-    {"", "Less", lower_comparison<Micro::kLess>, fold_elementwise, "VX", 2},
-    {"", "LessOrEqual", lower_comparison<Micro::kLessEqual>, fold_elementwise, "VX", 2},
-    {"", "Greater", lower_greater, fold_elementwise, "VX", 2},
-    {"", "GreaterOrEqual", lower_greater_equal, fold_elementwise, "VX", 2},
-    {"", "Where", lower_where, fold_elementwise, "VX", 3},
-    {"", "Clip", lower_clip, fold_elementwise, "VX"},
-    {"", "LeakyRelu", lower_leaky_relu, nullptr, "VX"},
-    {"", "PRelu", lower_prelu, nullptr, "VX", 2},
-    {"", "HardSigmoid", lower_hard_sigmoid, nullptr, "VX"},
-    {"", "HardSwish", lower_hard_swish, nullptr, "VX"},
-    {"", "Elu", lower_elu, nullptr, "VX"},
-    {"", "Selu", lower_selu, nullptr, "VX"},
-    {"", "Softplus", lower_softplus, nullptr, "VX"},
-    {"", "Softsign", lower_softsign, nullptr, "VX"},
-    {"", "Mish", lower_mish, nullptr, "VX"},
-    {"", "Gelu", lower_gelu, nullptr, "VX"},
+    {"", "And", lower_comparison<Micro::kMul>, "VX", 2, expand_legacy_broadcast},
+    {"", "Or", lower_comparison<Micro::kMax>, "VX", 2, expand_legacy_broadcast},
+    {"", "Xor", lower_xor, "VX", 2, expand_legacy_broadcast},
+    {"", "Not", lower_not, "VX"},
+    {"", "IsNaN", lower_is_nan, "VX"},
+    {"", "ThresholdedRelu", lower_thresholded_relu, "VX"},
+    {"", "Celu", lower_celu, "VX"},
+    {"", "Shrink", lower_shrink, "VX"},
+    {"", "Swish", lower_swish, "VX"},
+    {"", "Abs", lower_unary<Micro::kAbs>, "VX"},
+    {"", "Neg", lower_unary<Micro::kNeg>, "VX"},
+    {"", "Floor", lower_unary<Micro::kFloor>, "VX"},
+    {"", "Ceil", lower_unary<Micro::kCeil>, "VX"},
+    {"", "Round", lower_unary<Micro::kRound>, "VX"},
+    {"", "Sign", lower_unary<Micro::kSign>, "VX"},
+    {"", "Exp", lower_unary<Micro::kExp>, "VX"},
+    {"", "Log", lower_unary<Micro::kLog>, "VX"},
+    {"", "Sqrt", lower_unary<Micro::kSqrt>, "VX"},
+    {"", "Reciprocal", lower_unary<Micro::kReciprocal>, "VX"},
+    {"", "Erf", lower_unary<Micro::kErf>, "VX"},
+    {"", "Tanh", lower_unary<Micro::kTanh>, "VX"},
+    {"", "Sigmoid", lower_unary<Micro::kSigmoid>, "VX"},
+    {"", "Relu", lower_unary<Micro::kRelu>, "VX"},
+    {"", "Add", lower_binary<Micro::kAdd>, "VX", 2, expand_legacy_broadcast},
+    {"", "Sub", lower_binary<Micro::kSub>, "VX", 2, expand_legacy_broadcast},
+    {"", "Mul", lower_binary<Micro::kMul>, "VX", 2, expand_legacy_broadcast},
+    {"", "Div", lower_binary<Micro::kDivide>, "VX", 2, expand_legacy_broadcast},
+    {"", "Pow", lower_pow, "VX", 2, expand_legacy_broadcast},
+    {"", "Max", lower_variadic<Micro::kMax>, "VX"},
+    {"", "Min", lower_variadic<Micro::kMin>, "VX"},
+    {"", "Sum", lower_variadic<Micro::kAdd>, "VX"},
+    {"", "Mean", lower_variadic<Micro::kAdd>, "VX"},
+    {"", "Equal", lower_comparison<Micro::kEqual>, "VX", 2, expand_legacy_broadcast},
+    {"", "Less", lower_comparison<Micro::kLess>, "VX", 2, expand_legacy_broadcast},
+    {"", "LessOrEqual", lower_comparison<Micro::kLessEqual>, "VX", 2},
+    {"", "Greater", lower_greater, "VX", 2, expand_legacy_broadcast},
+    {"", "GreaterOrEqual", lower_greater_equal, "VX", 2},
+    {"", "Where", lower_where, "VX", 3},
+    {"", "Clip", lower_clip, "VX"},
+    {"", "LeakyRelu", lower_leaky_relu, "VX"},
+    {"", "PRelu", lower_prelu, "VX", 2, expand_legacy_broadcast},
+    {"", "HardSigmoid", lower_hard_sigmoid, "VX"},
+    {"", "HardSwish", lower_hard_swish, "VX"},
+    {"", "Elu", lower_elu, "VX"},
+    {"", "Selu", lower_selu, "VX"},
+    {"", "Softplus", lower_softplus, "VX"},
+    {"", "Softsign", lower_softsign, "VX"},
+    {"", "Mish", lower_mish, "VX"},
+    {"", "Gelu", lower_gelu, "VX"},
 };
 
 }  // namespace

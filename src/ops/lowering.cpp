@@ -1,6 +1,7 @@
 #include "ops/lowering.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "base/error.h"
@@ -45,26 +46,33 @@ bool same_bytes(const Shape& shape, const Perm& a, const Perm& b) {
 }
 }  // namespace
 
-Lowering::Lowering(const Graph& graph, FloatPolicy float_policy) : source(graph), policy(float_policy), entries_(graph.values.size()) {
+Lowering::Lowering(const Graph& graph, FloatPolicy float_policy) : source(graph), policy(float_policy) {
   out.name = graph.name;
-  for (size_t v = 0; v < graph.values.size(); ++v) {
-    if (graph.values[v].constant) {
-      Entry& e = entries_[v];
-      e.known = true, e.constant = graph.values[v].constant, e.type = e.constant->type, e.shape = e.constant->shape;
-    }
-  }
   for (ValueId v : graph.inputs) {
     const Value& value = graph.value(v);
-    const ValueId id = out.add_value(value.name, value.type, value.shape);
-    out.inputs.push_back(id);
-    define_logical(v, id);
+    if (value.shape_known) define_input(v, value.type, value.shape);
   }
 }
 
-bool Lowering::known(ValueId v) const { return entries_[static_cast<size_t>(v)].known; }
-const Shape& Lowering::shape(ValueId v) const { return entries_[static_cast<size_t>(v)].shape; }
-DType Lowering::type(ValueId v) const { return entries_[static_cast<size_t>(v)].type; }
-TensorPtr Lowering::constant(ValueId v) const { return v == kNoValue ? nullptr : entries_[static_cast<size_t>(v)].constant; }
+Lowering::Entry& Lowering::entry(ValueId v) {
+  while (entries_.size() <= static_cast<size_t>(v)) {
+    Entry& e = entries_.emplace_back();
+    const TensorPtr& constant = source.values.at(entries_.size() - 1).constant;
+    if (constant) e.known = true, e.constant = constant, e.type = constant->type, e.shape = constant->shape;
+  }
+  return entries_[static_cast<size_t>(v)];
+}
+
+/// Doubles cross as fp32: no engine computes with them.
+void Lowering::define_input(ValueId v, DType type, Shape shape) {
+  const ValueId id = out.add_value(source.value(v).name, type == DType::kF64 ? DType::kF32 : type, std::move(shape));
+  out.inputs.push_back(id);
+  define_logical(v, id);
+}
+
+const Shape& Lowering::shape(ValueId v) const { return find(v).shape; }
+DType Lowering::type(ValueId v) const { return find(v).type; }
+TensorPtr Lowering::constant(ValueId v) const { return v == kNoValue ? nullptr : find(v).constant; }
 
 TensorPtr Lowering::need_constant(const Node& node, size_t k, const char* what) const {
   if (!present(node, k)) malformed(node, std::string("no input '") + what + "'", "the input that the operator's schema asks for");
@@ -73,10 +81,8 @@ TensorPtr Lowering::need_constant(const Node& node, size_t k, const char* what) 
   return t;
 }
 
-void Lowering::unsupported(const Node& node, const std::string& why) { fail(ErrorCode::kUnsupported, "node '" + node.name + "' (" + op_name(node.op) + ")", why); }
-void Lowering::malformed(const Node& node, const std::string& found, const std::string& expected) {
-  fail(ErrorCode::kBadInput, "node '" + node.name + "' (" + op_name(node.op) + ")", found, expected);
-}
+void Lowering::unsupported(const Node& node, const std::string& why) { systole::unsupported(node, why); }
+void Lowering::malformed(const Node& node, const std::string& found, const std::string& expected) { systole::malformed(node, found, expected); }
 
 Lowering::Form Lowering::best(ValueId v) {
   Entry& e = entry(v);
@@ -130,7 +136,11 @@ ValueId Lowering::convert(ValueId id, DType type) {
     if (value.type == DType::kF32 && type == DType::kBF16) {
       for (int64_t i = 0; i < n; ++i) t.data<uint16_t>()[i] = f32_to_bf16(value.constant->data<float>()[i]);
     } else {
-      for (int64_t i = 0; i < n; ++i) t.set(i, value.constant->at(i));
+      for (int64_t i = 0; i < n; ++i) {
+        const double v = value.constant->at(i);
+        t.set(i, v);
+        if (value.type == DType::kF64 && !std::isinf(v) && std::isinf(t.at(i))) fail(ErrorCode::kUnsupported, "constant '" + value.name + "'", "a double beyond the range of " + std::string(to_string(type)), "values of at most 3.4e38");
+      }
     }
     result = add_constant(value.name, std::move(t));
   } else {
@@ -190,7 +200,7 @@ void Lowering::finish() {
   for (ValueId v : source.outputs) {
     const DType declared = source.value(v).type;
     ValueId id = logical(v);
-    if (is_float(declared) && is_float(out.value(id).type)) id = convert(id, declared);
+    if (is_float(declared) && is_float(out.value(id).type)) id = convert(id, is_host_float(declared) ? DType::kF32 : declared);
     // An output needs memory of its own: not an input, a constant, or another output.
     const bool taken = out.value(id).constant || std::count(out.inputs.begin(), out.inputs.end(), id) || std::count(out.outputs.begin(), out.outputs.end(), id);
     if (taken) {
@@ -206,7 +216,9 @@ void Lowering::finish() {
 
 Operand MapBuilder::input(ValueId id, Access access) {
   const auto constant = lowering_.out.value(id).constant;
+  if (constant && constant->type == DType::kF64) id = lowering_.convert(id, DType::kF32);
   const DType type = lowering_.out.value(id).type;
+  if (is_host_float(type) || (constant && integer_kind(type).bits > 32)) fail(ErrorCode::kUnsupported, "node '" + name_ + "'", std::string("arithmetic on ") + to_string(type) + " values", "a type that the vector engine reads");
   if (!is_float(type) && !is_int8(type) && type != DType::kI32 && type != DType::kBool && !constant) {
     fail(ErrorCode::kUnsupported, "node '" + name_ + "'", std::string("arithmetic on ") + to_string(type) + " values that are only known at run time", "float, int8, uint8 or int32 values");
   }
@@ -232,7 +244,15 @@ Operand MapBuilder::reduce(isa::Reduce kind, int64_t loops) {
   return Operand::reduced();
 }
 
+/// Types that the vector engine writes.
+static void require_writable(const std::string& name, DType type) {
+  if (is_host_float(type) || (!is_float(type) && !is_int8(type) && type != DType::kI32 && type != DType::kBool)) {
+    fail(ErrorCode::kUnsupported, "node '" + name + "'", std::string("results of type ") + to_string(type), "float, int8, uint8, int32 or bool results");
+  }
+}
+
 ValueId MapBuilder::finish(DType type) {
+  require_writable(name_, type);
   if (type == DType::kU8) map.out_lo = 0, map.out_hi = 255;
   if (type == DType::kBool) map.out_lo = 0, map.out_hi = 1;
   SYSTOLE_CHECK(operations() <= isa::kMicroOps, name_);
@@ -265,22 +285,6 @@ Access broadcast_access(const Shape& logical, const Perm& perm, const Shape& out
     a.index.push_back(std::move(e));
   }
   return a;
-}
-
-Shape broadcast_shapes(const Node& node, const Shape& a, const Shape& b) {
-  Shape out(std::max(a.size(), b.size()));
-  for (size_t i = 0; i < out.size(); ++i) {
-    const int64_t x = i + a.size() < out.size() ? 1 : a[i + a.size() - out.size()], y = i + b.size() < out.size() ? 1 : b[i + b.size() - out.size()];
-    if (x != y && x != 1 && y != 1) Lowering::malformed(node, "shapes " + to_string(a) + " and " + to_string(b), "shapes that broadcast");
-    out[i] = x == 1 ? y : x;
-  }
-  return out;
-}
-
-int64_t normalise_axis(const Node& node, int64_t axis, size_t rank) {
-  const int64_t r = static_cast<int64_t>(rank);
-  if (axis < -r || axis >= r) Lowering::malformed(node, "axis " + std::to_string(axis), "an axis of a tensor of rank " + std::to_string(r));
-  return axis < 0 ? axis + r : axis;
 }
 
 }  // namespace systole

@@ -2,10 +2,12 @@
 // Channel-last tensors come out of convolutions and stay channel-last: maps and moves read any order through strides, so
 // an ONNX Transpose costs nothing until a consumer insists on one order.
 #pragma once
+#include <deque>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "graph/checks.h"
 #include "graph/graph.h"
 
 namespace systole {
@@ -37,7 +39,7 @@ class Lowering {
   const Shape& shape(ValueId v) const;
   DType type(ValueId v) const;
   TensorPtr constant(ValueId v) const;  ///< in logical order; null when not constant
-  bool known(ValueId v) const;
+  bool known(ValueId v) const { return find(v).known; }
   /// The constant input k, or kUnsupported naming the node ("input 'shape' is computed at run time").
   TensorPtr need_constant(const Node& node, size_t k, const char* what) const;
   std::vector<int64_t> need_ints(const Node& node, size_t k, const char* what) const { return need_constant(node, k, what)->to_ints(); }
@@ -56,6 +58,8 @@ class Lowering {
   ValueId logical(ValueId v) { return form(v, identity_perm(shape(v).size())); }
 
   // --- defining results ---
+  /// A value that arrives from outside (the model's input, or the host).
+  void define_input(ValueId v, DType type, Shape shape);
   void define(ValueId v, Shape logical_shape, const Perm& perm, ValueId id);
   void define_logical(ValueId v, ValueId id) { define(v, out.value(id).shape, identity_perm(out.value(id).shape.size()), id); }
   void define_constant(ValueId v, Tensor tensor);
@@ -80,8 +84,10 @@ class Lowering {
     TensorPtr constant;
     std::vector<Form> forms;
   };
-  Entry& entry(ValueId v) { return entries_[static_cast<size_t>(v)]; }
-  std::vector<Entry> entries_;
+  /// The source may grow while it is lowered (expansion): entries follow.
+  Entry& entry(ValueId v);
+  const Entry& find(ValueId v) const { return const_cast<Lowering*>(this)->entry(v); }
+  std::deque<Entry> entries_;
   std::map<std::pair<ValueId, DType>, ValueId> converted_;
 };
 
@@ -111,9 +117,5 @@ class MapBuilder {
 Access broadcast_access(const Shape& logical, const Perm& perm, const Shape& out_shape, const Perm& out_perm);
 /// The plain access: dimension i is loop i.
 Access direct_access(size_t rank);
-/// ONNX (numpy) broadcasting of two shapes; fails naming the node.
-Shape broadcast_shapes(const Node& node, const Shape& a, const Shape& b);
-/// Axis in [0, rank) from a possibly negative one; fails naming the node.
-int64_t normalise_axis(const Node& node, int64_t axis, size_t rank);
 
 }  // namespace systole

@@ -188,11 +188,11 @@ void lower_qgemm(Lowering& l, const Node& node) {
 }
 
 constexpr Operator kOperators[] = {
-    {"", "MatMul", lower_matmul, nullptr, "MX", 2},
-    {"", "Gemm", lower_gemm, nullptr, "MX", 2},
-    {"", "QLinearMatMul", lower_qlinear_matmul, nullptr, "MX", 8},
-    {"com.microsoft", "QGemm", lower_qgemm, nullptr, "MX", 6},
-    {"systole", "QLinearGemm", lower_qgemm, nullptr, "MX", 6},
+    {"", "MatMul", lower_matmul, "MX", 2},
+    {"", "Gemm", lower_gemm, "MX", 2},
+    {"", "QLinearMatMul", lower_qlinear_matmul, "MX", 8},
+    {"com.microsoft", "QGemm", lower_qgemm, "MX", 6},
+    {"systole", "QLinearGemm", lower_qgemm, "MX", 6},
 };
 
 }  // namespace

@@ -1,10 +1,11 @@
-// One record per ONNX operator: everything the compiler knows about it. The importer's check, constant folding,
-// legalisation and the operator table all read these records.
+// One record per ONNX operator that the NPU runs: how it becomes primitives, or other operators. Partitioning, legalisation
+// and the operator table read these records. What the host computes is src/host.
 #pragma once
 #include <optional>
 #include <span>
 #include <string_view>
 
+#include "ops/expander.h"
 #include "ops/lowering.h"
 
 namespace systole {
@@ -12,13 +13,18 @@ namespace systole {
 struct Operator {
   const char* domain;  ///< "" is ai.onnx
   const char* name;
-  /// Emits primitives for a node whose inputs are known, and defines all its outputs.
+  /// Emits primitives for a node whose inputs are known, and defines all its outputs; null for operators that expand.
   void (*lower)(Lowering&, const Node&);
-  /// Computes the outputs from constants on the host; null: constants fold through `lower` and the reference.
-  void (*fold)(Lowering&, const Node&) = nullptr;
-  const char* engine;  ///< "MX", "VX", "DMA" or "folded", for the operator table
+  const char* engine;  ///< "MX", "VX", "DMA" or "shapes", for the operator table
   int inputs = 1;      ///< leading inputs that must be present
+  /// Rewrites the node as nodes of other operators; false where it does not, and `lower` or the host takes it.
+  bool (*expand)(Expander&) = nullptr;
 };
+
+/// Lowers one node, or computes it here when all its inputs are constants. Fails (kUnsupported) naming what is missing.
+void lower_node(Lowering& l, const Node& node);
+/// Whether all inputs of the node are constants and its result depends on nothing else.
+bool folds(const Lowering& l, const Node& node);
 
 /// All operators, in the order of their files.
 std::span<const Operator> operators();
@@ -37,5 +43,12 @@ std::span<const Operator> pad_operators();
 std::span<const Operator> recurrent_operators();
 std::span<const Operator> resize_operators();
 std::span<const Operator> shape_operators();
+std::span<const Operator> attention_operators();
+std::span<const Operator> linear_attention_operators();
+std::span<const Operator> loss_operators();
+std::span<const Operator> optimizer_operators();
+std::span<const Operator> normalization_operators();
+std::span<const Operator> control_operators();
+std::span<const Operator> matrix_operators();
 
 }  // namespace systole

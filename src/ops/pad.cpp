@@ -103,7 +103,7 @@ void lower_pad(Lowering& l, const Node& node) {
 }
 
 constexpr Operator kOperators[] = {
-    {"", "Pad", lower_pad, nullptr, "DMA"},
+    {"", "Pad", lower_pad, "DMA"},
 };
 
 }  // namespace

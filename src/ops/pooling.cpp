@@ -116,11 +116,11 @@ void lower_qlinear_global_average_pool(Lowering& l, const Node& node) {
 }
 
 constexpr Operator kOperators[] = {
-    {"", "MaxPool", lower_max_pool, nullptr, "VX"},
-    {"", "AveragePool", lower_average_pool, nullptr, "VX"},
-    {"", "GlobalAveragePool", lower_global_average_pool, nullptr, "VX"},
-    {"", "GlobalMaxPool", lower_global_max_pool, nullptr, "VX"},
-    {"com.microsoft", "QLinearGlobalAveragePool", lower_qlinear_global_average_pool, nullptr, "VX", 5},
+    {"", "MaxPool", lower_max_pool, "VX"},
+    {"", "AveragePool", lower_average_pool, "VX"},
+    {"", "GlobalAveragePool", lower_global_average_pool, "VX"},
+    {"", "GlobalMaxPool", lower_global_max_pool, "VX"},
+    {"com.microsoft", "QLinearGlobalAveragePool", lower_qlinear_global_average_pool, "VX", 5},
 };
 
 }  // namespace

@@ -1,7 +1,6 @@
 // QuantizeLinear, DequantizeLinear (10, 13, 19, 21) and com.microsoft.QLinearAdd / QLinearMul: maps whose streams convert.
 #include <cmath>
 
-#include "ops/fold.h"
 #include "ops/operator.h"
 #include "ops/quantized.h"
 
@@ -51,28 +50,6 @@ void lower_dequantize(Lowering& l, const Node& node) {
   l.define(node.outputs[0], shape, x.perm, m.finish(l.store_type(DType::kF32)));
 }
 
-void fold_dequantize(Lowering& l, const Node& node) {
-  const auto& op = std::get<OnnxOp>(node.op);
-  const TensorPtr x = l.constant(node.inputs[0]);
-  const auto scales = l.constant(node.inputs[1])->to_floats();
-  std::vector<int64_t> zeros(scales.size(), 0);
-  if (Lowering::present(node, 2)) zeros = l.constant(node.inputs[2])->to_ints();
-  if (scales.empty() || zeros.size() != scales.size()) Lowering::malformed(node, "scale and zero point differ in shape", "equal shapes");
-  Tensor out(DType::kF32, x->shape);
-  int64_t inner = 1, extent = 1;
-  if (scales.size() > 1) {
-    const size_t axis = static_cast<size_t>(normalise_axis(node, op.integer("axis", 1), x->shape.size()));
-    extent = x->shape[axis];
-    if (extent != static_cast<int64_t>(scales.size())) Lowering::unsupported(node, "scales in blocks along an axis");
-    for (size_t d = axis + 1; d < x->shape.size(); ++d) inner *= x->shape[d];
-  }
-  for (int64_t i = 0; i < out.count(); ++i) {
-    const size_t c = static_cast<size_t>(i / inner % extent);
-    out.data<float>()[i] = static_cast<float>(x->int_at(i) - zeros[c]) * scales[c];
-  }
-  l.define_constant(node.outputs[0], std::move(out));
-}
-
 /// A, A_scale, A_zero, B, B_scale, B_zero, C_scale, C_zero.
 template <Micro micro>
 void lower_qlinear_binary(Lowering& l, const Node& node) {
@@ -91,10 +68,10 @@ void lower_qlinear_binary(Lowering& l, const Node& node) {
 }
 
 constexpr Operator kOperators[] = {
-    {"", "QuantizeLinear", lower_quantize, nullptr, "VX", 2},
-    {"", "DequantizeLinear", lower_dequantize, fold_dequantize, "VX", 2},
-    {"com.microsoft", "QLinearAdd", lower_qlinear_binary<Micro::kAdd>, nullptr, "VX", 7},
-    {"com.microsoft", "QLinearMul", lower_qlinear_binary<Micro::kMul>, nullptr, "VX", 7},
+    {"", "QuantizeLinear", lower_quantize, "VX", 2},
+    {"", "DequantizeLinear", lower_dequantize, "VX", 2},
+    {"com.microsoft", "QLinearAdd", lower_qlinear_binary<Micro::kAdd>, "VX", 7},
+    {"com.microsoft", "QLinearMul", lower_qlinear_binary<Micro::kMul>, "VX", 7},
 };
 
 }  // namespace

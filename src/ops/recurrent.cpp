@@ -1,6 +1,7 @@
 // LSTM (7, 14, 22), GRU, RNN with default activations, all directions, unrolled over time. The input products of all steps
 // are one contract; the recurrent weights are moved into a tensor of their own, which stays in the scratchpad over the
 // steps where it fits.
+#include "ops/cells.h"
 #include "ops/operator.h"
 
 namespace systole {
@@ -231,9 +232,9 @@ void lower_rnn(Lowering& l, const Node& node) {
 }
 
 constexpr Operator kOperators[] = {
-    {"", "LSTM", lower_lstm, nullptr, "MX", 3},
-    {"", "GRU", lower_gru, nullptr, "MX", 3},
-    {"", "RNN", lower_rnn, nullptr, "MX", 3},
+    {"", "LSTM", lower_lstm, "MX", 3, expand_recurrent},
+    {"", "GRU", lower_gru, "MX", 3, expand_recurrent},
+    {"", "RNN", lower_rnn, "MX", 3, expand_recurrent},
 };
 
 }  // namespace

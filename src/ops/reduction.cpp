@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ops/fold.h"
+#include "ops/normalization.h"
 #include "ops/operator.h"
 
 namespace systole {
@@ -328,23 +328,22 @@ void lower_batch_norm(Lowering& l, const Node& node) {
 }
 
 constexpr Operator kOperators[] = {
-    {"", "ReduceSum", lower_reduce<Kind::kSum>, fold_reduce, "VX"},
-    {"", "ReduceMean", lower_reduce<Kind::kMean>, fold_reduce, "VX"},
-    {"", "ReduceMax", lower_reduce<Kind::kMax>, fold_reduce, "VX"},
-    {"", "ReduceMin", lower_reduce<Kind::kMin>, fold_reduce, "VX"},
-    {"", "ReduceSumSquare", lower_reduce<Kind::kSumSquare>, nullptr, "VX"},
-    {"", "ReduceL1", lower_reduce<Kind::kL1>, nullptr, "VX"},
-    {"", "ReduceL2", lower_reduce<Kind::kL2>, nullptr, "VX"},
-    {"", "ReduceLogSum", lower_reduce<Kind::kLogSum>, nullptr, "VX"},
-    {"", "ReduceProd", [](Lowering&, const Node& node) { Lowering::unsupported(node, "only constants are multiplied together"); }, fold_reduce, "folded"},
-    {"", "Softmax", lower_softmax, nullptr, "VX"},
-    {"", "LogSoftmax", lower_log_softmax, nullptr, "VX"},
-    {"", "ReduceLogSumExp", lower_log_sum_exp, nullptr, "VX"},
-    {"", "RMSNormalization", lower_rms_norm, nullptr, "VX", 2},
-    {"", "LpNormalization", lower_lp_norm, nullptr, "VX"},
-    {"", "LayerNormalization", lower_layer_norm, nullptr, "VX", 2},
-    {"", "InstanceNormalization", lower_instance_norm, nullptr, "VX", 3},
-    {"", "BatchNormalization", lower_batch_norm, nullptr, "VX", 5},
+    {"", "ReduceSum", lower_reduce<Kind::kSum>, "VX"},
+    {"", "ReduceMean", lower_reduce<Kind::kMean>, "VX"},
+    {"", "ReduceMax", lower_reduce<Kind::kMax>, "VX"},
+    {"", "ReduceMin", lower_reduce<Kind::kMin>, "VX"},
+    {"", "ReduceSumSquare", lower_reduce<Kind::kSumSquare>, "VX"},
+    {"", "ReduceL1", lower_reduce<Kind::kL1>, "VX"},
+    {"", "ReduceL2", lower_reduce<Kind::kL2>, "VX"},
+    {"", "ReduceLogSum", lower_reduce<Kind::kLogSum>, "VX"},
+    {"", "Softmax", lower_softmax, "VX"},
+    {"", "LogSoftmax", lower_log_softmax, "VX"},
+    {"", "ReduceLogSumExp", lower_log_sum_exp, "VX"},
+    {"", "RMSNormalization", lower_rms_norm, "VX", 2},
+    {"", "LpNormalization", lower_lp_norm, "VX"},
+    {"", "LayerNormalization", lower_layer_norm, "VX", 2},
+    {"", "InstanceNormalization", lower_instance_norm, "VX", 3},
+    {"", "BatchNormalization", lower_batch_norm, "VX", 5, expand_batch_norm},
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/matrices.h"
 #include "ops/operator.h"
 #include "ops/window.h"
 
@@ -121,45 +122,153 @@ void resize(Lowering& l, const Node& node, const Shape& shape, const std::vector
   l.define(node.outputs[0], shape, best.perm, id);
 }
 
-void lower_resize(Lowering& l, const Node& node) {
+/// What a node asks for: extents, scales per axis and how coordinates map.
+struct Request {
+  Shape shape;
+  std::vector<double> scales, roi_begin, roi_end;
+  Settings s;
+  double cubic = -0.75, extrapolation = 0;
+  bool exclude_outside = false, antialias = false;
+};
+
+/// `constant(k, name)` is input k, or an error.
+template <class Constant>
+Request read_request(const Node& node, const Shape& in, Constant&& constant) {
   const auto& op = std::get<OnnxOp>(node.op);
-  const Shape in = l.shape(node.inputs[0]);
   const bool eleven = op.type == "Resize" && op.opset >= 11;
-  Settings s{op.text("mode", "nearest"), op.text("coordinate_transformation_mode", eleven ? "half_pixel" : "asymmetric"), op.text("nearest_mode", eleven ? "round_prefer_floor" : "floor")};
-  if (s.mode == "bilinear") s.mode = "linear";
-  if (s.mode != "nearest" && s.mode != "linear") Lowering::unsupported(node, "mode '" + s.mode + "'; nearest and linear are supported");
-  if (op.integer("antialias", 0)) Lowering::unsupported(node, "antialias = 1");
-  if (s.coordinates == "tf_crop_and_resize") Lowering::unsupported(node, "tf_crop_and_resize");
+  Request r;
+  r.s = {op.text("mode", "nearest"), op.text("coordinate_transformation_mode", eleven ? "half_pixel" : "asymmetric"), op.text("nearest_mode", eleven ? "round_prefer_floor" : "floor")};
+  if (r.s.mode == "bilinear") r.s.mode = "linear";
+  if (r.s.mode != "nearest" && r.s.mode != "linear" && r.s.mode != "cubic") malformed(node, "mode '" + r.s.mode + "'", "nearest, linear or cubic");
+  r.cubic = static_cast<double>(op.real("cubic_coeff_a", -0.75f)), r.extrapolation = static_cast<double>(op.real("extrapolation_value", 0));
+  r.exclude_outside = op.integer("exclude_outside", 0) != 0, r.antialias = op.integer("antialias", 0) != 0;
   std::vector<double> given;
   const size_t scales_input = eleven ? 2 : 1;
   if (op.has("scales")) {
-    const auto& list = std::get<std::vector<float>>(op.attributes.at("scales"));
-    given.assign(list.begin(), list.end());
+    for (float f : op.reals("scales")) given.push_back(static_cast<double>(f));
   } else if (Lowering::present(node, scales_input)) {
-    for (float f : l.need_constant(node, scales_input, "scales")->to_floats()) given.push_back(f);
+    for (float f : constant(scales_input, "scales")->to_floats()) given.push_back(f);
   }
   std::vector<int64_t> axes = op.integers("axes");
   if (axes.empty()) {
     for (size_t d = 0; d < in.size(); ++d) axes.push_back(static_cast<int64_t>(d));
   }
-  Shape shape = in;
-  std::vector<double> scales(in.size(), 1.0);
+  for (int64_t& a : axes) a = normalise_axis(node, a, in.size());
+  r.shape = in, r.scales.assign(in.size(), 1.0), r.roi_begin.assign(in.size(), 0.0), r.roi_end.assign(in.size(), 1.0);
   const bool by_sizes = given.empty();
-  const auto sizes = by_sizes ? l.need_ints(node, 3, "sizes") : std::vector<int64_t>{};
-  if ((by_sizes ? sizes.size() : given.size()) != axes.size()) Lowering::malformed(node, "scales or sizes of the wrong length", std::to_string(axes.size()));
-  if (by_sizes && op.text("keep_aspect_ratio_policy", "stretch") != "stretch") Lowering::unsupported(node, "keep_aspect_ratio_policy");
-  for (size_t i = 0; i < axes.size(); ++i) {
-    const size_t d = static_cast<size_t>(normalise_axis(node, axes[i], in.size()));
-    shape[d] = by_sizes ? sizes[i] : static_cast<int64_t>(std::floor(static_cast<double>(in[d]) * given[i]));
-    if (shape[d] < 1 || shape[d] > (1 << 20)) Lowering::malformed(node, "an output extent of " + std::to_string(shape[d]), "1 to 2^20");
-    scales[d] = by_sizes ? static_cast<double>(shape[d]) / static_cast<double>(in[d]) : given[i];
+  auto sizes = by_sizes ? constant(3, "sizes")->to_ints() : std::vector<int64_t>{};
+  if ((by_sizes ? sizes.size() : given.size()) != axes.size()) malformed(node, "scales or sizes of the wrong length", std::to_string(axes.size()));
+  const std::string policy = op.text("keep_aspect_ratio_policy", "stretch");
+  if (by_sizes && policy != "stretch") {
+    double scale = policy == "not_larger" ? INFINITY : 0;
+    for (size_t i = 0; i < axes.size(); ++i) {
+      const double own = static_cast<double>(sizes[i]) / static_cast<double>(in[static_cast<size_t>(axes[i])]);
+      scale = policy == "not_larger" ? std::min(scale, own) : std::max(scale, own);
+    }
+    for (size_t i = 0; i < axes.size(); ++i) sizes[i] = static_cast<int64_t>(std::floor(scale * static_cast<double>(in[static_cast<size_t>(axes[i])]) + 0.5)), given.push_back(scale);
   }
-  resize(l, node, shape, scales, s);
+  for (size_t i = 0; i < axes.size(); ++i) {
+    const size_t d = static_cast<size_t>(axes[i]);
+    r.shape[d] = by_sizes ? sizes[i] : static_cast<int64_t>(std::floor(static_cast<double>(in[d]) * given[i]));
+    if (r.shape[d] < 1 || r.shape[d] > (1 << 20)) malformed(node, "an output extent of " + std::to_string(r.shape[d]), "1 to 2^20");
+    r.scales[d] = given.empty() ? static_cast<double>(r.shape[d]) / static_cast<double>(in[d]) : given[i];
+  }
+  if (r.s.coordinates == "tf_crop_and_resize") {
+    const TensorPtr roi = constant(1, "roi");
+    if (roi->count() != static_cast<int64_t>(2 * axes.size())) malformed(node, "a region of " + std::to_string(roi->count()) + " values", std::to_string(2 * axes.size()));
+    for (size_t i = 0; i < axes.size(); ++i) {
+      const size_t d = static_cast<size_t>(axes[i]);
+      r.roi_begin[d] = roi->at(static_cast<int64_t>(i)), r.roi_end[d] = roi->at(static_cast<int64_t>(axes.size() + i));
+    }
+  }
+  return r;
+}
+
+void lower_resize(Lowering& l, const Node& node) {
+  const Request r = read_request(node, l.shape(node.inputs[0]), [&](size_t k, const char* name) { return l.need_constant(node, k, name); });
+  resize(l, node, r.shape, r.scales, r.s);
+}
+
+/// Weights of one output position: taps start at `first`, `ratio` of the way to the next sample.
+std::vector<double> kernel_weights(const Request& r, double ratio, double scale, int64_t* first) {
+  const bool cubic = r.s.mode == "cubic";
+  const double a = r.cubic, narrow = r.antialias ? std::min(scale, 1.0) : 1.0, reach = cubic ? 2 : 1;
+  *first = static_cast<int64_t>(std::floor(-reach / narrow)) + 1;
+  std::vector<double> w;
+  double sum = 0;
+  for (int64_t k = *first; k <= 1 - *first; ++k) {
+    const double t = std::fabs((static_cast<double>(k) - ratio) * narrow);
+    w.push_back(!cubic ? std::max(0.0, 1 - t) : t <= 1 ? ((a + 2) * t - (a + 3)) * t * t + 1 : t < 2 ? ((a * t - 5 * a) * t + 8 * a) * t - 4 * a : 0.0);
+    sum += w.back();
+  }
+  for (double& v : w) v = r.antialias ? v / sum : v;
+  return w;
+}
+
+/// [in, out] weights of one axis; `outside` marks outputs that read beyond the input (tf_crop_and_resize).
+Tensor axis_matrix(const Request& r, size_t d, int64_t in, std::vector<bool>& outside) {
+  const int64_t out = r.shape[d];
+  Tensor m(DType::kF32, {in, out});
+  outside.assign(static_cast<size_t>(out), false);
+  for (int64_t o = 0; o < out; ++o) {
+    const bool crop = r.s.coordinates == "tf_crop_and_resize";
+    const double span = static_cast<double>(in - 1), begin = r.roi_begin[d], end = r.roi_end[d];
+    const double x = !crop ? source_coordinate(r.s, o, in, out, r.scales[d]) : out > 1 ? begin * span + static_cast<double>(o) * (end - begin) * span / static_cast<double>(out - 1) : 0.5 * (begin + end) * span;
+    outside[static_cast<size_t>(o)] = crop && (x < 0 || x > span);
+    double base = std::floor(x), ratio = x - base;
+    if (ratio == 0) base -= 1, ratio = 1;
+    if (r.s.mode == "nearest") base = std::floor(x + 0.5), ratio = 0;
+    int64_t first = 0;
+    const auto w = r.s.mode == "nearest" ? std::vector<double>{1} : kernel_weights(r, ratio, r.scales[d], &first);
+    double kept = 0;
+    for (size_t k = 0; k < w.size(); ++k) {
+      const int64_t at = static_cast<int64_t>(base) + first + static_cast<int64_t>(k);
+      kept += at >= 0 && at < in ? w[k] : 0;
+    }
+    for (size_t k = 0; k < w.size(); ++k) {
+      const int64_t at = static_cast<int64_t>(base) + first + static_cast<int64_t>(k), to = std::clamp<int64_t>(at, 0, in - 1) * out + o;
+      if (r.exclude_outside && at != std::clamp<int64_t>(at, 0, in - 1)) continue;
+      m.set(to, m.at(to) + (r.exclude_outside ? w[k] / kept : w[k]));
+    }
+  }
+  return m;
+}
+
+/// Cubic kernels, antialiasing and crops are products with one matrix per axis.
+bool expand_resize(Expander& x) {
+  const OnnxOp& op = x.op();
+  if (op.text("mode", "nearest") != "cubic" && !op.integer("antialias", 0) && op.text("coordinate_transformation_mode", "") != "tf_crop_and_resize") return false;
+  const Shape in = x.shape(0);
+  const Request r = read_request(x.node, in, [&](size_t k, const char* name) {
+    const TensorPtr t = x.constant(k);
+    if (!t) unsupported(x.node, std::string("input '") + name + "' is computed at run time; it must be a constant");
+    return t;
+  });
+  if (r.s.mode == "nearest" && r.antialias) unsupported(x.node, "antialias with nearest");
+  ValueId v = x.in(0);
+  Shape shape = in;
+  Tensor inside(DType::kBool, r.shape);
+  std::fill(inside.bytes.begin(), inside.bytes.end(), uint8_t{1});
+  bool crops = false;
+  for (size_t d = 0; d < in.size(); ++d) {
+    std::vector<bool> outside;
+    const bool crop = r.roi_begin[d] != 0 || r.roi_end[d] != 1;
+    if (r.shape[d] == in[d] && r.scales[d] == 1 && !crop) continue;
+    v = multiply_axis(x, v, shape, d, axis_matrix(r, d, in[d], outside));
+    shape[d] = r.shape[d];
+    const int64_t inner = row_major_strides(r.shape)[d];
+    for (int64_t i = 0; i < inside.count(); ++i) {
+      if (outside[static_cast<size_t>(i / inner % shape[d])]) inside.set_int(i, 0), crops = true;
+    }
+  }
+  if (crops) v = x.call("Where", {x.constant_tensor(inside), v, x.scalar(r.extrapolation)});
+  x.result(0, v);
+  return true;
 }
 
 constexpr Operator kOperators[] = {
-    {"", "Resize", lower_resize, nullptr, "DMA"},
-    {"", "Upsample", lower_resize, nullptr, "DMA"},
+    {"", "Resize", lower_resize, "DMA", 1, expand_resize},
+    {"", "Upsample", lower_resize, "DMA"},
 };
 
 }  // namespace

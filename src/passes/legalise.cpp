@@ -1,65 +1,15 @@
 #include "base/error.h"
-#include "ops/operator.h"
-#include "ops/reference.h"
+#include "passes/partition.h"
 #include "passes/passes.h"
 
 namespace systole {
-namespace {
-
-bool all_constant(const Lowering& l, const Node& node) {
-  for (ValueId v : node.inputs) {
-    if (v != kNoValue && !l.constant(v)) return false;
-  }
-  return true;
-}
-
-/// Lowers one node on constants alone and evaluates the result with the reference, in fp32.
-void fold_through_reference(Lowering& l, const Operator& op, const Node& node) {
-  Graph one;
-  one.name = node.name;
-  Node copy = node;
-  for (ValueId& v : copy.inputs) {
-    if (v != kNoValue) v = one.add_constant(l.source.value(v).name, l.constant(v));
-  }
-  for (ValueId& v : copy.outputs) {
-    if (v != kNoValue) {
-      one.values.push_back(l.source.value(v));
-      one.outputs.push_back(v = static_cast<ValueId>(one.values.size() - 1));
-    }
-  }
-  one.nodes.push_back(copy);
-  Lowering sub(one, {DType::kF32, MacFormat::kF32});
-  sub.folding = true;
-  op.lower(sub, copy);
-  for (ValueId v : one.outputs) sub.out.outputs.push_back(sub.logical(v));
-  prune_and_sort(sub.out);
-  auto results = evaluate(sub.out, {});
-  size_t k = 0;
-  for (ValueId v : node.outputs) {
-    if (v != kNoValue) l.define_constant(v, std::move(results[k++]));
-  }
-}
-
-}  // namespace
-
 Graph legalise(const Graph& graph, FloatPolicy policy) {
-  Lowering l(graph, policy);
-  for (const Node& node : graph.nodes) {
-    const auto& op = std::get<OnnxOp>(node.op);
-    const Operator* record = find_operator(op.domain, op.type);
-    SYSTOLE_CHECK(record, op.full_name());
-    for (ValueId v : node.inputs) SYSTOLE_CHECK(v == kNoValue || l.known(v), node.name);
-    for (size_t k = 0; k < static_cast<size_t>(record->inputs); ++k) {
-      if (!Lowering::present(node, k)) Lowering::malformed(node, "no input " + std::to_string(k), "at least " + std::to_string(record->inputs) + " inputs");
-    }
-    for (ValueId v : node.inputs) {
-      if (v != kNoValue && l.type(v) == DType::kString) Lowering::unsupported(node, "strings");
-    }
-    if (all_constant(l, node)) record->fold ? record->fold(l, node) : fold_through_reference(l, *record, node);
-    else record->lower(l, node);
+  Partition p = partition(graph, policy);
+  if (p.whole) return std::move(p.primitives);
+  for (const auto& step : p.steps) {
+    if (const auto* h = std::get_if<HostStep>(&step)) unsupported(p.graph.nodes[h->node], h->reason + "; it would run on the host");
   }
-  l.finish();
-  return std::move(l.out);
+  fail(ErrorCode::kUnsupported, "model '" + graph.name + "'", "shapes that depend on values", "shapes that follow from those of the inputs");
 }
 
 FloatPolicy choose_policy(const Graph& graph, const std::string& precision) {

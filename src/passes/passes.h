@@ -7,16 +7,13 @@
 
 namespace systole {
 
-/// Lists every node whose operator is unknown, each with its reason, in one error.
-void check_supported(const Graph& graph);
-
 /// Folds BatchNormalization into the convolution before it and turns Constant nodes into constants.
 void simplify(Graph& graph);
 
 /// Rewrites DequantizeLinear - op - QuantizeLinear into integer operators where that gives ONNX Runtime's results.
 void recognise_qdq(Graph& graph);
 
-/// ONNX operators to primitives. Constants fold; shapes are inferred on the way.
+/// ONNX operators to primitives, all of them: fails (kUnsupported) where the host would have to help (partition.h).
 Graph legalise(const Graph& graph, FloatPolicy policy);
 
 /// Joins maps with the maps and contracts they read, within the limits of one micro-program.

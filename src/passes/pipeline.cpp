@@ -1,27 +1,37 @@
 #include "passes/pipeline.h"
 
 namespace systole {
+namespace {
 
-FrontResult run_front(Graph graph, const std::string& precision, const PhaseObserver& observer) {
+/// True when the observer asks to stop after this phase.
+bool reached(FrontResult& r, const char* phase, const PhaseObserver& observer) {
+  verify(r.graph, phase);
+  r.stopped = observer && !observer(phase, r.graph);
+  return r.stopped;
+}
+
+}  // namespace
+
+FrontResult run_onnx_passes(Graph graph, const std::string& precision, const PhaseObserver& observer) {
   FrontResult r;
   r.graph = std::move(graph);
-  auto reached = [&](const char* phase) {
-    verify(r.graph, phase);
-    r.stopped = observer && !observer(phase, r.graph);
-    return r.stopped;
-  };
-  if (reached("import")) return r;
-  check_supported(r.graph);
+  if (reached(r, "import", observer)) return r;
   simplify(r.graph);
-  if (reached("simplify")) return r;
+  if (reached(r, "simplify", observer)) return r;
   r.precision = policy_name(r.graph, precision);
-  const FloatPolicy policy = choose_policy(r.graph, precision);
+  r.policy = choose_policy(r.graph, precision);
   recognise_qdq(r.graph);
-  if (reached("quantise")) return r;
-  r.graph = legalise(r.graph, policy);
-  if (reached("legalise")) return r;
+  reached(r, "quantise", observer);
+  return r;
+}
+
+FrontResult run_front(Graph graph, const std::string& precision, const PhaseObserver& observer) {
+  FrontResult r = run_onnx_passes(std::move(graph), precision, observer);
+  if (r.stopped) return r;
+  r.graph = legalise(r.graph, r.policy);
+  if (reached(r, "legalise", observer)) return r;
   fuse_maps(r.graph);
-  reached("fuse");
+  reached(r, "fuse", observer);
   return r;
 }
 

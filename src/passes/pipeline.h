@@ -17,7 +17,11 @@ struct FrontResult {
   Graph graph;
   bool stopped = false;   ///< the observer asked to stop
   std::string precision;  ///< resolved name
+  FloatPolicy policy;
 };
+/// The passes over ONNX operators alone: import's graph, simplified and its quantised operators recognised.
+FrontResult run_onnx_passes(Graph graph, const std::string& precision, const PhaseObserver& observer = {});
+/// All of them: everything must lower to primitives.
 FrontResult run_front(Graph graph, const std::string& precision, const PhaseObserver& observer = {});
 
 }  // namespace systole

@@ -20,10 +20,17 @@
 namespace systole {
 namespace {
 
-std::vector<TensorInfo> describe(const std::vector<isa::BoundaryTensor>& list) {
+std::vector<TensorInfo> describe(const std::vector<Plan::Boundary>& list) {
   std::vector<TensorInfo> out;
-  for (const auto& t : list) out.push_back({t.name, t.type, t.shape});
+  for (const auto& t : list) out.push_back({t.name, t.type, t.shape, t.known});
   return out;
+}
+
+/// Candidates are compared by the timing model itself.
+std::shared_ptr<PlanContext> context_for(Machine machine, FloatPolicy policy, std::string precision) {
+  auto c = std::make_shared<PlanContext>(PlanContext{std::move(machine), policy, std::move(precision), {}});
+  c->judge = [m = &c->machine](const isa::Program& p) { return simulate(isa::sequence(p.code, "candidate"), *m).cycles; };
+  return c;
 }
 
 Compiled on_its_machine(isa::Program program, const std::string& where, const std::string& npu) {
@@ -32,12 +39,15 @@ Compiled on_its_machine(isa::Program program, const std::string& where, const st
     fail(ErrorCode::kMismatch, where, "compiled for machine '" + program.machine_name + "' in another description", "machine '" + machine.name + "' as it is described now",
          "compile the model again, or name the description with --npu");
   }
-  return std::make_shared<CompiledModel>(std::move(program), std::move(machine));
+  const auto context = context_for(std::move(machine), {}, program.precision);
+  std::string name = program.model;
+  return std::make_shared<CompiledModel>(std::move(name), std::make_unique<Plan>(std::move(program), context), context);
 }
 
-/// Candidates are compared by the timing model itself.
-Judge timed_on(const Machine& machine) {
-  return [&machine](const isa::Program& p) { return simulate(isa::sequence(p.code, "candidate"), machine).cycles; };
+/// The program of a model that runs on the NPU alone.
+const isa::Program& only_program(const Plan& plan, const std::string& name) {
+  if (!plan.whole()) fail(ErrorCode::kUnsupported, "model '" + name + "'", "parts of it run on the host", "a model that runs on the NPU alone", "'systole check' lists the nodes of the host and why");
+  return plan.whole()->program;
 }
 
 void check_phase_name(const std::string& name) {
@@ -55,27 +65,79 @@ void check_phase_name(const std::string& name) {
   fail(ErrorCode::kBadInput, "--stop-after", "'" + name + "'", "one of " + list);
 }
 
+std::string phase_text(Graph graph, const Machine& machine, const CompileOptions& options) {
+  std::string text;
+  auto observer = [&](const std::string& phase, const Graph& g) {
+    if (phase != options.stop_after) return true;
+    text = print_graph(g, options.phase_data);
+    return false;
+  };
+  const FrontResult front = run_front(std::move(graph), options.precision, observer);
+  if (!front.stopped) generate(front.graph, machine, front.precision, {[&](const isa::Program& p) { return simulate(isa::sequence(p.code, "candidate"), machine).cycles; }, options.stop_after, &text});
+  return text;
+}
+
+/// Adds a program's report to the model's, `runs` times over.
+void accumulate(Report& total, const Report& r, int64_t runs) {
+  total.precision = r.precision;
+  for (LayerReport l : r.layers) {
+    l.first_cycle += total.cycles, l.last_cycle += total.cycles;
+    total.layers.push_back(std::move(l));
+  }
+  total.cycles += r.cycles * runs, total.bound_cycles += r.bound_cycles * runs, total.macs += r.macs * runs, total.instructions += r.instructions * runs;
+  total.dram_read_bytes += r.dram_read_bytes * runs, total.dram_write_bytes += r.dram_write_bytes * runs, total.weights_bytes += r.weights_bytes;
+  total.scratchpad_peak_bytes = std::max(total.scratchpad_peak_bytes, r.scratchpad_peak_bytes), total.dram_footprint_bytes += r.dram_footprint_bytes;
+  total.nodes_on_npu += r.nodes_on_npu;
+  if (total.engines.empty()) {
+    total.engines = r.engines;
+    for (auto& e : total.engines) {
+      e.busy_cycles = 0;
+      for (auto& [reason, cycles] : e.stall_cycles) cycles = 0;
+    }
+  }
+  for (size_t i = 0; i < r.engines.size(); ++i) {
+    total.engines[i].busy_cycles += r.engines[i].busy_cycles * runs;
+    for (const auto& [reason, cycles] : r.engines[i].stall_cycles) total.engines[i].stall_cycles[reason] += cycles * runs;
+  }
+}
+
+Report report_of(Plan& plan, const std::string& name, const Machine& machine) {
+  Report total;
+  total.model = name, total.machine = machine.name, total.clock_hz = static_cast<double>(machine.clock_hz);
+  total.programs = total.program_runs = 0;
+  int64_t ran = 0;
+  plan.visit_programs([&](LoadedProgram& p) { ran += p.runs; });
+  plan.visit_programs([&](LoadedProgram& p) {
+    const isa::Sequence sequence = isa::sequence(p.program.code, "program '" + p.program.model + "'");
+    const int64_t runs = plan.whole() || ran == 0 ? 1 : p.runs;
+    accumulate(total, make_report(p.program, machine, sequence, simulate(sequence, machine)), runs);
+    ++total.programs, total.program_runs += runs;
+  });
+  plan.visit_host_nodes([&](HostNodeInfo& n) { total.host.push_back({n.name, n.type, n.reason, n.runs}); });
+  total.nodes_on_host = static_cast<int64_t>(total.host.size());
+  total.latency_s = static_cast<double>(total.cycles) / total.clock_hz;
+  total.throughput_per_s = total.cycles ? 1 / total.latency_s : 0;
+  total.efficiency = total.cycles ? static_cast<double>(total.bound_cycles) / static_cast<double>(total.cycles) : 0;
+  return total;
+}
+
 }  // namespace
 
 Result<CompileResult> compile(const std::string& onnx_path, const CompileOptions& options) {
   return catch_failures([&] {
     const auto begin = std::chrono::steady_clock::now();
     if (!options.stop_after.empty()) check_phase_name(options.stop_after);
-    const Machine machine = load_machine(options.npu);
-    Graph graph = import_onnx(onnx_path, {options.dims, options.input_shapes, {}});
-    if (graph.name.empty()) graph.name = "model";
+    Machine machine = load_machine(options.npu);
+    Graph graph = import_onnx(onnx_path, {options.dims, options.input_shapes, options.constant_inputs});
     graph.name = std::filesystem::path(onnx_path).stem().string();
     CompileResult result;
-    auto observer = [&](const std::string& phase, const Graph& g) {
-      if (phase != options.stop_after) return true;
-      result.phase_text = print_graph(g, options.phase_data);
-      return false;
-    };
-    FrontResult front = run_front(std::move(graph), options.precision, observer);
-    if (!front.stopped) {
-      const bool stop = !options.stop_after.empty();
-      isa::Program program = generate(front.graph, machine, front.precision, {timed_on(machine), options.stop_after, stop ? &result.phase_text : nullptr});
-      if (!stop) result.model = std::make_shared<CompiledModel>(std::move(program), machine);
+    if (!options.stop_after.empty()) {
+      result.phase_text = phase_text(std::move(graph), machine, options);
+    } else {
+      const FrontResult front = run_onnx_passes(std::move(graph), options.precision);
+      const auto context = context_for(std::move(machine), front.policy, front.precision);
+      std::string name = front.graph.name;
+      result.model = std::make_shared<CompiledModel>(std::move(name), std::make_unique<Plan>(front.graph, context), context);
     }
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     return result;
@@ -90,30 +152,50 @@ Result<Compiled> load_program(const std::string& path, const std::string& npu) {
 
 Result<bool> save_program(const Compiled& model, const std::string& path) {
   return catch_failures([&] {
-    const auto bytes = isa::serialise(model->program);
+    const auto bytes = model->with_plan([&](Plan& plan) { return isa::serialise(only_program(plan, model->name)); });
     write_file(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     return true;
   });
 }
 
-std::vector<TensorInfo> inputs_of(const Compiled& model) { return describe(model->program.inputs); }
-std::vector<TensorInfo> outputs_of(const Compiled& model) { return describe(model->program.outputs); }
+std::vector<TensorInfo> inputs_of(const Compiled& model) {
+  return model->with_plan([](Plan& plan) { return describe(plan.inputs()); });
+}
+std::vector<TensorInfo> outputs_of(const Compiled& model) {
+  return model->with_plan([](Plan& plan) { return describe(plan.outputs()); });
+}
 
 Result<Report> profile(const Compiled& model) {
   return catch_failures([&] {
-    const isa::Sequence sequence = isa::sequence(model->program.code, "program '" + model->program.model + "'");
-    return make_report(model->program, model->machine, sequence, simulate(sequence, model->machine));
+    return model->with_plan([&](Plan& plan) {
+      Report r = report_of(plan, model->name, model->machine());
+      r.precision = model->precision();
+      return r;
+    });
   });
 }
 
 Result<std::vector<Tensor>> run(const Compiled& model, const std::vector<Tensor>& inputs) {
-  return catch_failures([&] { return model->run(inputs); });
+  return catch_failures([&] {
+    std::vector<HostValue> values;
+    for (const Tensor& t : inputs) values.emplace_back(t);
+    std::vector<Tensor> out;
+    for (const HostValue& v : model->run(values)) {
+      if (!v.tensor) fail(ErrorCode::kUnsupported, "model '" + model->name + "'", "an output that is a sequence or an optional", "tensors");
+      out.push_back(*v.tensor);
+    }
+    return out;
+  });
 }
 
 Result<std::vector<std::string>> check(const Compiled& model) {
   return catch_failures([&] {
     std::vector<std::string> lines;
-    for (const Race& race : check_races(model->program, model->machine).races) lines.push_back(race.text());
+    model->with_plan([&](Plan& plan) {
+      plan.visit_programs([&](LoadedProgram& p) {
+        for (const Race& race : check_races(p.program, model->machine()).races) lines.push_back(race.text());
+      });
+    });
     return lines;
   });
 }
@@ -129,7 +211,9 @@ Result<std::string> machine_yaml(const std::string& npu) {
 }
 
 Result<std::string> disassemble_program(const Compiled& model) {
-  return catch_failures([&] { return isa::print_program(model->program); });
+  return catch_failures([&] {
+    return model->with_plan([&](Plan& plan) { return isa::print_program(only_program(plan, model->name)); });
+  });
 }
 
 Result<Compiled> assemble_program(const std::string& text, const std::string& source, const std::string& npu) {
@@ -137,12 +221,6 @@ Result<Compiled> assemble_program(const std::string& text, const std::string& so
 }
 
 std::string isa_manual() { return isa::manual(); }
-
-std::string operator_table() {
-  std::string t = "# Operators\n\nWritten by `systole ops` from the operator records in `src/ops`; do not edit. Engine: what runs it; *folded*: only on constants and shapes.\n\n| domain | operator | engine | folds on the host |\n|---|---|---|---|\n";
-  for (const Operator& o : operators()) t += std::string("| ") + (*o.domain ? o.domain : "ai.onnx") + " | " + o.name + " | " + o.engine + " | " + (o.fold ? "yes" : "through the reference") + " |\n";
-  return t;
-}
 
 std::vector<std::pair<std::string, std::string>> architecture_names() {
   std::vector<std::pair<std::string, std::string>> list;

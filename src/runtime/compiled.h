@@ -1,31 +1,36 @@
-// What the public handle holds: the program, its machine, and the loaded models of it, made on first use.
+// What the public handle holds: the plan of the model and its machine.
 #pragma once
 #include <memory>
 #include <mutex>
 
-#include "isa/program.h"
-#include "machine/machine.h"
-#include "sim/functional/executor.h"
+#include "runtime/plan.h"
 #include "systole/systole.h"
 
 namespace systole {
 
 class CompiledModel {
  public:
-  CompiledModel(isa::Program p, Machine m) : program(std::move(p)), machine(std::move(m)) {}
-  const isa::Program program;
-  const Machine machine;
+  CompiledModel(std::string name, std::unique_ptr<Plan> plan, std::shared_ptr<const PlanContext> context) : name(std::move(name)), context_(std::move(context)), plan_(std::move(plan)) {}
+  const std::string name;
 
-  /// The functional model; runs are serialised.
-  std::vector<Tensor> run(const std::vector<Tensor>& inputs) const {
+  const Machine& machine() const { return context_->machine; }
+  const std::string& precision() const { return context_->precision; }
+  /// Runs are serialised.
+  std::vector<HostValue> run(const std::vector<HostValue>& inputs) const {
     const std::lock_guard lock(mutex_);
-    if (!functional_) functional_ = std::make_unique<Functional>(program, machine);
-    return functional_->run(inputs);
+    return plan_->run(inputs);
+  }
+  /// Calls with the plan locked.
+  template <class F>
+  auto with_plan(F&& f) const {
+    const std::lock_guard lock(mutex_);
+    return f(*plan_);
   }
 
  private:
+  const std::shared_ptr<const PlanContext> context_;
   mutable std::mutex mutex_;
-  mutable std::unique_ptr<Functional> functional_;
+  const std::unique_ptr<Plan> plan_;
 };
 
 }  // namespace systole

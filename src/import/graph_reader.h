@@ -1,0 +1,62 @@
+// GraphProto to Graph, subgraphs included. Included by the importer's own files only.
+#pragma once
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+#include "import/onnx.h"
+#include "import/tensor_reader.h"
+
+namespace systole {
+
+/// What all graphs of one model share.
+struct ReaderContext {
+  std::string source;
+  const ImportOptions& options;
+  std::map<std::string, int64_t> opsets;
+  TensorReader tensors;
+};
+
+/// "" for ai.onnx.
+std::string normal_domain(const std::string& domain);
+
+/// Reads one graph. A subgraph's reader knows its parent: a name that the subgraph does not define is a capture, which
+/// becomes an input of the subgraph and of the node that holds it.
+class GraphReader {
+ public:
+  GraphReader(ReaderContext& context, GraphReader* parent) : context_(context), parent_(parent) {}
+  Graph run(const onnx::GraphProto& g);
+
+ private:
+  [[noreturn]] void bad(const std::string& where, const std::string& found, const std::string& expected = {}) const;
+  ValueId id_of(const std::string& name);
+  ValueId define(const std::string& name, const std::string& what);
+  /// The value that a node input names; in subgraphs, a capture where it is not this graph's own.
+  ValueId use(const std::string& name);
+  bool visible(const std::string& name) const;
+  void set_constant(ValueId id, TensorPtr t);
+  void collect_names(const onnx::GraphProto& g);
+  void read_input(const onnx::ValueInfoProto& info);
+  Shape bind_shape(const onnx::ValueInfoProto& info);
+  void check_bound_dims() const;
+  void read_node(const onnx::NodeProto& n);
+  bool repeats_constant(const onnx::NodeProto& n);
+  void read_attribute(Node& node, const onnx::AttributeProto& a, const std::string& where);
+  GraphPtr read_subgraph(Node& node, const onnx::GraphProto& g);
+  void read_outputs(const onnx::GraphProto& g);
+  void drop_unread_outputs();
+
+  ReaderContext& context_;
+  GraphReader* const parent_;
+  Graph graph_;
+  std::map<std::string, ValueId> ids_;
+  std::set<std::string> own_names_;   ///< all that this graph defines anywhere, for subgraphs
+  std::set<std::string> defined_, used_dims_;
+  std::vector<std::string> unbound_;
+  std::vector<std::string> captured_;  ///< names, in the order of the inputs they became
+  std::map<std::string, std::string> constants_;  ///< Constant nodes by output: their serialised attributes
+};
+
+}  // namespace systole

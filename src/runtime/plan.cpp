@@ -1,0 +1,217 @@
+#include "runtime/plan.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "passes/passes.h"
+
+namespace systole {
+namespace {
+
+/// Plans that one subgraph may have with its small integer inputs bound as constants; further ones leave them free.
+constexpr size_t kBoundVariants = 8;
+constexpr int64_t kBoundElements = 64;
+
+Tensor converted(const Tensor& t, DType type) {
+  Tensor out(type, t.shape);
+  for (int64_t i = 0, n = t.count(); i < n; ++i) is_float(type) ? out.set(i, is_float(t.type) ? t.at(i) : static_cast<double>(t.int_at(i))) : out.set_int(i, t.int_at(i));
+  return out;
+}
+
+Plan::Boundary boundary_of(const Value& v) { return {v.name, v.type, v.shape, v.shape_known}; }
+
+isa::Program compile_region(const Graph& primitives, const PlanContext& context) { return generate(primitives, context.machine, context.precision, {context.judge, {}, nullptr}); }
+
+}  // namespace
+
+std::vector<Tensor> LoadedProgram::run(const std::vector<Tensor>& inputs) {
+  if (!functional_) functional_ = std::make_unique<Functional>(program, machine_);
+  ++runs;
+  return functional_->run(inputs);
+}
+
+Plan::Plan(Graph graph, std::shared_ptr<const PlanContext> context) : context_(std::move(context)) {
+  partition_ = partition(std::move(graph), context_->policy);
+  whole_ = partition_.whole;
+  if (whole_) {
+    fuse_maps(partition_.primitives);
+    programs_.push_back(std::make_unique<LoadedProgram>(compile_region(partition_.primitives, *context_), context_->machine));
+    partition_.primitives = {};
+  }
+  for (const auto& step : partition_.steps) {
+    if (const auto* r = std::get_if<Region>(&step)) {
+      Graph primitives = legalise(r->graph, context_->policy);
+      fuse_maps(primitives);
+      programs_.push_back(std::make_unique<LoadedProgram>(compile_region(primitives, *context_), context_->machine));
+    } else {
+      const auto& h = std::get<HostStep>(step);
+      const Node& n = partition_.graph.nodes[h.node];
+      host_nodes_.push_back({n.name, op_name(n.op), h.reason, 0});
+    }
+  }
+  bind_constant_captures();
+  describe_boundary();
+}
+
+Plan::Plan(isa::Program program, std::shared_ptr<const PlanContext> context) : context_(std::move(context)), whole_(true) {
+  programs_.push_back(std::make_unique<LoadedProgram>(std::move(program), context_->machine));
+  describe_boundary();
+}
+
+void Plan::describe_boundary() {
+  if (whole_) {
+    const auto& p = programs_[0]->program;
+    for (const auto& t : p.inputs) inputs_.push_back({t.name, t.type, t.shape});
+    for (const auto& t : p.outputs) outputs_.push_back({t.name, t.type, t.shape});
+    // Types as the model declares them where the program's are narrower.
+    for (size_t k = 0; k < partition_.graph.inputs.size(); ++k) inputs_[k].type = partition_.graph.value(partition_.graph.inputs[k]).type;
+    return;
+  }
+  for (ValueId v : partition_.graph.inputs) inputs_.push_back(boundary_of(partition_.graph.value(v)));
+  for (ValueId v : partition_.graph.outputs) outputs_.push_back(boundary_of(partition_.graph.value(v)));
+}
+
+/// Constants of this graph that a subgraph captures become its constants: weights inside branches and loops.
+void Plan::bind_constant_captures() {
+  Graph& g = partition_.graph;
+  for (Node& n : g.nodes) {
+    for (auto& [name, attribute] : std::get<OnnxOp>(n.op).attributes) {
+      auto* sub = std::get_if<GraphPtr>(&attribute);
+      if (!sub || (*sub)->captures.empty()) continue;
+      std::vector<TensorPtr> constants((*sub)->inputs.size());
+      const size_t explicit_count = constants.size() - (*sub)->captures.size();
+      for (size_t k = 0; k < (*sub)->captures.size(); ++k) constants[explicit_count + k] = g.value(n.inputs.at(static_cast<size_t>((*sub)->captures[k]))).constant;
+      *sub = std::make_shared<const Graph>(bind_inputs(**sub, constants));
+    }
+  }
+}
+
+std::vector<HostValue> Plan::run(const std::vector<HostValue>& inputs) {
+  visit_programs([](LoadedProgram& p) { p.runs = 0; });
+  visit_host_nodes([](HostNodeInfo& n) { n.runs = 0; });
+  return run_steps(inputs);
+}
+
+std::vector<HostValue> Plan::run_steps(const std::vector<HostValue>& inputs) {
+  if (inputs.size() != inputs_.size()) fail(ErrorCode::kMismatch, "run", std::to_string(inputs.size()) + " inputs", std::to_string(inputs_.size()));
+  for (size_t k = 0; k < inputs.size(); ++k) {
+    const auto& b = inputs_[k];
+    if (!b.known || !inputs[k].tensor) continue;
+    const Tensor& t = *inputs[k].tensor;
+    if (t.shape != b.shape || (t.type != b.type && is_float(t.type) != is_float(b.type))) {
+      fail(ErrorCode::kMismatch, "input '" + b.name + "'", std::string(to_string(t.type)) + to_string(t.shape), std::string(to_string(b.type)) + to_string(b.shape));
+    }
+  }
+  if (whole_) {
+    const auto& p = programs_[0]->program;
+    std::vector<Tensor> tensors;
+    for (size_t k = 0; k < inputs.size(); ++k) {
+      if (!inputs[k].tensor) fail(ErrorCode::kMismatch, "input '" + inputs_[k].name + "'", "no tensor", "a tensor");
+      tensors.push_back(inputs[k].tensor->type == p.inputs[k].type ? *inputs[k].tensor : converted(*inputs[k].tensor, p.inputs[k].type));
+    }
+    std::vector<HostValue> out;
+    auto results = programs_[0]->run(tensors);
+    for (size_t k = 0; k < results.size(); ++k) {
+      const bool model = k < partition_.graph.outputs.size();
+      out.push_back(model ? declared(HostValue(std::move(results[k])), partition_.graph.value(partition_.graph.outputs[k])) : HostValue(std::move(results[k])));
+    }
+    return out;
+  }
+  const Graph& g = partition_.graph;
+  std::vector<HostValue> values(g.values.size());
+  for (size_t v = 0; v < g.values.size(); ++v) {
+    if (g.values[v].constant) values[v] = HostValue(g.values[v].constant);
+  }
+  for (size_t k = 0; k < inputs.size(); ++k) values[static_cast<size_t>(g.inputs[k])] = inputs[k];
+  size_t program = 0, host = 0;
+  for (const auto& step : partition_.steps) {
+    if (const auto* r = std::get_if<Region>(&step)) run_program(program++, *r, values);
+    else ++host_nodes_[host++].runs, run_host_node(std::get<HostStep>(step), values);
+  }
+  for (const Region& tail : partition_.tail) {
+    std::vector<HostValue> in;
+    for (ValueId v : tail.inputs) in.push_back(values[static_cast<size_t>(v)]);
+    auto out = run_subgraph(tail.graph, in);
+    for (size_t k = 0; k < out.size(); ++k) values[static_cast<size_t>(tail.outputs[k])] = std::move(out[k]);
+  }
+  std::vector<HostValue> out;
+  for (ValueId v : g.outputs) out.push_back(declared(values[static_cast<size_t>(v)], g.value(v)));
+  return out;
+}
+
+/// Floats in the type that the model declares for the output.
+HostValue Plan::declared(HostValue value, const Value& as) const {
+  if (!value.tensor || value.tensor->type == as.type || !is_float(value.tensor->type) || !is_float(as.type)) return value;
+  return HostValue(converted(*value.tensor, as.type));
+}
+
+void Plan::run_program(size_t k, const Region& region, std::vector<HostValue>& values) {
+  LoadedProgram& program = *programs_[k];
+  std::vector<Tensor> in;
+  for (size_t i = 0; i < region.inputs.size(); ++i) {
+    const HostValue& v = values[static_cast<size_t>(region.inputs[i])];
+    const auto& b = program.program.inputs[i];
+    if (!v.tensor) fail(ErrorCode::kMismatch, "value '" + b.name + "'", "no tensor", "a tensor");
+    in.push_back(v.tensor->type == b.type ? *v.tensor : converted(*v.tensor, b.type));
+  }
+  auto out = program.run(in);
+  for (size_t i = 0; i < out.size(); ++i) values[static_cast<size_t>(region.outputs[i])] = HostValue(std::move(out[i]));
+}
+
+void Plan::run_host_node(const HostStep& step, std::vector<HostValue>& values) {
+  const Node& node = partition_.graph.nodes[step.node];
+  std::vector<HostValue> in;
+  for (ValueId v : node.inputs) in.push_back(v == kNoValue ? HostValue() : values[static_cast<size_t>(v)]);
+  auto out = run_host(node, in, [this](const Graph& g, const std::vector<HostValue>& inputs) { return run_subgraph(g, inputs); });
+  for (size_t k = 0; k < out.size(); ++k) {
+    if (node.outputs[k] != kNoValue) values[static_cast<size_t>(node.outputs[k])] = std::move(out[k]);
+  }
+}
+
+std::vector<HostValue> Plan::run_subgraph(const Graph& graph, const std::vector<HostValue>& inputs) {
+  Variants& variants = children_[&graph];
+  if (variants.plans.empty()) variants.shaping = inputs_that_shape(graph);
+  const bool bind = variants.plans.size() < kBoundVariants;
+  std::string key;
+  std::vector<TensorPtr> constants(inputs.size());
+  std::vector<HostValue> free;
+  for (size_t k = 0; k < inputs.size(); ++k) {
+    const TensorPtr& t = inputs[k].tensor;
+    key += t ? std::string(to_string(t->type)) + to_string(t->shape) : inputs[k].sequence ? "sequence" : "none";
+    if (bind && t && variants.shaping[k] && integer_kind(t->type).bits && t->count() <= kBoundElements) {
+      constants[k] = t;
+      key += "=" + std::string(t->bytes.begin(), t->bytes.end());
+    } else {
+      free.push_back(inputs[k]);
+    }
+    key += ";";
+  }
+  auto found = variants.plans.find(key);
+  if (found == variants.plans.end()) {
+    Graph g = bind_inputs(graph, constants);
+    for (size_t k = 0; k < free.size(); ++k) {
+      Value& v = g.value(g.inputs[k]);
+      v.shape_known = free[k].tensor != nullptr;
+      if (free[k].tensor) v.type = free[k].tensor->type, v.shape = free[k].tensor->shape;
+    }
+    prune_and_sort(g);
+    found = variants.plans.emplace(key, std::make_unique<Plan>(std::move(g), context_)).first;
+  }
+  return found->second->run_steps(free);
+}
+
+void Plan::visit_programs(const std::function<void(LoadedProgram&)>& visit) {
+  for (auto& p : programs_) visit(*p);
+  for (auto& [graph, variants] : children_) {
+    for (auto& [key, plan] : variants.plans) plan->visit_programs(visit);
+  }
+}
+
+void Plan::visit_host_nodes(const std::function<void(HostNodeInfo&)>& visit) {
+  for (auto& n : host_nodes_) visit(n);
+  for (auto& [graph, variants] : children_) {
+    for (auto& [key, plan] : variants.plans) plan->visit_host_nodes(visit);
+  }
+}
+
+}  // namespace systole

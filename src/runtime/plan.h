@@ -1,0 +1,93 @@
+// A compiled model: programs of the NPU and nodes of the host, in the order in which they run. What only a run can know
+// (shapes that depend on data, the bodies of loops and branches) is compiled when it comes up, once per set of shapes.
+#pragma once
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "codegen/compile.h"
+#include "host/host.h"
+#include "isa/program.h"
+#include "machine/machine.h"
+#include "passes/partition.h"
+#include "sim/functional/executor.h"
+
+namespace systole {
+
+/// What all plans of one model share.
+struct PlanContext {
+  Machine machine;
+  FloatPolicy policy;
+  std::string precision;
+  Judge judge;
+};
+
+/// A program, loaded when it first runs.
+class LoadedProgram {
+ public:
+  LoadedProgram(isa::Program p, const Machine& machine) : program(std::move(p)), machine_(machine) {}
+  const isa::Program program;
+  int64_t runs = 0;  ///< in the last run of the model
+  std::vector<Tensor> run(const std::vector<Tensor>& inputs);
+
+ private:
+  const Machine& machine_;
+  std::unique_ptr<Functional> functional_;
+};
+
+/// A node of the host, for reports.
+struct HostNodeInfo {
+  std::string name, type, reason;
+  int64_t runs = 0;
+};
+
+class Plan {
+ public:
+  /// Partitions and compiles an ONNX graph (after simplify and recognise_qdq) whose input shapes are bound. Fails like
+  /// partition and generate.
+  Plan(Graph graph, std::shared_ptr<const PlanContext> context);
+  /// One program that needs no host.
+  Plan(isa::Program program, std::shared_ptr<const PlanContext> context);
+
+  /// Runs on values in the order of inputs(). Fails (kMismatch) on another count, type or shape.
+  std::vector<HostValue> run(const std::vector<HostValue>& inputs);
+
+  struct Boundary {
+    std::string name;
+    DType type;
+    Shape shape;
+    bool known = true;  ///< false: the shape follows from data
+  };
+  const std::vector<Boundary>& inputs() const { return inputs_; }
+  const std::vector<Boundary>& outputs() const { return outputs_; }
+  /// The only program of a model that needs no host; otherwise null.
+  const LoadedProgram* whole() const { return whole_ ? programs_[0].get() : nullptr; }
+  void visit_programs(const std::function<void(LoadedProgram&)>& visit);
+  void visit_host_nodes(const std::function<void(HostNodeInfo&)>& visit);
+  size_t npu_nodes() const { return partition_.npu_nodes; }
+
+ private:
+  void describe_boundary();
+  void bind_constant_captures();
+  std::vector<HostValue> run_steps(const std::vector<HostValue>& inputs);
+  void run_program(size_t k, const Region& region, std::vector<HostValue>& values);
+  void run_host_node(const HostStep& step, std::vector<HostValue>& values);
+  std::vector<HostValue> run_subgraph(const Graph& graph, const std::vector<HostValue>& inputs);
+  HostValue declared(HostValue value, const Value& as) const;
+
+  const std::shared_ptr<const PlanContext> context_;
+  Partition partition_;
+  bool whole_ = false;
+  std::vector<std::unique_ptr<LoadedProgram>> programs_;  ///< one per region, in the order of steps
+  std::vector<HostNodeInfo> host_nodes_;                  ///< one per host step
+  std::vector<Boundary> inputs_, outputs_;
+  struct Variants {
+    std::vector<bool> shaping;
+    std::map<std::string, std::unique_ptr<Plan>> plans;
+  };
+  std::map<const Graph*, Variants> children_;
+};
+
+}  // namespace systole
