@@ -9,10 +9,10 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "codegen/compile.h"
 #include "import/onnx.h"
+#include "import/tensor_file.h"
 #include "passes/pipeline.h"
-#include "sim/functional/executor.h"
+#include "runtime/plan.h"
 
 namespace systole {
 namespace {
@@ -22,17 +22,34 @@ bool large(const Graph& g, int64_t limit) {
   return std::any_of(g.values.begin(), g.values.end(), [&](const Value& v) { return v.shape_known && element_count(v.shape) > limit; });
 }
 
-/// True when the damaged model still compiles and runs.
-bool survives(const std::vector<uint8_t>& bytes, const Machine& machine) {
+/// The case's own data where it still fits, otherwise zeros.
+HostValue input_for(const std::string& folder, size_t k, const Plan::Boundary& b) {
+  const std::string path = folder + "/test_data_set_0/input_" + std::to_string(k) + ".pb";
+  if (fs::exists(path)) {
+    try {
+      Tensor t = read_tensor_file(path);
+      if (t.type == b.type && t.shape == b.shape) return HostValue(std::move(t));
+    } catch (const Failure&) {
+    }
+  }
+  return b.known ? HostValue(blank(b.type, b.shape)) : HostValue();
+}
+
+/// True when the damaged model still compiles and runs, host operators included.
+bool survives(const std::vector<uint8_t>& bytes, const std::string& folder, const std::shared_ptr<const PlanContext>& context) {
   try {
     Graph graph = import_onnx_bytes(bytes.data(), bytes.size(), "mutated", "", {});
     if (large(graph, 1 << 16)) return false;  // slow, not wrong
-    const FrontResult front = run_front(std::move(graph), "bf16");
-    if (large(front.graph, 1 << 18)) return false;
-    const isa::Program program = generate(front.graph, machine, front.precision);
-    std::vector<Tensor> inputs;
-    for (const auto& i : program.inputs) inputs.emplace_back(i.type, i.shape);
-    Functional(program, machine).run(inputs);
+    graph = run_onnx_passes(std::move(graph), "bf16").graph;
+    const Partition p = partition(graph, context->policy);
+    if (large(p.primitives, 1 << 18) || p.graph.nodes.size() > 200) return false;
+    for (const auto& step : p.steps) {
+      if (const auto* r = std::get_if<Region>(&step); r && large(r->graph, 1 << 16)) return false;
+    }
+    Plan plan(std::move(graph), context);
+    std::vector<HostValue> inputs;
+    for (size_t k = 0; k < plan.inputs().size(); ++k) inputs.push_back(input_for(folder, k, plan.inputs()[k]));
+    plan.run(inputs);
     return true;
   } catch (const Failure&) {
     return false;
@@ -52,7 +69,8 @@ TEST(MutatedModels, EndInErrorsOrResults) {
     if (e.path().extension() == ".onnx" && fs::file_size(e.path()) < 200000) files.push_back(e.path().string());
   }
   std::sort(files.begin(), files.end());
-  const Machine machine = load_machine("nano");
+  const auto context = std::make_shared<const PlanContext>(PlanContext{load_machine("nano"), {DType::kBF16, MacFormat::kBF16}, "bf16", {}});
+  host_limits() = {1 << 16, 1000};
   std::mt19937_64 rng(std::getenv("SYSTOLE_SEED") ? std::strtoull(std::getenv("SYSTOLE_SEED"), nullptr, 10) : 1);
   int tried = 0, ran = 0;
   for (const auto& file : files) {
@@ -68,7 +86,7 @@ TEST(MutatedModels, EndInErrorsOrResults) {
         }
       }
       try {
-        ran += survives(damaged, machine);
+        ran += survives(damaged, fs::path(file).parent_path().string(), context);
       } catch (const std::exception& e) {
         ADD_FAILURE() << file << " mutation " << k << ": " << e.what();
       }

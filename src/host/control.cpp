@@ -47,7 +47,7 @@ void run_loop(HostCall& c) {
   for (size_t k = 0; k < carried; ++k) state.push_back(k + 2 < c.inputs.size() ? c.inputs[k + 2] : HostValue());
   std::vector<std::vector<HostValue>> scanned(body.outputs.size() - 1 - carried);
   for (int64_t i = 0; i < trips && go; ++i) {
-    if (i == int64_t{1} << 32) fail(ErrorCode::kResource, "node '" + c.node.name + "'", "2^32 iterations", "a loop that ends");
+    if (i == host_limits().trips) fail(ErrorCode::kResource, "node '" + c.node.name + "'", std::to_string(i) + " iterations", "a loop that ends");
     std::vector<HostValue> in = {HostValue(Tensor::from_ints({i}, {}))};
     Tensor condition(DType::kBool, {});
     condition.set_int(0, 1);

@@ -13,6 +13,11 @@ HostValue HostValue::list(std::vector<HostValue> items) {
   return v;
 }
 
+HostLimits& host_limits() {
+  static HostLimits limits;
+  return limits;
+}
+
 TensorPtr HostCall::ptr(size_t k) const {
   if (!has(k)) malformed(node, "no input " + std::to_string(k), "the input that the operator's schema asks for");
   if (!inputs[k].tensor) malformed(node, "a sequence as input " + std::to_string(k), "a tensor");
@@ -36,7 +41,7 @@ void HostCall::give(size_t k, HostValue value) {
 }
 
 Tensor& HostCall::make(size_t k, DType type, const Shape& shape) {
-  if (element_count(shape) > (int64_t{1} << 31)) fail(ErrorCode::kResource, "node '" + node.name + "'", "a result of shape " + to_string(shape), "at most 2^31 elements");
+  if (element_count(shape) > host_limits().elements) fail(ErrorCode::kResource, "node '" + node.name + "'", "a result of shape " + to_string(shape), "at most " + std::to_string(host_limits().elements) + " elements");
   auto t = std::make_shared<Tensor>(blank(type, shape));
   Tensor& out = *t;
   if (outputs.size() <= k) outputs.resize(k + 1);
@@ -77,7 +82,7 @@ std::vector<HostValue> run_host(const Node& node, const std::vector<HostValue>& 
   const HostOperator* record = find_host_operator(op.domain, op.type);
   if (!record) unsupported(node, "no implementation on the host");
   HostCall call(node, inputs, runner);
-  record->run(call);
+  checked(node, [&] { record->run(call); });
   call.outputs.resize(node.outputs.size());
   return std::move(call.outputs);
 }

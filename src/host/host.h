@@ -53,6 +53,13 @@ struct HostCall {
   std::vector<HostValue> subgraph_inputs(const Graph& g, std::vector<HostValue> explicit_inputs) const;
 };
 
+/// What one node may ask for before it is an error (kResource); tests lower them.
+struct HostLimits {
+  int64_t elements = int64_t{1} << 31;  ///< of a result
+  int64_t trips = int64_t{1} << 32;     ///< of a loop
+};
+HostLimits& host_limits();
+
 /// Inputs whose values, not only shapes, decide the shapes of the outputs: a bit each.
 inline constexpr uint32_t kAllInputs = 0xFFFFFFFFu;
 

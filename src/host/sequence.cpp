@@ -24,6 +24,7 @@ void run_at(HostCall& c) {
 void run_length(HostCall& c) { c.give(0, Tensor::from_ints({static_cast<int64_t>(c.list(0).size())}, {})); }
 void run_insert(HostCall& c) {
   auto list = c.list(0);
+  if (!c.has(1)) malformed(c.node, "no value to insert", "a tensor");
   list.insert(list.begin() + position(c, 2, list.size(), true), c.inputs.at(1));
   c.give(0, HostValue::list(std::move(list)));
 }

@@ -132,13 +132,15 @@ void GraphReader::check_bound_dims() const {
   }
 }
 
-/// Exporters write one constant more than once under one name.
+/// Tools that edit models leave a second Constant node under the name of the first: the last one counts, as in ONNX Runtime.
 bool GraphReader::repeats_constant(const onnx::NodeProto& n) {
   if (n.op_type() != "Constant" || n.output_size() != 1) return false;
-  std::string text;
-  for (const auto& a : n.attribute()) text += a.SerializeAsString();
-  const auto [it, added] = constants_.try_emplace(n.output(0), text);
-  return !added && it->second == text;
+  const auto [it, added] = constants_.try_emplace(n.output(0), graph_.nodes.size());
+  if (added) return false;
+  Node& earlier = graph_.nodes[it->second];
+  std::get<OnnxOp>(earlier.op).attributes.clear();
+  for (const auto& a : n.attribute()) read_attribute(earlier, a, context_.source + ": node '" + earlier.name + "'");
+  return true;
 }
 
 void GraphReader::read_node(const onnx::NodeProto& n) {

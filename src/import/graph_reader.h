@@ -56,7 +56,7 @@ class GraphReader {
   std::set<std::string> defined_, used_dims_;
   std::vector<std::string> unbound_;
   std::vector<std::string> captured_;  ///< names, in the order of the inputs they became
-  std::map<std::string, std::string> constants_;  ///< Constant nodes by output: their serialised attributes
+  std::map<std::string, size_t> constants_;  ///< Constant nodes by output
 };
 
 }  // namespace systole

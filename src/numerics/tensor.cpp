@@ -18,6 +18,7 @@ template <class T>
 void store(Tensor& t, int64_t i, T v) {
   std::memcpy(t.bytes.data() + static_cast<size_t>(i) * sizeof(T), &v, sizeof(T));
 }
+[[noreturn]] void no_number() { fail(ErrorCode::kBadInput, "a tensor of strings", "used as numbers", "a numeric tensor"); }
 template <class T>
 T saturate(double v) {
   if (std::isnan(v)) return 0;
@@ -32,6 +33,7 @@ double Tensor::at(int64_t i) const {
     case DType::kF32: return load<float>(*this, i);
     case DType::kF64: return load<double>(*this, i);
     case DType::kI64: case DType::kU64: return static_cast<double>(int_at(i));
+    case DType::kString: no_number();
     case DType::kF16: case DType::kBF16: case DType::kF8E4M3: case DType::kF8E5M2: case DType::kF8E4M3FNUZ: case DType::kF8E5M2FNUZ: case DType::kF8E8M0: case DType::kF4E2M1:
       return decode_float(type, bytes.data() + i * bytes_of(type));
     default: return static_cast<double>(int_at(i));
@@ -49,6 +51,7 @@ int64_t Tensor::int_at(int64_t i) const {
     case DType::kI64: return load<int64_t>(*this, i);
     case DType::kU64: return static_cast<int64_t>(load<uint64_t>(*this, i));
     case DType::kBool: return load<uint8_t>(*this, i) != 0;
+    case DType::kString: no_number();
     default: return saturate<int64_t>(at(i));
   }
 }
@@ -61,6 +64,7 @@ void Tensor::set(int64_t i, double v) {
       return encode_float(type, static_cast<float>(v), bytes.data() + i * bytes_of(type));
     case DType::kBool: return store(*this, i, static_cast<uint8_t>(v != 0));
     case DType::kU64: return store(*this, i, saturate<uint64_t>(v));
+    case DType::kString: no_number();
     default: return set_int(i, saturate<int64_t>(v));
   }
 }
@@ -79,6 +83,7 @@ void Tensor::set_int(int64_t i, int64_t v) {
     case DType::kU32: return store(*this, i, static_cast<uint32_t>(v));
     case DType::kI64: case DType::kU64: return store(*this, i, v);
     case DType::kBool: return store(*this, i, static_cast<uint8_t>(v != 0));
+    case DType::kString: no_number();
     default: return set(i, static_cast<double>(v));
   }
 }

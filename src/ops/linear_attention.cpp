@@ -50,6 +50,8 @@ bool expand_linear_attention(Expander& x) {
   if (q.size() != 3 || k.size() != 3 || v.size() != 3 || heads < 1 || q_heads < 1 || q_heads % heads || q[2] % q_heads || k[2] % heads || v[2] % heads || q[2] / q_heads != k[2] / heads) {
     malformed(x.node, "queries " + to_string(q) + ", keys " + to_string(k) + ", values " + to_string(v), "[batch, length, heads x size]");
   }
+  const bool shaped = (!x.has(4) || (x.shape(4).size() == 3 && x.shape(4)[2] % heads == 0)) && (!x.has(5) || x.shape(5).size() == 3);
+  if (!shaped || q[0] != k[0] || k[0] != v[0] || q[1] != k[1] || k[1] != v[1]) malformed(x.node, "decay or beta of another shape, or other lengths", "[batch, length, ...] alike");
   if (q[1] > kMostSteps) unsupported(x.node, "more than " + std::to_string(kMostSteps) + " steps");
   const std::string rule = op.text("update_rule", "gated_delta");
   const float scale = op.real("scale", 0);

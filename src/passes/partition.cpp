@@ -74,7 +74,9 @@ class Placer {
     }
     try {
       Expander expander(graph_, lowering_, node);
-      if (!record->expand(expander)) return false;
+      bool expanded = false;
+      checked(node, [&] { expanded = record->expand(expander); });
+      if (!expanded) return false;
       replacement = std::move(expander.nodes);
       return true;
     } catch (const Failure& f) {
@@ -91,10 +93,11 @@ class Placer {
       missing_[op.full_name()].push_back(node.name);
       return {Where::kLater, ""};
     }
-    if (host && reads_no_tensor(node)) return on_host(node, *host, "it reads a sequence or an optional");
+    const bool waits = std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return later_.count(v) != 0; });
+    if (host && !waits && reads_no_tensor(node)) return on_host(node, *host, "it reads a sequence or an optional");
     if (!all_known(node)) {
       const bool host_only = host && (!record || (!record->lower && host->shape_inputs == kAllInputs));
-      return host_only && std::none_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return later_.count(v); }) ? on_host(node, *host, "it is an operator of the host") : later(node);
+      return host_only && !waits ? on_host(node, *host, "it is an operator of the host") : later(node);
     }
     if (folds(lowering_, node)) {
       try {
@@ -114,6 +117,7 @@ class Placer {
         reason = f.error().found;
       }
     }
+    if (!host) unsupported(node, reason);
     return on_host(node, *host, reason);
   }
 
@@ -279,7 +283,8 @@ Partition partition(Graph graph, FloatPolicy policy) {
   p.host_nodes = static_cast<size_t>(std::count_if(decisions.begin(), decisions.end(), is(Where::kHost)));
   const bool later = std::any_of(decisions.begin(), decisions.end(), is(Where::kLater));
   const Graph& g = placer.graph();
-  if (p.host_nodes == 0 && !later && std::all_of(g.outputs.begin(), g.outputs.end(), [&](ValueId v) { return placer.lowering().known(v); })) {
+  const bool all_tensors = std::all_of(g.inputs.begin(), g.inputs.end(), [&](ValueId v) { return placer.lowering().known(v); });
+  if (p.host_nodes == 0 && !later && all_tensors && std::all_of(g.outputs.begin(), g.outputs.end(), [&](ValueId v) { return placer.lowering().known(v); })) {
     p.whole = true;
     placer.lowering().finish();
     p.primitives = std::move(placer.lowering().out);
@@ -299,6 +304,7 @@ Partition partition(Graph graph, FloatPolicy policy) {
       for (size_t i : nodes) p.steps.emplace_back(HostStep{i, decisions[i].reason});
     }
   }
+  if (!last.empty() && p.steps.empty()) unsupported(g.nodes[last[0]], "an input that is a sequence or an optional");
   if (!last.empty()) p.tail.push_back(cut(g, last, used_outside(g, last), crossing));
   p.graph = std::move(placer.graph());
   return p;

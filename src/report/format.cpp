@@ -32,6 +32,7 @@ std::string to_text(const Report& r, size_t top_layers) {
   t += fmt::format("  latency      {}  ({} cycles), {:.1f} inferences/s\n", time_text(r.latency_s), r.cycles, r.throughput_per_s);
   t += fmt::format("  efficiency   {:.1f} % of the bound of {} cycles; {:.3f} GMAC\n", 100 * r.efficiency, r.bound_cycles, static_cast<double>(r.macs) * 1e-9);
   t += fmt::format("  program      {} layers, {} instructions; {} nodes on the NPU, {} on the host\n", r.layers.size(), r.instructions, r.nodes_on_npu, r.nodes_on_host);
+  if (r.programs != 1 || r.program_runs != 1) t += fmt::format("  run          {} program{} of the NPU, {} executions; host nodes are not timed\n", r.programs, r.programs == 1 ? "" : "s", r.program_runs);
   t += fmt::format("  memory       weights {}, scratchpad peak {}, DRAM {}\n", bytes_text(r.weights_bytes), bytes_text(r.scratchpad_peak_bytes), bytes_text(r.dram_footprint_bytes));
   t += fmt::format("  DRAM traffic read {}, written {}\n", bytes_text(r.dram_read_bytes), bytes_text(r.dram_write_bytes));
   t += "  engine  busy     dependency  bank     DRAM     fetch    done\n";
@@ -71,6 +72,9 @@ std::string to_json(const Report& r, const std::string& extra) {
     j["layers"].push_back({{"name", l.name}, {"kind", l.kind}, {"macs", l.macs}, {"ideal_mx_cycles", l.ideal_mx_cycles}, {"first_cycle", l.first_cycle}, {"last_cycle", l.last_cycle}, {"mx_cycles", l.mx_cycles},
                            {"vx_cycles", l.vx_cycles}, {"dma_cycles", l.dma_cycles}, {"dram_bytes", l.dram_bytes}, {"instructions", l.instructions}, {"bound_by", l.bound_by()}});
   }
+  j["programs"] = r.programs, j["program_runs"] = r.program_runs;
+  j["host"] = json::array();
+  for (const auto& h : r.host) j["host"].push_back({{"name", h.name}, {"type", h.type}, {"reason", h.reason}, {"runs", h.runs}});
   j.update(json::parse(extra));
   return j.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "ops/reference.h"
 #include "passes/passes.h"
 
 namespace systole {
@@ -20,11 +21,28 @@ Tensor converted(const Tensor& t, DType type) {
 
 Plan::Boundary boundary_of(const Value& v) { return {v.name, v.type, v.shape, v.shape_known}; }
 
-isa::Program compile_region(const Graph& primitives, const PlanContext& context) { return generate(primitives, context.machine, context.precision, {context.judge, {}, nullptr}); }
+std::unique_ptr<LoadedProgram> compile_region(Graph primitives, const PlanContext& context) {
+  if (context.reference) return std::make_unique<LoadedProgram>(std::move(primitives), context.machine);
+  return std::make_unique<LoadedProgram>(generate(primitives, context.machine, context.precision, {context.judge, {}, nullptr}), context.machine);
+}
+
+isa::Program boundary_only(const Graph& primitives) {
+  isa::Program p;
+  p.model = primitives.name;
+  for (ValueId v : primitives.inputs) p.inputs.push_back({primitives.value(v).name, primitives.value(v).type, primitives.value(v).shape, 0});
+  for (ValueId v : primitives.outputs) p.outputs.push_back({primitives.value(v).name, primitives.value(v).type, primitives.value(v).shape, 0});
+  return p;
+}
 
 }  // namespace
 
+LoadedProgram::LoadedProgram(Graph primitives, const Machine& machine) : program(boundary_only(primitives)), machine_(machine), primitives_(std::make_unique<const Graph>(std::move(primitives))) {}
+
 std::vector<Tensor> LoadedProgram::run(const std::vector<Tensor>& inputs) {
+  if (primitives_) {
+    ++runs;
+    return evaluate(*primitives_, inputs);
+  }
   if (!functional_) functional_ = std::make_unique<Functional>(program, machine_);
   ++runs;
   return functional_->run(inputs);
@@ -35,14 +53,13 @@ Plan::Plan(Graph graph, std::shared_ptr<const PlanContext> context) : context_(s
   whole_ = partition_.whole;
   if (whole_) {
     fuse_maps(partition_.primitives);
-    programs_.push_back(std::make_unique<LoadedProgram>(compile_region(partition_.primitives, *context_), context_->machine));
-    partition_.primitives = {};
+    programs_.push_back(compile_region(std::move(partition_.primitives), *context_));
   }
   for (const auto& step : partition_.steps) {
     if (const auto* r = std::get_if<Region>(&step)) {
       Graph primitives = legalise(r->graph, context_->policy);
       fuse_maps(primitives);
-      programs_.push_back(std::make_unique<LoadedProgram>(compile_region(primitives, *context_), context_->machine));
+      programs_.push_back(compile_region(std::move(primitives), *context_));
     } else {
       const auto& h = std::get<HostStep>(step);
       const Node& n = partition_.graph.nodes[h.node];

@@ -22,12 +22,15 @@ struct PlanContext {
   FloatPolicy policy;
   std::string precision;
   Judge judge;
+  bool reference = false;  ///< evaluate the primitives by their definition instead of compiling them
 };
 
 /// A program, loaded when it first runs.
 class LoadedProgram {
  public:
   LoadedProgram(isa::Program p, const Machine& machine) : program(std::move(p)), machine_(machine) {}
+  /// The same by the reference evaluator: `program` has a boundary and no code.
+  LoadedProgram(Graph primitives, const Machine& machine);
   const isa::Program program;
   int64_t runs = 0;  ///< in the last run of the model
   std::vector<Tensor> run(const std::vector<Tensor>& inputs);
@@ -35,6 +38,7 @@ class LoadedProgram {
  private:
   const Machine& machine_;
   std::unique_ptr<Functional> functional_;
+  std::unique_ptr<const Graph> primitives_;
 };
 
 /// A node of the host, for reports.

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "base/file.h"
+#include "runtime/npy.h"
 
 namespace systole::cli {
 
@@ -11,7 +12,18 @@ void ModelOptions::add_to(CLI::App& command) {
   command.add_option("--npu", npu, "machine: a preset (see 'systole machine') or a .yaml description [edge]");
   command.add_option("--precision", precision, "auto, bf16, fp32, fp16 or int8 (auto: int8 with an fp32 rest for quantised models, bf16 otherwise)")->capture_default_str();
   command.add_option("--dim", dims, "value of a symbolic dimension, NAME=VALUE (repeatable)");
+  command.add_option("--constant", constants, "input whose value never changes, NAME=FILE.npy or NAME=NUMBER (repeatable): compiled in");
   command.add_option("--threads", threads, "host threads, 0 for all; results do not depend on it")->capture_default_str();
+}
+
+/// A file, or one integer (int64) or other number (float) without axes.
+static std::shared_ptr<const Tensor> constant_from(const std::string& text) {
+  if (text.ends_with(".npy")) return std::make_shared<const Tensor>(read_npy(text));
+  char* end = nullptr;
+  const double v = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end) fail(ErrorCode::kBadInput, "--constant", "'" + text + "'", "a .npy file or a number");
+  const bool integer = text.find_first_of(".eE") == std::string::npos;
+  return std::make_shared<const Tensor>(integer ? Tensor::from_ints({std::strtoll(text.c_str(), nullptr, 10)}, {}) : Tensor::scalar_f32(static_cast<float>(v)));
 }
 
 CompileOptions ModelOptions::compile_options() const {
@@ -24,6 +36,11 @@ CompileOptions ModelOptions::compile_options() const {
     const long long v = std::strtoll(value.c_str(), &end, 10);
     if (name.empty() || value.empty() || *end) fail(ErrorCode::kBadInput, "--dim", "'" + d + "'", "NAME=VALUE with an integer value");
     o.dims[name] = v;
+  }
+  for (const auto& c : constants) {
+    const auto [name, value] = split_pair(c);
+    if (name.empty()) fail(ErrorCode::kBadInput, "--constant", "'" + c + "'", "NAME=FILE.npy or NAME=NUMBER");
+    o.constant_inputs[name] = constant_from(value);
   }
   set_threads(threads);
   return o;

@@ -22,7 +22,7 @@ void add_ops(CLI::App& app);
 /// The model argument and the options that decide how it is compiled.
 struct ModelOptions {
   std::string model, npu, precision = "auto";
-  std::vector<std::string> dims;
+  std::vector<std::string> dims, constants;
   int threads = 0;
 
   void add_to(CLI::App& command);
