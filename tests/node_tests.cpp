@@ -22,33 +22,37 @@ namespace systole {
 namespace {
 namespace fs = std::filesystem;
 
-HostValue read_value(const std::string& path) {
-  try {
-    return HostValue(read_tensor_file(path));
-  } catch (const Failure&) {
-    std::vector<HostValue> list;
-    for (Tensor& t : read_sequence_file(path)) list.emplace_back(std::move(t));
-    return HostValue::list(std::move(list));
-  }
+HostValue host_value(FileValue v) {
+  if (!v.present) return {};
+  if (!v.is_sequence) return HostValue(std::move(v.tensors[0]));
+  std::vector<HostValue> list;
+  for (Tensor& t : v.tensors) list.emplace_back(std::move(t));
+  return HostValue::list(std::move(list));
 }
 
-std::vector<HostValue> read_all(const std::string& folder, const char* kind) {
+std::vector<HostValue> read_all(const std::string& folder, const char* kind, const std::vector<ValueKind>& kinds) {
   std::vector<HostValue> list;
-  for (int i = 0;; ++i) {
+  for (size_t i = 0; i < kinds.size(); ++i) {
     const std::string path = folder + "/test_data_set_0/" + kind + "_" + std::to_string(i) + ".pb";
     if (!fs::exists(path)) return list;
-    list.push_back(read_value(path));
+    list.push_back(host_value(read_value_file(path, kinds[i])));
   }
+  return list;
 }
 
-std::string difference(const HostValue& got, const HostValue& want) {
+/// ONNX's own, but for pictures from another JPEG decoder than the one that wrote the expectation, and for an inverse DFT
+/// whose expectation is noise of a single-precision FFT where ours is 0.
+double absolute_tolerance(const std::string& folder) { return folder.find("image_decoder_decode_jpeg") != std::string::npos ? 8.0 : folder.find("dft_inverse") != std::string::npos ? 1e-6 : 1e-7; }
+
+std::string difference(const HostValue& got, const HostValue& want, double tolerance) {
   if (want.sequence) {
     if (!got.sequence || got.sequence->size() != want.sequence->size()) return "no sequence of " + std::to_string(want.sequence->size());
     for (size_t i = 0; i < want.sequence->size(); ++i) {
-      if (const std::string d = difference((*got.sequence)[i], (*want.sequence)[i]); !d.empty()) return d;
+      if (const std::string d = difference((*got.sequence)[i], (*want.sequence)[i], tolerance); !d.empty()) return d;
     }
     return "";
   }
+  if (want.empty()) return got.empty() ? "" : "a value";
   if (!got.tensor) return "no tensor";
   const Tensor &a = *want.tensor, &b = *got.tensor;
   if (a.shape != b.shape) return "shape " + to_string(b.shape) + " for " + to_string(a.shape);
@@ -56,16 +60,16 @@ std::string difference(const HostValue& got, const HostValue& want) {
   if (is_float(a.type) != is_float(b.type)) return std::string("type ") + to_string(b.type) + " for " + to_string(a.type);
   for (int64_t i = 0; i < a.count(); ++i) {
     const double x = a.at(i), y = b.at(i);
-    if (x == y || (std::isnan(x) && std::isnan(y)) || std::fabs(x - y) <= 1e-7 + 1e-3 * std::fabs(x)) continue;
+    if (x == y || (std::isnan(x) && std::isnan(y)) || std::fabs(x - y) <= tolerance + 1e-3 * std::fabs(x)) continue;
     return "element " + std::to_string(i) + " is " + std::to_string(y) + ", expected " + std::to_string(x);
   }
   return "";
 }
 
-std::string difference(const std::vector<HostValue>& got, const std::vector<HostValue>& want) {
+std::string difference(const std::vector<HostValue>& got, const std::vector<HostValue>& want, double tolerance) {
   for (size_t k = 0; k < want.size(); ++k) {
     if (k >= got.size()) return "too few outputs";
-    if (const std::string d = difference(got[k], want[k]); !d.empty()) return "output " + std::to_string(k) + ": " + d;
+    if (const std::string d = difference(got[k], want[k], tolerance); !d.empty()) return "output " + std::to_string(k) + ": " + d;
   }
   return "";
 }
@@ -83,8 +87,9 @@ struct Outcome {
 };
 
 Outcome run_case(const std::string& folder, const std::shared_ptr<const PlanContext>& context, Bind bind) {
-  const auto inputs = read_all(folder, "input"), expected = read_all(folder, "output");
   const auto bytes = read_file(folder + "/model.onnx");
+  const BoundaryKinds kinds = boundary_kinds(bytes.data(), bytes.size(), folder);
+  const auto inputs = read_all(folder, "input", kinds.inputs), expected = read_all(folder, "output", kinds.outputs);
   ImportOptions options;
   const auto names = input_names(bytes.data(), bytes.size(), folder);
   std::map<std::string, HostValue> run_time;
@@ -103,7 +108,7 @@ Outcome run_case(const std::string& folder, const std::shared_ptr<const PlanCont
   for (const auto& b : plan.inputs()) data.push_back(run_time[b.name]);
   Outcome o;
   const auto got = plan.run(data);
-  o.wrong = random_outputs(folder) && !got.empty() && got[0].tensor && expected[0].tensor && got[0].tensor->shape == expected[0].tensor->shape ? "" : difference(got, expected);
+  o.wrong = random_outputs(folder) && !got.empty() && got[0].tensor && expected[0].tensor && got[0].tensor->shape == expected[0].tensor->shape ? "" : difference(got, expected, absolute_tolerance(folder));
   plan.visit_host_nodes([&](HostNodeInfo& n) {
     if (o.host_nodes++ == 0) o.reason = n.type + ": " + n.reason;
   });
@@ -150,7 +155,7 @@ void run_best(const std::string& folder, const std::shared_ptr<const PlanContext
 
 std::string page_of(const Tally& t, size_t cases) {
   auto percent = [&](int n) { return std::to_string(static_cast<double>(n) * 100 / static_cast<double>(cases)).substr(0, 4) + " %"; };
-  std::string page = "# ONNX node tests\n\nWritten by the test `node_tests` from ONNX's own backend tests (fp32 policy, edge, rtol 1e-3, atol 1e-7). Of " + std::to_string(cases) + " cases\n\n- " + std::to_string(t.npu + t.host) + " (" +
+  std::string page = "# ONNX node tests\n\nWritten by the test `node_tests` from ONNX's own backend tests (fp32 policy, edge, rtol 1e-3, atol 1e-7; but 8 levels for JPEG pictures, whose decoders differ, and 1e-6 for the inverse DFT, whose expectation is noise near 0). Of " + std::to_string(cases) + " cases\n\n- " + std::to_string(t.npu + t.host) + " (" +
                      percent(t.npu + t.host) + ") pass;\n- " + std::to_string(t.npu) + " (" + percent(t.npu) + ") pass without a node on the host;\n- " + std::to_string(t.failed) + " do not pass.\n\n## Cases that do not pass\n\n| case | reason |\n|---|---|\n";
   for (const auto& [name, reason] : t.failures) page += "| " + name + " | " + reason + " |\n";
   page += "\n## Cases with nodes on the host, by the first of them\n\n| cases | node and reason |\n|---|---|\n";
@@ -180,7 +185,9 @@ TEST(NodeTests, AllOfThem) {
   for (const auto& folder : folders) run_best(folder, context, tally);
   write_file(std::string(SYSTOLE_BUILD) + "/node-tests.md", page_of(tally, folders.size()));
   std::printf("  %d of %zu pass, %d of them without the host; %d fail\n", tally.npu + tally.host, folders.size(), tally.npu, tally.failed);
-  if (!only) EXPECT_GE(tally.npu + tally.host, 0);
+  if (!only) EXPECT_GE((tally.npu + tally.host) * 100, static_cast<int>(folders.size()) * 97);
+  const auto page = read_file(std::string(SYSTOLE_TESTS) + "/../docs/node-tests.md");
+  if (!only) EXPECT_EQ(page_of(tally, folders.size()), std::string(page.begin(), page.end())) << "docs/node-tests.md is not what this test wrote: copy " << SYSTOLE_BUILD << "/node-tests.md";
 }
 
 }  // namespace

@@ -168,6 +168,7 @@ bool run_strings(HostCall& c, const std::vector<TensorPtr>& in, const Shape& sha
   const bool choose = c.op().type == "Where", equal = c.op().type == "Equal";
   if (in.back()->type != DType::kString) return false;
   if (!choose && !equal) unsupported(c.node, "strings");
+  if (in[in.size() - 2]->type != DType::kString || (choose && in[0]->type == DType::kString)) malformed(c.node, "strings beside numbers", "inputs of one kind");
   Tensor& out = c.make(0, equal ? DType::kBool : DType::kString, shape);
   std::vector<std::vector<int64_t>> strides;
   for (const auto& t : in) strides.push_back(broadcast_strides(t->shape, shape));

@@ -74,14 +74,34 @@ Tensor read_tensor_file(const std::string& path) {
   return *TensorReader(path, "").read(proto);
 }
 
-std::vector<Tensor> read_sequence_file(const std::string& path) {
+FileValue read_value_file(const std::string& path, ValueKind kind) {
+  if (kind == ValueKind::kTensor) return {true, false, {read_tensor_file(path)}};
   const auto bytes = read_file(path);
-  onnx::SequenceProto proto;
-  if (!parse(proto, bytes)) fail(ErrorCode::kUnsupported, path, "not a sequence", "a SequenceProto");
-  std::vector<Tensor> list;
   TensorReader reader(path, "");
-  for (const auto& t : proto.tensor_values()) list.push_back(*reader.read(t));
-  return list;
+  onnx::OptionalProto optional;
+  onnx::SequenceProto sequence;
+  FileValue value;
+  if (kind == ValueKind::kOptional) {
+    if (!parse(optional, bytes)) fail(ErrorCode::kUnsupported, path, "not an optional", "an OptionalProto");
+    value.present = optional.has_tensor_value() || optional.has_sequence_value();
+    if (optional.has_tensor_value()) value.tensors.push_back(*reader.read(optional.tensor_value()));
+    if (!optional.has_sequence_value()) return value;
+    sequence = optional.sequence_value();
+  } else if (!parse(sequence, bytes)) {
+    fail(ErrorCode::kUnsupported, path, "not a sequence", "a SequenceProto");
+  }
+  value.is_sequence = true;
+  for (const auto& t : sequence.tensor_values()) value.tensors.push_back(*reader.read(t));
+  return value;
+}
+
+BoundaryKinds boundary_kinds(const void* data, size_t size, const std::string& source) {
+  const onnx::ModelProto model = parse_model(data, size, source);
+  auto kind = [](const onnx::ValueInfoProto& v) { return v.type().has_optional_type() ? ValueKind::kOptional : v.type().has_sequence_type() ? ValueKind::kSequence : ValueKind::kTensor; };
+  BoundaryKinds kinds;
+  for (const auto& i : model.graph().input()) kinds.inputs.push_back(kind(i));
+  for (const auto& o : model.graph().output()) kinds.outputs.push_back(kind(o));
+  return kinds;
 }
 
 Graph import_onnx(const std::string& path, const ImportOptions& options) {

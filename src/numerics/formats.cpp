@@ -46,8 +46,8 @@ uint32_t narrow(const Layout& f, float v) {
   const uint32_t sign = (std::bit_cast<uint32_t>(v) >> 31) << (f.exponent_bits + f.mantissa_bits);
   const bool ieee = f.specials == Specials::kIeee, fnuz = f.specials == Specials::kFnuz;
   const uint32_t all_ones = (top << f.mantissa_bits) | mantissa_mask;
-  const uint32_t nan = fnuz ? all_ones + 1 : ieee ? (top << f.mantissa_bits) | 1u << (f.mantissa_bits - 1) : all_ones;
-  const uint32_t overflow = ieee ? top << f.mantissa_bits : nan;
+  const uint32_t nan = fnuz || f.specials == Specials::kNone ? all_ones + 1 : ieee ? (top << f.mantissa_bits) | 1u << (f.mantissa_bits - 1) : all_ones;
+  const uint32_t overflow = ieee ? top << f.mantissa_bits : f.specials == Specials::kNone ? all_ones : nan;
   if (v != v) return nan;
   if (std::isinf(v)) return fnuz ? nan : sign | overflow;
   if (v == 0) return fnuz ? 0 : sign;

@@ -26,7 +26,7 @@ float f16_to_f32(uint16_t v);
 uint16_t f32_to_f16(float v);
 
 /// Narrow formats, by field widths: kF16 (5,10), kBF16 (8,7), kF8E5M2 (5,2), kF8E4M3 (4,3, no infinities), kF4E2M1 (2,1, neither
-/// infinities nor NaN), the FNUZ pair (one more exponent of bias, NaN instead of -0) and kF8E8M0 (powers of two; 255 is NaN).
+/// infinities nor NaN: NaN narrows to -0), the FNUZ pair (one more exponent of bias, NaN instead of -0) and kF8E8M0 (powers of two; 255 is NaN).
 float decode_float(DType type, const void* from);
 void encode_float(DType type, float v, void* to);
 

@@ -1,6 +1,7 @@
 #include "runtime/plan.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "ops/reference.h"
@@ -15,7 +16,15 @@ constexpr int64_t kBoundElements = 64;
 
 Tensor converted(const Tensor& t, DType type) {
   Tensor out(type, t.shape);
-  for (int64_t i = 0, n = t.count(); i < n; ++i) is_float(type) ? out.set(i, is_float(t.type) ? t.at(i) : static_cast<double>(t.int_at(i))) : out.set_int(i, t.int_at(i));
+  for (int64_t i = 0, n = t.count(); i < n; ++i) {
+    if (!is_float(type)) {
+      out.set_int(i, t.int_at(i));
+      continue;
+    }
+    const double v = is_float(t.type) ? t.at(i) : static_cast<double>(t.int_at(i));
+    out.set(i, v);
+    if (t.type == DType::kF64 && !std::isinf(v) && std::isinf(out.at(i))) fail(ErrorCode::kMismatch, "element " + std::to_string(i) + " of a double tensor", "2^" + std::to_string(std::ilogb(v)), "a value in the range of " + std::string(to_string(type)) + ", in which the NPU computes");
+  }
   return out;
 }
 
