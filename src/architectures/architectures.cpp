@@ -1,6 +1,7 @@
 #include "architectures/architectures.h"
 
 #include "architectures/cnn_writer.h"
+#include "architectures/transformers.h"
 #include "base/error.h"
 
 namespace systole {
@@ -102,11 +103,18 @@ constexpr Architecture kList[] = {
 
 }  // namespace
 
-std::span<const Architecture> architectures() { return kList; }
+std::span<const Architecture> architectures() {
+  static const std::vector<Architecture> all = [] {
+    std::vector<Architecture> list(std::begin(kList), std::end(kList));
+    list.insert(list.end(), transformer_architectures().begin(), transformer_architectures().end());
+    return list;
+  }();
+  return all;
+}
 
 const Architecture& find_architecture(const std::string& name) {
   std::string names;
-  for (const Architecture& a : kList) {
+  for (const Architecture& a : architectures()) {
     if (name == a.name) return a;
     names += (names.empty() ? "" : ", ") + std::string(a.name);
   }

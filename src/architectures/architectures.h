@@ -11,7 +11,7 @@ struct Architecture {
   const char* name;
   const char* description;
   void (*write)(const std::string& path, uint64_t seed, int64_t size);
-  int64_t default_size;  ///< height and width of the input
+  int64_t default_size;  ///< height and width of the input, or tokens
 };
 
 std::span<const Architecture> architectures();

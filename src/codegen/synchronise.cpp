@@ -1,7 +1,7 @@
 #include "codegen/synchronise.h"
 
 #include <algorithm>
-#include <unordered_map>
+#include <map>
 
 namespace systole {
 namespace {
@@ -14,20 +14,38 @@ constexpr uint64_t kGranule = 256;  // finer would cost time; coarser would orde
 /// Latest reader and writer of one granule, as ordinals (from 1) in each engine's queue.
 struct Last {
   std::array<uint32_t, isa::kEngines> read{}, write{};
+  bool operator==(const Last&) const = default;
 };
 
+/// What is known per granule, kept as runs of granules with one history: accesses come in blocks, so runs are few.
 class Table {
  public:
   template <class F>
   void visit(const Range& r, F&& f) {
-    for (uint64_t g = r.lo / kGranule; g <= (r.hi - 1) / kGranule; ++g) {
-      if (g >= rows_.size()) rows_.resize(std::max<size_t>(2 * rows_.size(), g + 1));
-      f(rows_[g]);
+    const uint64_t lo = r.lo / kGranule, hi = (r.hi - 1) / kGranule + 1;
+    cut(lo);
+    cut(hi);
+    for (auto it = runs_.lower_bound(lo); it->first < hi; ++it) f(it->second);
+  }
+  /// After an update: equal neighbours inside the range become one run.
+  void join(const Range& r) {
+    const uint64_t lo = r.lo / kGranule, hi = (r.hi - 1) / kGranule + 1;
+    auto it = runs_.lower_bound(lo);
+    while (it->first < hi) {
+      const auto next = std::next(it);
+      if (next == runs_.end() || next->first > hi || !(next->second == it->second)) it = next;
+      else runs_.erase(next);
+      if (it == runs_.end()) return;
     }
   }
 
  private:
-  std::vector<Last> rows_;
+  /// A run starts at this granule.
+  void cut(uint64_t at) {
+    const auto it = std::prev(runs_.upper_bound(at));
+    if (it->first != at) runs_.emplace_hint(std::next(it), at, it->second);
+  }
+  std::map<uint64_t, Last> runs_{{0, {}}};  ///< first granule of each run; the last run has no end
 };
 
 uint32_t lock_mask(const std::vector<Range>& ranges, const Machine& m) {
@@ -67,7 +85,9 @@ void synchronise(std::vector<Emitted>& code, const Machine& machine) {
     const uint32_t ordinal = ++dispatched[own];
     for (const Range& r : e.ranges) {
       if (r.space == Space::kDram && r.lo >= kConstantBit) continue;
-      tables[static_cast<size_t>(r.space)].visit(r, [&](Last& last) { (r.write ? last.write : last.read)[own] = ordinal; });
+      Table& table = tables[static_cast<size_t>(r.space)];
+      table.visit(r, [&](Last& last) { (r.write ? last.write : last.read)[own] = ordinal; });
+      table.join(r);
     }
     isa::Waits wait = isa::kNoWaits;
     for (size_t f = 0; f < isa::kEngines; ++f) {

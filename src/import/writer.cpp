@@ -2,6 +2,9 @@
 
 #include <onnx/onnx_pb.h>
 
+#include <filesystem>
+#include <fstream>
+
 #include "base/error.h"
 #include "base/file.h"
 
@@ -32,6 +35,8 @@ void fill(onnx::ValueInfoProto* v, const std::string& name, DType type, const Sh
 struct ModelWriter::Impl {
   onnx::ModelProto model;
   int next = 0;
+  std::ofstream data;
+  std::string data_name;
 };
 
 ModelWriter::ModelWriter(const std::string& name, const std::string& doc, int64_t opset) : impl_(std::make_unique<Impl>()) {
@@ -52,6 +57,17 @@ std::string ModelWriter::constant(const std::string& name, const Tensor& tensor)
   t->set_name(name);
   t->set_data_type(onnx_type(tensor.type));
   for (int64_t d : tensor.shape) t->add_dims(d);
+  if (impl_->data.is_open() && tensor.bytes.size() >= 1024) {
+    auto entry = [&](const char* key, const std::string& value) {
+      auto* e = t->add_external_data();
+      e->set_key(key), e->set_value(value);
+    };
+    t->set_data_location(onnx::TensorProto::EXTERNAL);
+    entry("location", impl_->data_name), entry("offset", std::to_string(impl_->data.tellp())), entry("length", std::to_string(tensor.bytes.size()));
+    impl_->data.write(reinterpret_cast<const char*>(tensor.bytes.data()), static_cast<std::streamsize>(tensor.bytes.size()));
+    if (!impl_->data) fail(ErrorCode::kIo, impl_->data_name, "cannot write the tensors");
+    return name;
+  }
   t->set_raw_data(std::string(tensor.bytes.begin(), tensor.bytes.end()));
   return name;
 }
@@ -76,7 +92,14 @@ std::string ModelWriter::node(const std::string& op, const std::vector<std::stri
   return n->output(0);
 }
 
+void ModelWriter::external_data(const std::string& path) {
+  impl_->data_name = std::filesystem::path(path).filename().string() + ".data";
+  impl_->data.open(path + ".data", std::ios::binary | std::ios::trunc);
+  if (!impl_->data) fail(ErrorCode::kIo, path + ".data", "cannot write");
+}
+
 void ModelWriter::save(const std::string& path) const {
+  impl_->data.flush();
   std::string bytes;
   if (!impl_->model.SerializeToString(&bytes)) fail(ErrorCode::kResource, path, "the model is larger than a protobuf can be");
   write_file(path, bytes);

@@ -22,6 +22,8 @@ class ModelWriter {
   using NamedAttribute = std::pair<const char*, Attribute>;
   /// Adds a node with one output and returns its name.
   std::string node(const std::string& op, const std::vector<std::string>& inputs, const std::vector<NamedAttribute>& attributes = {}, const std::string& output = {});
+  /// Tensors of 1 KiB and more go to a file beside the model, `path` with .data: models of 2 GiB and more.
+  void external_data(const std::string& path);
   void save(const std::string& path) const;
 
  private:

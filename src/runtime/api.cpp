@@ -231,7 +231,7 @@ std::vector<std::pair<std::string, std::string>> architecture_names() {
 Result<bool> write_architecture(const std::string& name, const std::string& path, uint64_t seed, int64_t size) {
   return catch_failures([&] {
     const Architecture& a = find_architecture(name);
-    if (size < 0 || size > 4096 || (size > 0 && size < 16)) fail(ErrorCode::kBadInput, "--size", std::to_string(size), "16 to 4096, or 0 for the usual one");
+    if (size < 0 || size > 4096 || size < 0 || (size > 0 && size < 4)) fail(ErrorCode::kBadInput, "--size", std::to_string(size), "4 to 4096, or 0 for the usual one");
     a.write(path, seed, size ? size : a.default_size);
     return true;
   });
