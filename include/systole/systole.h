@@ -94,6 +94,29 @@ Result<Report> profile(const Compiled& model);
 /// wrong with their inputs.
 Result<std::vector<Tensor>> run(const Compiled& model, const std::vector<Tensor>& inputs);
 
+/// Decoding with a language model: token ids to logits [1, length, vocabulary], recomputed for each token (any length up to
+/// a bucket shares one program); or input_ids [1, 1], position [1, 1] and caches past_* to logits and present_*, one program
+/// for all tokens.
+struct GenerateTokens {
+  std::vector<int64_t> prompt;
+  int64_t tokens = 32;      ///< at most this many new ones
+  int64_t end_token = -1;   ///< stops after it
+  double temperature = 0;   ///< 0: the greatest logit
+  int top_k = 0;            ///< 0: all
+  uint64_t seed = 1;
+  int64_t bucket = 64;      ///< lengths are rounded up to multiples of this
+};
+struct Generation {
+  std::vector<int64_t> ids;  ///< prompt and new tokens
+  int64_t decoded = 0;
+  bool recomputes = false;   ///< no cache: each token runs the whole sequence
+  int64_t prefill_cycles = 0, decode_cycles = 0, cache_bytes = 0;
+  double prefill_host_s = 0, decode_host_s = 0, compile_s = 0, clock_hz = 0;
+};
+/// Called with each new token; false stops.
+using TokenSink = std::function<bool(int64_t)>;
+Result<Generation> generate_tokens(const std::string& onnx_path, const CompileOptions& compile_options, const GenerateTokens& options, const TokenSink& sink = {});
+
 /// Proves the program free of races and out-of-bounds accesses; one line per finding, empty when it is proved.
 Result<std::vector<std::string>> check(const Compiled& model);
 

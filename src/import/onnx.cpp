@@ -58,6 +58,14 @@ std::vector<std::string> input_names(const void* data, size_t size, const std::s
   return names;
 }
 
+int64_t fixed_extent(const void* data, size_t size, const std::string& source, const std::string& input, int axis) {
+  const onnx::ModelProto model = parse_model(data, size, source);
+  for (const auto& i : model.graph().input()) {
+    if (i.name() == input && i.type().tensor_type().shape().dim_size() > axis) return i.type().tensor_type().shape().dim(axis).dim_value();
+  }
+  return 0;
+}
+
 Graph import_onnx_bytes(const void* data, size_t size, const std::string& source, const std::string& folder, const ImportOptions& options) {
   const onnx::ModelProto model = parse_model(data, size, source);
   if (!model.has_graph()) fail(ErrorCode::kBadInput, source, "the file holds no graph", "an ONNX model");

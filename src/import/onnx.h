@@ -18,6 +18,9 @@ Graph import_onnx(const std::string& path, const ImportOptions& options);
 /// The same from memory; external data is refused when `folder` is empty.
 Graph import_onnx_bytes(const void* data, size_t size, const std::string& source, const std::string& folder, const ImportOptions& options);
 
+/// The extent of one axis of an input where the model fixes it, otherwise 0.
+int64_t fixed_extent(const void* data, size_t size, const std::string& source, const std::string& input, int axis);
+
 /// Names of the inputs that a caller feeds (initializers are not), in the file's order; fails like import_onnx_bytes.
 std::vector<std::string> input_names(const void* data, size_t size, const std::string& source);
 

@@ -18,6 +18,7 @@ void add_model(CLI::App& app);
 void add_asm(CLI::App& app);
 void add_disasm(CLI::App& app);
 void add_ops(CLI::App& app);
+void add_generate(CLI::App& app);
 
 /// The model argument and the options that decide how it is compiled.
 struct ModelOptions {
