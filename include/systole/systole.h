@@ -120,6 +120,55 @@ Result<Generation> generate_tokens(const std::string& onnx_path, const CompileOp
 /// Proves the program free of races and out-of-bounds accesses; one line per finding, empty when it is proved.
 Result<std::vector<std::string>> check(const Compiled& model);
 
+/// Samples for calibration and accuracy: a folder (of pictures, or of one folder per class), a .npy file [N, ...], or an IDX
+/// file (MNIST), gzip or plain; labels from the class folders, or from a .npy or IDX file.
+struct DataOptions {
+  std::string data, labels;
+  int64_t samples = 0;  ///< at most this many, spread over the set; 0: all
+  float image_scale = 255;
+  std::vector<float> image_mean, image_std;  ///< per channel; empty: 0 and 1
+};
+
+struct QuantizeOptions {
+  DataOptions data;
+  std::string method = "percentile";  ///< minmax, percentile, mse, entropy
+  std::string weights = "int8";       ///< int8 (with uint8 activations) or int4 (weights alone)
+  int64_t group = 32;                 ///< of int4 weights
+  bool per_layer_search = false, equalise = true, bias_correction = true;
+  double max_drop = -1;               ///< percent points of top-1 against the float model; layers go back to float until it holds. < 0: no bound
+  std::function<void(const std::string&)> progress;
+};
+struct QuantizeReport {
+  int64_t samples = 0, layers = 0, equalised_pairs = 0;
+  std::vector<std::string> float_layers;       ///< kept for the bound
+  double float_accuracy = -1, accuracy = -1;   ///< top-1 in percent on the labelled samples, -1 without labels
+  double agreement = 0;                        ///< samples with the same top-1 as the float model, in percent
+  double sqnr_db = 0;                          ///< of the outputs
+  int64_t weight_bytes_before = 0, weight_bytes = 0;
+};
+/// Calibrates a float model and writes a QDQ model that any ONNX runtime takes.
+Result<QuantizeReport> quantize_model(const std::string& onnx_path, const std::string& out_path, const CompileOptions& compile_options, const QuantizeOptions& options);
+
+struct VerifyOptions {
+  DataOptions data;
+  std::map<std::string, std::shared_ptr<const Tensor>> inputs, expected;  ///< one sample, and recorded outputs by name
+  std::string reference;      ///< a float model of the same value names; default: the model itself in fp32
+  double least_cosine = 0.99; ///< the bound of a layer
+  uint64_t seed = 1;          ///< of random inputs where none are given
+};
+struct LayerVerdict {
+  std::string name, op;
+  double cosine = 1, max_abs = 0, sqnr_db = 0;
+};
+struct VerifyReport {
+  std::vector<LayerVerdict> layers, outputs;  ///< against the reference; outputs against the recorded ones
+  int first_below = -1;                       ///< layer that first leaves the bound
+  int64_t samples = 0;
+  double accuracy = -1, reference_accuracy = -1, agreement = -1;  ///< percent
+};
+/// Compares the model as it runs on the NPU with the float reference, layer by layer, and its accuracy on a labelled set.
+Result<VerifyReport> verify_model(const std::string& onnx_path, const CompileOptions& compile_options, const VerifyOptions& options);
+
 /// Host threads for all later calls; 0 is all cores. Results do not depend on it.
 void set_threads(int threads);
 

@@ -10,6 +10,9 @@ namespace systole {
 /// Folds BatchNormalization into the convolution before it and turns Constant nodes into constants.
 void simplify(Graph& graph);
 
+/// Computes nodes whose inputs are all constants on the host (DequantizeLinear stays: it belongs to its reader).
+void fold_constants(Graph& graph);
+
 /// Rewrites DequantizeLinear - op - QuantizeLinear into integer operators where that gives ONNX Runtime's results.
 void recognise_qdq(Graph& graph);
 

@@ -19,6 +19,8 @@ void add_asm(CLI::App& app);
 void add_disasm(CLI::App& app);
 void add_ops(CLI::App& app);
 void add_generate(CLI::App& app);
+void add_quantize(CLI::App& app);
+void add_verify(CLI::App& app);
 
 /// The model argument and the options that decide how it is compiled.
 struct ModelOptions {

@@ -1,0 +1,248 @@
+#include "quantize/rewrite.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "graph/checks.h"
+
+namespace systole {
+namespace {
+
+const OnnxOp& op_of(const Node& n) { return std::get<OnnxOp>(n.op); }
+TensorPtr constant(const Graph& g, const Node& n, size_t k) { return k < n.inputs.size() && n.inputs[k] != kNoValue ? g.value(n.inputs[k]).constant : nullptr; }
+
+bool has_weights(const Graph& g, const Node& n) {
+  const OnnxOp& op = op_of(n);
+  const TensorPtr w = constant(g, n, 1);
+  if (!op.domain.empty() || !w || w->type != DType::kF32 || n.inputs[0] == kNoValue || g.value(n.inputs[0]).constant) return false;
+  if (op.type == "Conv") return w->shape.size() >= 3;
+  if (op.type == "MatMul") return w->shape.size() == 2;
+  return op.type == "Gemm" && w->shape.size() == 2 && op.real("alpha", 1) == 1 && op.real("beta", 1) == 1 && !op.integer("transA", 0);
+}
+
+bool moves_8_bits(const Node& n) {
+  static const char* const kOps[] = {"Add", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Relu", "Clip", "LeakyRelu", "Mul"};
+  const OnnxOp& op = op_of(n);
+  return op.domain.empty() && std::any_of(std::begin(kOps), std::end(kOps), [&](const char* t) { return op.type == t; });
+}
+
+/// Weight axis of the outputs.
+int64_t output_axis(const Graph& g, const Node& n) {
+  const OnnxOp& op = op_of(n);
+  return op.type == "Conv" || (op.type == "Gemm" && op.integer("transB", 0)) ? 0 : static_cast<int64_t>(constant(g, n, 1)->shape.size()) - 1;
+}
+
+class Rewriter {
+ public:
+  Rewriter(const Graph& source, const std::map<ValueId, Histogram>& histograms, const RewriteOptions& options) : in(source), histograms_(histograms), o(options), out(source), uses_(source) { out.nodes.clear(); }
+
+  Graph run() {
+    const bool activations = o.weights != "int4";
+    for (const Node& n : in.nodes) {
+      Node copy = n;
+      const bool quantised = !o.keep_float.count(n.name) && (has_weights(in, n) || (activations && moves_8_bits(n) && !lonely(n)));
+      if (quantised) {
+        if (activations) {
+          for (ValueId& v : copy.inputs) v = v != kNoValue && observed(v) ? dequantised(v) : v;
+        }
+        if (has_weights(in, n)) activations ? quantise_weights(copy, n) : quantise_int4(copy, n);
+      }
+      const ValueId result = n.outputs.empty() ? kNoValue : n.outputs[0];
+      const bool last = activations && quantised && has_weights(in, n) && uses_.is_output[static_cast<size_t>(result)] && observed(result);
+      if (last) {
+        out.values.push_back({in.value(result).name + ".float", DType::kF32, {}, false, nullptr});
+        copy.outputs[0] = static_cast<ValueId>(out.values.size() - 1);
+      }
+      const ValueId made = copy.outputs[0];
+      out.nodes.push_back(std::move(copy));
+      if (last) finish_output(result, made);
+    }
+    prune_and_sort(out);
+    return std::move(out);
+  }
+
+ private:
+  bool observed(ValueId v) const { return histograms_.count(v) && !in.value(v).constant; }
+  /// An activation function whose input is the only reader of a contraction: the pair stays together.
+  bool lonely(const Node& n) const {
+    const std::string& t = op_of(n).type;
+    if (t != "Relu" && t != "Clip") return false;
+    const int p = uses_.producer[static_cast<size_t>(n.inputs[0])];
+    return p >= 0 && has_weights(in, in.nodes[static_cast<size_t>(p)]) && uses_.readers[static_cast<size_t>(n.inputs[0])].size() == 1 && !uses_.is_output[static_cast<size_t>(n.inputs[0])];
+  }
+
+  ValueId add(const std::string& name, Tensor t) { return out.add_constant(name, std::make_shared<const Tensor>(std::move(t))); }
+  ValueId emit(const std::string& name, const char* type, std::vector<ValueId> inputs, std::map<std::string, Attribute> attributes = {}) {
+    out.values.push_back({name, DType::kF32, {}, false, nullptr});
+    const ValueId id = static_cast<ValueId>(out.values.size() - 1);
+    out.nodes.push_back({name, OnnxOp{"", type, 13, std::move(attributes)}, std::move(inputs), {id}});
+    return id;
+  }
+
+  Affine affine(ValueId v) const { return affine_of(choose_range(histograms_.at(v), o.method)); }
+  ValueId dequantised(ValueId v) {
+    const auto [it, added] = pairs_.try_emplace(v, kNoValue);
+    if (!added) return it->second;
+    const std::string name = in.value(v).name;
+    const Affine a = affine(v);
+    Tensor zero(DType::kU8, {});
+    zero.set_int(0, a.zero);
+    const ValueId s = add(name + ".scale", Tensor::scalar_f32(a.scale)), z = add(name + ".zero", zero);
+    return it->second = emit(name + ".dequantised", "DequantizeLinear", {emit(name + ".quantised", "QuantizeLinear", {v, s, z}), s, z});
+  }
+
+  /// The model's output itself, in 8 bits and back.
+  void finish_output(ValueId result, ValueId made) {
+    const std::string name = in.value(result).name;
+    const Affine a = affine(result);
+    Tensor zero(DType::kU8, {});
+    zero.set_int(0, a.zero);
+    const ValueId s = add(name + ".scale", Tensor::scalar_f32(a.scale)), z = add(name + ".zero", zero);
+    const ValueId q = emit(name + ".quantised", "QuantizeLinear", {made, s, z});
+    out.nodes.push_back({name + ".dequantised", OnnxOp{"", "DequantizeLinear", 13, {}}, {q, s, z}, {result}});
+  }
+
+  /// Greatest magnitude of each output's weights.
+  std::vector<float> magnitudes(const Tensor& w, int64_t axis) const {
+    const int64_t n = w.shape[static_cast<size_t>(axis)];
+    const int64_t inner = row_major_strides(w.shape)[static_cast<size_t>(axis)];
+    std::vector<float> most(static_cast<size_t>(n), 0);
+    for (int64_t i = 0; i < w.count(); ++i) most[static_cast<size_t>(i / inner % n)] = std::max(most[static_cast<size_t>(i / inner % n)], std::fabs(static_cast<float>(w.at(i))));
+    return most;
+  }
+
+  void quantise_weights(Node& copy, const Node& n) {
+    const Tensor& w = *constant(in, n, 1);
+    const int64_t axis = output_axis(in, n), channels = w.shape[static_cast<size_t>(axis)], inner = row_major_strides(w.shape)[static_cast<size_t>(axis)];
+    const auto most = magnitudes(w, axis);
+    Tensor q(DType::kI8, w.shape), scale(DType::kF32, {channels});
+    for (int64_t c = 0; c < channels; ++c) scale.set(c, most[static_cast<size_t>(c)] > 0 ? static_cast<double>(most[static_cast<size_t>(c)] / 127) : 1.0);
+    for (int64_t i = 0; i < w.count(); ++i) q.set_int(i, static_cast<int64_t>(std::clamp(std::nearbyint(w.at(i) / scale.at(i / inner % channels)), -127.0, 127.0)));
+    std::map<std::string, Attribute> attributes = {{"axis", axis}};
+    const float sx = observed(n.inputs[0]) ? affine(n.inputs[0]).scale : 0;
+    std::vector<float> bias = constant(in, n, 2) ? constant(in, n, 2)->to_floats() : std::vector<float>();
+    if (o.bias_correction && observed(n.inputs[0])) correct_bias(n, w, q, scale, axis, bias);
+    copy.inputs[1] = emit(n.name + ".weight", "DequantizeLinear", {add(n.name + ".weight8", q), add(n.name + ".weight_scale", scale), add(n.name + ".weight_zero", Tensor(DType::kI8, {channels}))}, attributes);
+    if (bias.empty() || op_of(n).type == "MatMul" || static_cast<int64_t>(bias.size()) != channels || sx == 0) return;
+    Tensor b(DType::kI32, {channels}), bs(DType::kF32, {channels});
+    for (int64_t c = 0; c < channels; ++c) {
+      const float s = sx * static_cast<float>(scale.at(c));
+      bs.set(c, static_cast<double>(s));
+      b.set_int(c, static_cast<int64_t>(std::clamp(std::nearbyint(static_cast<double>(bias[static_cast<size_t>(c)]) / static_cast<double>(s)), -2147483648.0, 2147483647.0)));
+    }
+    copy.inputs.resize(3);
+    copy.inputs[2] = emit(n.name + ".bias", "DequantizeLinear", {add(n.name + ".bias32", b), add(n.name + ".bias_scale", bs), add(n.name + ".bias_zero", Tensor(DType::kI32, {channels}))}, {{"axis", int64_t{0}}});
+  }
+
+  /// b -= sum over inputs of (quantised - float weight) x mean input (Nagel et al. 2019, section 4.2).
+  void correct_bias(const Node& n, const Tensor& w, const Tensor& q, const Tensor& scale, int64_t axis, std::vector<float>& bias) const {
+    const Histogram& h = histograms_.at(n.inputs[0]);
+    const OnnxOp& op = op_of(n);
+    if (op.type == "MatMul" || h.channel_sums.empty() || h.channel_count == 0) return;
+    const int64_t channels = w.shape[static_cast<size_t>(axis)], groups = op.integer("group", 1);
+    if (bias.empty()) bias.assign(static_cast<size_t>(channels), 0);
+    if (static_cast<int64_t>(bias.size()) != channels) return;
+    const bool conv = op.type == "Conv";
+    const int64_t per_group = conv ? w.shape[1] : 0, taps = conv ? w.count() / (w.shape[0] * w.shape[1]) : 1, columns = w.shape.back();
+    std::vector<double> error(static_cast<size_t>(channels), 0);
+    for (int64_t i = 0; i < w.count(); ++i) {
+      const int64_t c = conv ? i / (per_group * taps) : axis == 0 ? i / columns : i % columns;
+      const int64_t k = conv ? c / (channels / groups) * per_group + i / taps % per_group : axis == 0 ? i % columns : i / columns;
+      if (static_cast<size_t>(k) >= h.channel_sums.size()) return;
+      error[static_cast<size_t>(c)] += (static_cast<double>(q.int_at(i)) * scale.at(c) - w.at(i)) * h.channel_sums[static_cast<size_t>(k)] / h.channel_count;
+    }
+    for (int64_t c = 0; c < channels; ++c) bias[static_cast<size_t>(c)] -= static_cast<float>(error[static_cast<size_t>(c)]);
+  }
+
+  /// Weights alone, symmetric in groups along the contracted axis where it divides, otherwise per output.
+  void quantise_int4(Node& copy, const Node& n) {
+    const Tensor& w = *constant(in, n, 1);
+    const int64_t out_axis = output_axis(in, n), k_axis = op_of(n).type == "Conv" ? 1 : 1 - out_axis, k = w.shape[static_cast<size_t>(k_axis)];
+    const bool grouped = w.shape.size() == 2 && k % o.group == 0;
+    const int64_t axis = grouped ? k_axis : out_axis;
+    Shape scale_shape = grouped ? w.shape : Shape{w.shape[static_cast<size_t>(out_axis)]};
+    if (grouped) scale_shape[static_cast<size_t>(axis)] /= o.group;
+    const auto strides = row_major_strides(w.shape), scale_strides = row_major_strides(scale_shape);
+    auto scale_at = [&](int64_t i) {
+      if (!grouped) return i / strides[static_cast<size_t>(out_axis)] % w.shape[static_cast<size_t>(out_axis)];
+      int64_t at = 0;
+      for (size_t d = 0; d < w.shape.size(); ++d) at += (i / strides[d] % w.shape[d]) / (static_cast<int64_t>(d) == axis ? o.group : 1) * scale_strides[d];
+      return at;
+    };
+    Tensor q(DType::kI4, w.shape), scale(DType::kF32, scale_shape);
+    for (int64_t i = 0; i < w.count(); ++i) scale.set(scale_at(i), std::max(scale.at(scale_at(i)), std::fabs(w.at(i))));
+    for (int64_t i = 0; i < scale.count(); ++i) scale.set(i, scale.at(i) > 0 ? scale.at(i) / 7 : 1);
+    for (int64_t i = 0; i < w.count(); ++i) q.set_int(i, static_cast<int64_t>(std::clamp(std::nearbyint(w.at(i) / scale.at(scale_at(i))), -7.0, 7.0)));
+    std::map<std::string, Attribute> attributes = {{"axis", axis}};
+    if (grouped) attributes["block_size"] = o.group;
+    copy.inputs[1] = emit(n.name + ".weight", "DequantizeLinear", {add(n.name + ".weight4", q), add(n.name + ".weight_scale", scale)}, attributes);
+  }
+
+  const Graph& in;
+  const std::map<ValueId, Histogram>& histograms_;
+  const RewriteOptions& o;
+  Graph out;
+  Uses uses_;
+  std::map<ValueId, ValueId> pairs_;
+};
+
+}  // namespace
+
+std::vector<ValueId> activations_to_observe(const Graph& graph) {
+  std::set<ValueId> list;
+  for (const Node& n : graph.nodes) {
+    if (!has_weights(graph, n) && !moves_8_bits(n)) continue;
+    for (ValueId v : n.inputs) {
+      if (v != kNoValue && !graph.value(v).constant) list.insert(v);
+    }
+    if (has_weights(graph, n) && std::count(graph.outputs.begin(), graph.outputs.end(), n.outputs[0])) list.insert(n.outputs[0]);
+  }
+  return {list.begin(), list.end()};
+}
+
+std::vector<std::string> quantisable_nodes(const Graph& graph) {
+  std::vector<std::string> names;
+  for (const Node& n : graph.nodes) {
+    if (has_weights(graph, n)) names.push_back(n.name);
+  }
+  return names;
+}
+
+Graph insert_qdq(const Graph& graph, const std::map<ValueId, Histogram>& histograms, const RewriteOptions& options) { return Rewriter(graph, histograms, options).run(); }
+
+int equalise(Graph& graph) {
+  const Uses uses(graph);
+  int pairs = 0;
+  for (Node& first : graph.nodes) {
+    if (op_of(first).type != "Conv" || !has_weights(graph, first)) continue;
+    ValueId v = first.outputs[0];
+    auto only_reader = [&](ValueId x) -> int { return uses.readers[static_cast<size_t>(x)].size() == 1 && !uses.is_output[static_cast<size_t>(x)] ? uses.readers[static_cast<size_t>(x)][0] : -1; };
+    int next = only_reader(v);
+    if (next >= 0 && op_of(graph.nodes[static_cast<size_t>(next)]).type == "Relu") next = only_reader(graph.nodes[static_cast<size_t>(next)].outputs[0]);
+    if (next < 0) continue;
+    Node& second = graph.nodes[static_cast<size_t>(next)];
+    if (op_of(second).type != "Conv" || !has_weights(graph, second)) continue;
+    const TensorPtr w1 = constant(graph, first, 1), w2 = constant(graph, second, 1), b1 = constant(graph, first, 2);
+    const int64_t channels = w1->shape[0], groups = op_of(second).integer("group", 1), per_group = w2->shape[1], each1 = w1->count() / channels, taps2 = w2->count() / (w2->shape[0] * per_group), outs = w2->shape[0] / groups;
+    if (per_group * groups != channels || (first.inputs.size() > 2 && !b1)) continue;
+    auto channel2 = [&](int64_t i) { return i / (per_group * taps2) / outs * per_group + i / taps2 % per_group; };
+    std::vector<double> r1(static_cast<size_t>(channels), 0), r2 = r1;
+    for (int64_t i = 0; i < w1->count(); ++i) r1[static_cast<size_t>(i / each1)] = std::max(r1[static_cast<size_t>(i / each1)], std::fabs(w1->at(i)));
+    for (int64_t i = 0; i < w2->count(); ++i) r2[static_cast<size_t>(channel2(i))] = std::max(r2[static_cast<size_t>(channel2(i))], std::fabs(w2->at(i)));
+    std::vector<double> s(static_cast<size_t>(channels), 1);
+    for (size_t c = 0; c < s.size(); ++c) s[c] = r1[c] > 0 && r2[c] > 0 ? std::clamp(std::sqrt(r1[c] / r2[c]), 1e-2, 1e2) : 1;
+    auto n1 = std::make_shared<Tensor>(*w1), n2 = std::make_shared<Tensor>(*w2);
+    for (int64_t i = 0; i < w1->count(); ++i) n1->set(i, w1->at(i) / s[static_cast<size_t>(i / each1)]);
+    for (int64_t i = 0; i < w2->count(); ++i) n2->set(i, w2->at(i) * s[static_cast<size_t>(channel2(i))]);
+    first.inputs[1] = graph.add_constant(first.name + ".equalised", n1), second.inputs[1] = graph.add_constant(second.name + ".equalised", n2);
+    if (b1) {
+      auto nb = std::make_shared<Tensor>(*b1);
+      for (int64_t c = 0; c < b1->count(); ++c) nb->set(c, b1->at(c) / s[static_cast<size_t>(c)]);
+      first.inputs[2] = graph.add_constant(first.name + ".equalised_bias", nb);
+    }
+    ++pairs;
+  }
+  return pairs;
+}
+
+}  // namespace systole
