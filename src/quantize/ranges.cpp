@@ -37,11 +37,11 @@ Affine affine_of(Range r) {
 
 namespace {
 
-/// The range without the tails that hold 0.005 % of the values each.
+/// The range without the tails that hold 0.0005 % of the values each.
 Range percentile(const Histogram& h) {
   double total = 0;
   for (double c : h.counts) total += c;
-  const double tail = total * 0.00005;
+  const double tail = total * 0.000005;
   int first = 0, last = Histogram::kBins - 1;
   for (double sum = 0; first < last && (sum += h.counts[static_cast<size_t>(first)]) <= tail;) ++first;
   for (double sum = 0; last > first && (sum += h.counts[static_cast<size_t>(last)]) <= tail;) --last;
@@ -60,22 +60,27 @@ double squared_error(const Histogram& h, Range r) {
   return error;
 }
 
-/// Divergence of the histogram, clipped to the range, from the one that 256 codes keep.
+/// Divergence of the histogram, clipped to the range, from the one that 256 codes keep. The bin of 0, which a Relu fills, is left
+/// out: it would decide alone.
 double divergence(const Histogram& h, Range r) {
   const Affine a = affine_of(r);
   std::vector<double> clipped(Histogram::kBins, 0), code_sum(256, 0), code_bins(256, 0);
   auto code = [&](double v) { return static_cast<size_t>(std::clamp(std::nearbyint(v / static_cast<double>(a.scale)) + a.zero, 0.0, 255.0)); };
   const int first = std::clamp(static_cast<int>((static_cast<double>(r.lo) - static_cast<double>(h.lo)) / h.width()), 0, Histogram::kBins - 1), last = std::clamp(static_cast<int>((static_cast<double>(r.hi) - static_cast<double>(h.lo)) / h.width()), first, Histogram::kBins - 1);
   double total = 0;
-  for (int b = 0; b < Histogram::kBins; ++b) clipped[static_cast<size_t>(std::clamp(b, first, last))] += h.counts[static_cast<size_t>(b)], total += h.counts[static_cast<size_t>(b)];
+  const int zero_bin = static_cast<int>(-static_cast<double>(h.lo) / h.width());
+  for (int b = 0; b < Histogram::kBins; ++b) {
+    if (b == zero_bin) continue;
+    clipped[static_cast<size_t>(std::clamp(b, first, last))] += h.counts[static_cast<size_t>(b)], total += h.counts[static_cast<size_t>(b)];
+  }
   for (int b = first; b <= last; ++b) {
     const double n = h.counts[static_cast<size_t>(b)];
-    if (n > 0) code_sum[code(h.centre(b))] += n, code_bins[code(h.centre(b))] += 1;
+    if (n > 0 && b != zero_bin) code_sum[code(h.centre(b))] += n, code_bins[code(h.centre(b))] += 1;
   }
   double kl = 0;
   for (int b = first; b <= last; ++b) {
     const double p = clipped[static_cast<size_t>(b)] / total;
-    if (p <= 0) continue;
+    if (p <= 0 || b == zero_bin) continue;
     const size_t c = code(h.centre(b));
     const double q = h.counts[static_cast<size_t>(b)] > 0 ? code_sum[c] / code_bins[c] / total : 1e-12;
     kl += p * std::log(p / q);

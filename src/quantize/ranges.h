@@ -26,7 +26,7 @@ class Histogram {
 struct Range {
   float lo, hi;  ///< includes 0
 };
-/// "minmax", "percentile" (99.99 % of the values), "mse" (least squared error of 8-bit codes), "entropy" (least
+/// "minmax", "percentile" (99.999 % of the values), "mse" (least squared error of 8-bit codes), "entropy" (least
 /// Kullback-Leibler divergence of the histogram). Fails (kBadInput) on another name.
 Range choose_range(const Histogram& h, const std::string& method);
 

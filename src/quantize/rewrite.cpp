@@ -121,7 +121,9 @@ class Rewriter {
     std::map<std::string, Attribute> attributes = {{"axis", axis}};
     const float sx = observed(n.inputs[0]) ? affine(n.inputs[0]).scale : 0;
     std::vector<float> bias = constant(in, n, 2) ? constant(in, n, 2)->to_floats() : std::vector<float>();
-    if (o.bias_correction && observed(n.inputs[0])) correct_bias(n, w, q, scale, axis, bias);
+    Tensor restored(DType::kF32, w.shape);
+    for (int64_t i = 0; i < w.count(); ++i) restored.set(i, static_cast<double>(q.int_at(i)) * scale.at(i / inner % channels));
+    if (o.bias_correction && observed(n.inputs[0])) correct_bias(n, w, restored, axis, bias);
     copy.inputs[1] = emit(n.name + ".weight", "DequantizeLinear", {add(n.name + ".weight8", q), add(n.name + ".weight_scale", scale), add(n.name + ".weight_zero", Tensor(DType::kI8, {channels}))}, attributes);
     if (bias.empty() || op_of(n).type == "MatMul" || static_cast<int64_t>(bias.size()) != channels || sx == 0) return;
     Tensor b(DType::kI32, {channels}), bs(DType::kF32, {channels});
@@ -135,7 +137,7 @@ class Rewriter {
   }
 
   /// b -= sum over inputs of (quantised - float weight) x mean input (Nagel et al. 2019, section 4.2).
-  void correct_bias(const Node& n, const Tensor& w, const Tensor& q, const Tensor& scale, int64_t axis, std::vector<float>& bias) const {
+  void correct_bias(const Node& n, const Tensor& w, const Tensor& restored, int64_t axis, std::vector<float>& bias) const {
     const Histogram& h = histograms_.at(n.inputs[0]);
     const OnnxOp& op = op_of(n);
     if (op.type == "MatMul" || h.channel_sums.empty() || h.channel_count == 0) return;
@@ -149,33 +151,66 @@ class Rewriter {
       const int64_t c = conv ? i / (per_group * taps) : axis == 0 ? i / columns : i % columns;
       const int64_t k = conv ? c / (channels / groups) * per_group + i / taps % per_group : axis == 0 ? i % columns : i / columns;
       if (static_cast<size_t>(k) >= h.channel_sums.size()) return;
-      error[static_cast<size_t>(c)] += (static_cast<double>(q.int_at(i)) * scale.at(c) - w.at(i)) * h.channel_sums[static_cast<size_t>(k)] / h.channel_count;
+      error[static_cast<size_t>(c)] += (restored.at(i) - w.at(i)) * h.channel_sums[static_cast<size_t>(k)] / h.channel_count;
     }
     for (int64_t c = 0; c < channels; ++c) bias[static_cast<size_t>(c)] -= static_cast<float>(error[static_cast<size_t>(c)]);
+  }
+
+  /// Greatest divisor of k up to the group's size; 0 where groups would be too small to be worth a scale.
+  int64_t block_of(int64_t k) const {
+    for (int64_t b = std::min(k, o.group); b >= 8; --b) {
+      if (k % b == 0) return b;
+    }
+    return 0;
+  }
+
+  /// The scale of one group with the least squared error among shrunken ones; codes are -8 to 7.
+  static double best_scale(const std::vector<double>& values) {
+    double most = 0;
+    for (double v : values) most = std::max(most, std::fabs(v));
+    if (most == 0) return 1;
+    double best = most / 7, least = INFINITY;
+    for (double s = most / 8; s <= most / 4.5 || least == INFINITY; s *= 1.02) {
+      double error = 0;
+      const double scale = most / 7 * (most / 7 / s);  // from 8 / 7 of the plain scale downwards
+      for (double v : values) error += std::pow(std::clamp(std::nearbyint(v / scale), -8.0, 7.0) * scale - v, 2);
+      if (error < least) least = error, best = scale;
+    }
+    return static_cast<double>(static_cast<float>(best));
   }
 
   /// Weights alone, symmetric in groups along the contracted axis where it divides, otherwise per output.
   void quantise_int4(Node& copy, const Node& n) {
     const Tensor& w = *constant(in, n, 1);
-    const int64_t out_axis = output_axis(in, n), k_axis = op_of(n).type == "Conv" ? 1 : 1 - out_axis, k = w.shape[static_cast<size_t>(k_axis)];
-    const bool grouped = w.shape.size() == 2 && k % o.group == 0;
-    const int64_t axis = grouped ? k_axis : out_axis;
-    Shape scale_shape = grouped ? w.shape : Shape{w.shape[static_cast<size_t>(out_axis)]};
-    if (grouped) scale_shape[static_cast<size_t>(axis)] /= o.group;
+    const int64_t out_axis = output_axis(in, n), k_axis = op_of(n).type == "Conv" ? 1 : 1 - out_axis, block = block_of(w.shape[static_cast<size_t>(k_axis)]);
+    const int64_t axis = block ? k_axis : out_axis;
+    Shape scale_shape = block ? w.shape : Shape{w.shape[static_cast<size_t>(out_axis)]};
+    if (block) scale_shape[static_cast<size_t>(axis)] /= block;
     const auto strides = row_major_strides(w.shape), scale_strides = row_major_strides(scale_shape);
     auto scale_at = [&](int64_t i) {
-      if (!grouped) return i / strides[static_cast<size_t>(out_axis)] % w.shape[static_cast<size_t>(out_axis)];
+      if (!block) return i / strides[static_cast<size_t>(out_axis)] % w.shape[static_cast<size_t>(out_axis)];
       int64_t at = 0;
-      for (size_t d = 0; d < w.shape.size(); ++d) at += (i / strides[d] % w.shape[d]) / (static_cast<int64_t>(d) == axis ? o.group : 1) * scale_strides[d];
+      for (size_t d = 0; d < w.shape.size(); ++d) at += (i / strides[d] % w.shape[d]) / (static_cast<int64_t>(d) == axis ? block : 1) * scale_strides[d];
       return at;
     };
-    Tensor q(DType::kI4, w.shape), scale(DType::kF32, scale_shape);
-    for (int64_t i = 0; i < w.count(); ++i) scale.set(scale_at(i), std::max(scale.at(scale_at(i)), std::fabs(w.at(i))));
-    for (int64_t i = 0; i < scale.count(); ++i) scale.set(i, scale.at(i) > 0 ? scale.at(i) / 7 : 1);
-    for (int64_t i = 0; i < w.count(); ++i) q.set_int(i, static_cast<int64_t>(std::clamp(std::nearbyint(w.at(i) / scale.at(scale_at(i))), -7.0, 7.0)));
+    Tensor q(DType::kI4, w.shape), scale(DType::kF32, scale_shape), restored(DType::kF32, w.shape);
+    std::vector<std::vector<double>> groups(static_cast<size_t>(scale.count()));
+    for (int64_t i = 0; i < w.count(); ++i) groups[static_cast<size_t>(scale_at(i))].push_back(w.at(i));
+    for (size_t g = 0; g < groups.size(); ++g) scale.set(static_cast<int64_t>(g), best_scale(groups[g]));
+    for (int64_t i = 0; i < w.count(); ++i) {
+      q.set_int(i, static_cast<int64_t>(std::clamp(std::nearbyint(w.at(i) / scale.at(scale_at(i))), -8.0, 7.0)));
+      restored.set(i, static_cast<double>(q.int_at(i)) * scale.at(scale_at(i)));
+    }
     std::map<std::string, Attribute> attributes = {{"axis", axis}};
-    if (grouped) attributes["block_size"] = o.group;
+    if (block) attributes["block_size"] = block;
     copy.inputs[1] = emit(n.name + ".weight", "DequantizeLinear", {add(n.name + ".weight4", q), add(n.name + ".weight_scale", scale)}, attributes);
+    std::vector<float> bias = constant(in, n, 2) ? constant(in, n, 2)->to_floats() : std::vector<float>();
+    if (!o.bias_correction || !observed(n.inputs[0]) || op_of(n).type == "MatMul") return;
+    correct_bias(n, w, restored, out_axis, bias);
+    if (bias.empty()) return;
+    const int64_t channels = static_cast<int64_t>(bias.size());
+    copy.inputs.resize(3);
+    copy.inputs[2] = add(n.name + ".bias", Tensor::from_floats(bias, {channels}));
   }
 
   const Graph& in;
