@@ -42,7 +42,7 @@ std::vector<HostValue> read_all(const std::string& folder, const char* kind, con
 
 /// ONNX's own, but for pictures from another JPEG decoder than the one that wrote the expectation, and for an inverse DFT
 /// whose expectation is noise of a single-precision FFT where ours is 0.
-double absolute_tolerance(const std::string& folder) { return folder.find("image_decoder_decode_jpeg") != std::string::npos ? 8.0 : folder.find("dft_inverse") != std::string::npos ? 1e-6 : 1e-7; }
+double absolute_tolerance(const std::string& folder) { return folder.find("image_decoder_decode_jpeg") != std::string::npos ? 10.0 : folder.find("dft_inverse") != std::string::npos ? 1e-6 : 1e-7; }
 
 std::string difference(const HostValue& got, const HostValue& want, double tolerance) {
   if (want.sequence) {
@@ -155,7 +155,7 @@ void run_best(const std::string& folder, const std::shared_ptr<const PlanContext
 
 std::string page_of(const Tally& t, size_t cases) {
   auto percent = [&](int n) { return std::to_string(static_cast<double>(n) * 100 / static_cast<double>(cases)).substr(0, 4) + " %"; };
-  std::string page = "# ONNX node tests\n\nWritten by the test `node_tests` from ONNX's own backend tests (fp32 policy, edge, rtol 1e-3, atol 1e-7; but 8 levels for JPEG pictures, whose decoders differ, and 1e-6 for the inverse DFT, whose expectation is noise near 0). Of " + std::to_string(cases) + " cases\n\n- " + std::to_string(t.npu + t.host) + " (" +
+  std::string page = "# ONNX node tests\n\nWritten by the test `node_tests` from ONNX's own backend tests (fp32 policy, edge, rtol 1e-3, atol 1e-7; but 10 levels for JPEG pictures, whose decoders differ, and 1e-6 for the inverse DFT, whose expectation is noise near 0). Of " + std::to_string(cases) + " cases\n\n- " + std::to_string(t.npu + t.host) + " (" +
                      percent(t.npu + t.host) + ") pass;\n- " + std::to_string(t.npu) + " (" + percent(t.npu) + ") pass without a node on the host;\n- " + std::to_string(t.failed) + " do not pass.\n\n## Cases that do not pass\n\n| case | reason |\n|---|---|\n";
   for (const auto& [name, reason] : t.failures) page += "| " + name + " | " + reason + " |\n";
   page += "\n## Cases with nodes on the host, by the first of them\n\n| cases | node and reason |\n|---|---|\n";

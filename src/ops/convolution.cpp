@@ -2,6 +2,7 @@
 // makes: QLinearConv with an activation clamp, or with float output when the output scale is absent.
 #include "ops/operator.h"
 #include "ops/quantized.h"
+#include "ops/volume.h"
 #include "ops/window.h"
 
 namespace systole {
@@ -194,7 +195,7 @@ void lower_conv_transpose(Lowering& l, const Node& node) {
 }
 
 constexpr Operator kOperators[] = {
-    {"", "Conv", lower_conv, "MX", 2},
+    {"", "Conv", lower_conv, "MX", 2, expand_conv_3d},
     {"", "ConvTranspose", lower_conv_transpose, "MX", 2},
     {"", "QLinearConv", lower_qlinear_conv, "MX", 8},
     {"systole", "QLinearConv", lower_qlinear_conv, "MX", 6},

@@ -225,6 +225,14 @@ void lower_not(Lowering& l, const Node& node) {
 void lower_is_nan(Lowering& l, const Node& node) {
   lower_with(l, node, [](Body& b) { b(Micro::kSub, b.k(1), b(Micro::kEqual, b.in[0], b.in[0])); }, true);
 }
+void lower_is_inf(Lowering& l, const Node& node) {
+  lower_with(l, node, [](Body& b) {
+    const bool positive = b.op().integer("detect_positive", 1), negative = b.op().integer("detect_negative", 1);
+    const Operand x = positive && negative ? b(Micro::kAbs, b.in[0]) : b.in[0];
+    if (!positive && !negative) b(Micro::kLess, x, x);
+    else b(Micro::kEqual, x, b.k(positive ? INFINITY : -INFINITY));
+  }, true);
+}
 void lower_thresholded_relu(Lowering& l, const Node& node) {
   lower_with(l, node, [](Body& b) { b(Micro::kSelect, b(Micro::kLess, b.k(b.op().real("alpha", 1)), b.in[0]), b.in[0], b.k(0)); });
 }
@@ -271,6 +279,7 @@ constexpr Operator kOperators[] = {
     {"", "Xor", lower_xor, "VX", 2, expand_legacy_broadcast},
     {"", "Not", lower_not, "VX"},
     {"", "IsNaN", lower_is_nan, "VX"},
+    {"", "IsInf", lower_is_inf, "VX"},
     {"", "ThresholdedRelu", lower_thresholded_relu, "VX"},
     {"", "Celu", lower_celu, "VX"},
     {"", "Shrink", lower_shrink, "VX"},

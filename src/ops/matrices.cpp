@@ -1,5 +1,5 @@
 // Operators that are products with constant matrices: CumSum, DFT and STFT, AffineGrid, GridSample on a known grid, Resize
-// by any kernel; and operators that are masks or moves known when the compiler runs: Trilu, CenterCropPad, EyeLike.
+// by any kernel; and CenterCropPad, a slice and a pad.
 #include "ops/matrices.h"
 
 #include <algorithm>
@@ -72,17 +72,6 @@ bool expand_cumprod(Expander& x) {
     else parts[static_cast<size_t>(at)] = running = running == kNoValue ? here : x.mul(running, here);
   }
   x.result(0, n == 1 ? parts[0] : x.call("Concat", parts, {{"axis", axis}}));
-  return true;
-}
-
-bool expand_trilu(Expander& x) {
-  const Shape s = x.shape(0);
-  if (!is_float(x.type(0)) || s.size() < 2 || (x.has(1) && !x.constant(1))) return false;
-  const int64_t k = x.has(1) ? x.constant(1)->int_at(0) : 0, rows = s[s.size() - 2], columns = s.back();
-  const bool upper = x.op().integer("upper", 1) != 0;
-  Tensor keep(DType::kBool, {rows, columns});
-  for (int64_t i = 0; i < keep.count(); ++i) keep.set_int(i, upper ? i % columns - k >= i / columns : i % columns - k <= i / columns);
-  x.result(0, x.call("Where", {x.constant_tensor(keep), x.in(0), x.scalar(0)}));
   return true;
 }
 
@@ -216,7 +205,6 @@ bool expand_stft(Expander& x) {
 constexpr Operator kOperators[] = {
     {"", "CumSum", nullptr, "expands", 2, expand_cumsum},
     {"", "CumProd", nullptr, "expands", 2, expand_cumprod},
-    {"", "Trilu", nullptr, "expands", 1, expand_trilu},
     {"", "CenterCropPad", nullptr, "expands", 2, expand_center_crop_pad},
     {"", "AffineGrid", nullptr, "expands", 2, expand_affine_grid},
     {"", "GridSample", nullptr, "expands", 2, expand_grid_sample},

@@ -50,5 +50,9 @@ std::span<const Operator> optimizer_operators();
 std::span<const Operator> normalization_operators();
 std::span<const Operator> control_operators();
 std::span<const Operator> matrix_operators();
+std::span<const Operator> indexed_operators();
+std::span<const Operator> argument_operators();
+std::span<const Operator> trigonometry_operators();
+std::span<const Operator> dynamic_quantization_operators();
 
 }  // namespace systole

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "ops/operator.h"
+#include "ops/volume.h"
 #include "ops/quantized.h"
 #include "ops/window.h"
 
@@ -116,8 +117,8 @@ void lower_qlinear_global_average_pool(Lowering& l, const Node& node) {
 }
 
 constexpr Operator kOperators[] = {
-    {"", "MaxPool", lower_max_pool, "VX"},
-    {"", "AveragePool", lower_average_pool, "VX"},
+    {"", "MaxPool", lower_max_pool, "VX", 1, expand_pool_3d},
+    {"", "AveragePool", lower_average_pool, "VX", 1, expand_pool_3d},
     {"", "GlobalAveragePool", lower_global_average_pool, "VX"},
     {"", "GlobalMaxPool", lower_global_max_pool, "VX"},
     {"com.microsoft", "QLinearGlobalAveragePool", lower_qlinear_global_average_pool, "VX", 5},

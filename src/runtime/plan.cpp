@@ -165,9 +165,11 @@ std::vector<HostValue> Plan::run_steps(const std::vector<HostValue>& inputs) {
   return out;
 }
 
-/// Floats in the type that the model declares for the output.
+/// Numbers in the type that the model declares for the output (indices are int32 on the NPU, doubles fp32).
 HostValue Plan::declared(HostValue value, const Value& as) const {
-  if (!value.tensor || value.tensor->type == as.type || !is_float(value.tensor->type) || !is_float(as.type)) return value;
+  if (!value.tensor || value.tensor->type == as.type) return value;
+  const bool floats = is_float(value.tensor->type) && is_float(as.type), indices = value.tensor->type == DType::kI32 && as.type == DType::kI64;
+  if (!floats && !indices) return value;
   return HostValue(converted(*value.tensor, as.type));
 }
 
