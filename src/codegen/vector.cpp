@@ -12,8 +12,14 @@ isa::StreamType stream_type(DType t) {
     case DType::kF32: return isa::StreamType::kF32;
     case DType::kBF16: return isa::StreamType::kBF16;
     case DType::kF16: return isa::StreamType::kF16;
-    case DType::kI8: return isa::StreamType::kI8;
-    case DType::kU8: case DType::kBool: return isa::StreamType::kU8;
+    case DType::kI8: case DType::kI4: case DType::kI2: return isa::StreamType::kI8;
+    case DType::kU8: case DType::kU4: case DType::kU2: case DType::kBool: return isa::StreamType::kU8;
+    case DType::kI16: return isa::StreamType::kI16;
+    case DType::kU16: return isa::StreamType::kU16;
+    case DType::kF8E4M3FNUZ: return isa::StreamType::kF8E4M3FNUZ;
+    case DType::kF8E5M2FNUZ: return isa::StreamType::kF8E5M2FNUZ;
+    case DType::kF8E8M0: return isa::StreamType::kF8E8M0;
+    case DType::kF4E2M1: return isa::StreamType::kF4E2M1;
     case DType::kI32: return isa::StreamType::kI32;
     case DType::kF8E4M3: return isa::StreamType::kF8E4M3;
     case DType::kF8E5M2: return isa::StreamType::kF8E5M2;

@@ -214,14 +214,18 @@ void run_center_crop_pad(HostCall& c) {
 void run_image_decoder(HostCall& c) {
   const Tensor& x = c.in(0);
   const std::string format = c.op().text("pixel_format", "RGB");
-  const int channels = format == "Grayscale" ? 1 : 3;
   int width = 0, height = 0, found = 0;
   if (!stbi_info_from_memory(x.bytes.data(), static_cast<int>(x.bytes.size()), &width, &height, &found) || int64_t{width} * height > (int64_t{1} << 26)) unsupported(c.node, "a picture that is no PNG, JPEG, BMP or PNM of at most 2^26 pixels");
-  std::unique_ptr<uint8_t, void (*)(void*)> pixels(stbi_load_from_memory(x.bytes.data(), static_cast<int>(x.bytes.size()), &width, &height, &found, channels), stbi_image_free);
+  std::unique_ptr<uint8_t, void (*)(void*)> pixels(stbi_load_from_memory(x.bytes.data(), static_cast<int>(x.bytes.size()), &width, &height, &found, 3), stbi_image_free);
   if (!pixels) malformed(c.node, stbi_failure_reason(), "a picture");
-  Tensor& y = c.make(0, DType::kU8, {height, width, channels});
-  std::copy_n(pixels.get(), y.bytes.size(), y.bytes.begin());
-  for (size_t i = 0; format == "BGR" && i + 2 < y.bytes.size(); i += 3) std::swap(y.bytes[i], y.bytes[i + 2]);
+  const bool grey = format == "Grayscale", reversed = format == "BGR";
+  Tensor& y = c.make(0, DType::kU8, {height, width, grey ? 1 : 3});
+  for (int64_t i = 0; i < int64_t{width} * height; ++i) {
+    const uint8_t* p = pixels.get() + 3 * i;
+    // ITU-R BT.601 in 16 fraction bits
+    if (grey) y.bytes[static_cast<size_t>(i)] = static_cast<uint8_t>((p[0] * 19595 + p[1] * 38470 + p[2] * 7471 + 0x8000) >> 16);
+    else for (size_t k = 0; k < 3; ++k) y.bytes[static_cast<size_t>(3 * i) + k] = p[reversed ? 2 - k : k];
+  }
 }
 
 constexpr HostOperator kOperators[] = {

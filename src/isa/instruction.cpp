@@ -28,7 +28,7 @@ const char* name_of(const Instruction& instruction) {
 int bytes_of(StreamType type) {
   switch (type) {
     case StreamType::kF32: case StreamType::kI32: return 4;
-    case StreamType::kBF16: case StreamType::kF16: return 2;
+    case StreamType::kBF16: case StreamType::kF16: case StreamType::kI16: case StreamType::kU16: return 2;
     case StreamType::kNone: return 0;
     default: return 1;
   }

@@ -28,7 +28,8 @@ inline constexpr int kLoopBuffer = 64;     ///< instructions in a loop body
 
 enum class Engine : uint8_t { kLoad, kStore, kMatrix, kVector, kControl };
 enum class Space : uint8_t { kDram, kScratchpad, kAccumulator, kFill };
-enum class StreamType : uint8_t { kF32, kBF16, kF16, kI8, kU8, kI32, kF8E4M3, kF8E5M2, kNone };
+/// Element types of vector streams. f4e2m1 takes a byte per element.
+enum class StreamType : uint8_t { kF32, kBF16, kF16, kI8, kU8, kI32, kF8E4M3, kF8E5M2, kNone, kF8E4M3FNUZ, kF8E5M2FNUZ, kF8E8M0, kF4E2M1, kI16, kU16 };
 enum class Init : uint8_t { kZero, kKeep, kBias };
 enum class Reduce : uint8_t { kNone, kSum, kMax, kMin };
 

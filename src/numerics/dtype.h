@@ -20,12 +20,16 @@ int bytes_of(DType type);
 /// Short name as in text forms: "f32", "bf16", "u8", ...
 const char* to_string(DType type);
 std::optional<DType> parse_dtype(std::string_view name);
-/// Floats that only the host computes with: double, and the 8-bit and 4-bit formats that no engine reads.
-constexpr bool is_host_float(DType t) {
-  return t == DType::kF64 || t == DType::kF8E4M3FNUZ || t == DType::kF8E5M2FNUZ || t == DType::kF8E8M0 || t == DType::kF4E2M1;
+/// Formats of 8 and 4 bits, which streams convert to fp32 and back.
+constexpr bool is_narrow_float(DType t) {
+  return t == DType::kF8E4M3 || t == DType::kF8E5M2 || t == DType::kF8E4M3FNUZ || t == DType::kF8E5M2FNUZ || t == DType::kF8E8M0 || t == DType::kF4E2M1;
 }
 constexpr bool is_float(DType t) {
-  return t == DType::kF32 || t == DType::kF16 || t == DType::kBF16 || t == DType::kF8E4M3 || t == DType::kF8E5M2 || is_host_float(t);
+  return t == DType::kF32 || t == DType::kF16 || t == DType::kBF16 || t == DType::kF64 || is_narrow_float(t);
+}
+/// Integers of at most 16 bits: every value is exact in fp32.
+constexpr bool is_small_integer(DType t) {
+  return t == DType::kI8 || t == DType::kU8 || t == DType::kI16 || t == DType::kU16 || t == DType::kI4 || t == DType::kU4 || t == DType::kI2 || t == DType::kU2;
 }
 /// Bits of one element of an integer type, and whether it has a sign; 0 bits for other types.
 struct IntegerKind {

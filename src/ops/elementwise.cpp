@@ -60,7 +60,10 @@ void require_exact(Lowering& l, const Node& node) {
   if (op.opset < 7 && op.integer("broadcast", 0) && op.has("axis")) Lowering::unsupported(node, "broadcasting along an axis as before opset 7");
   const bool exact = std::any_of(std::begin(kExact), std::end(kExact), [&](const char* n) { return op.type == n; });
   for (ValueId v : node.inputs) {
-    if (v == kNoValue || is_float(l.type(v)) || ((is_int8(l.type(v)) || l.type(v) == DType::kBool) && exact)) continue;
+    if (v == kNoValue) continue;
+    const bool small = is_small_integer(l.type(v)), byte = small && bytes_of(l.type(v)) == 1;
+    const bool wraps = (small && (op.type == "Add" || op.type == "Sub")) || (byte && (op.type == "Mul" || op.type == "Div" || op.type == "Mod"));
+    if (is_float(l.type(v)) || ((small || l.type(v) == DType::kBool) && exact) || wraps) continue;
     Lowering::unsupported(node, std::string("arithmetic on ") + to_string(l.type(v)) + " values at run time");
   }
 }
@@ -84,9 +87,38 @@ template <Micro micro>
 void lower_unary(Lowering& l, const Node& node) {
   lower_with(l, node, [](Body& b) { b(micro, b.in[0]); });
 }
+/// The low bits of an integer result.
+void wrap(Body& b, Operand v, DType type) {
+  const IntegerKind kind = integer_kind(type);
+  const float range = std::exp2(static_cast<float>(kind.bits)), low = kind.is_signed ? range / 2 : 0;
+  const Operand turns = b(Micro::kFloor, b(Micro::kMul, b(Micro::kAdd, v, b.k(low)), b.k(1 / range)));
+  b(Micro::kSub, v, b(Micro::kMul, turns, b.k(range)));
+}
+/// |a| / |b| of integers of 8 bits without their fraction: the half keeps quotients away from the next integer.
+Operand whole_quotient(Body& b) {
+  const Operand q = b(Micro::kFloor, b(Micro::kDivide, b(Micro::kAdd, b(Micro::kAbs, b.in[0]), b.k(0.5f)), b(Micro::kAbs, b.in[1])));
+  const Operand different = b(Micro::kEqual, b(Micro::kLess, b.in[0], b.k(0)), b(Micro::kLess, b.in[1], b.k(0)));
+  return b(Micro::kSelect, different, q, b(Micro::kNeg, q));
+}
 template <Micro micro>
 void lower_binary(Lowering& l, const Node& node) {
-  lower_with(l, node, [](Body& b) { b(micro, b.in[0], b.in[1]); });
+  const DType type = l.type(node.inputs[0]);
+  lower_with(l, node, [&](Body& b) {
+    if (is_float(type)) b(micro, b.in[0], b.in[1]);
+    else wrap(b, micro == Micro::kDivide ? whole_quotient(b) : b(micro, b.in[0], b.in[1]), type);
+  });
+}
+/// a - b trunc(a / b), with the divisor's sign unless fmod asks for the dividend's.
+void lower_mod(Lowering& l, const Node& node) {
+  const DType type = l.type(node.inputs[0]);
+  if (is_float(type)) Lowering::unsupported(node, "fmod of floats at run time");
+  lower_with(l, node, [&](Body& b) {
+    const Operand r = b(Micro::kSub, b.in[0], b(Micro::kMul, b.in[1], whole_quotient(b)));
+    if (b.op().integer("fmod", 0) || !integer_kind(type).is_signed) return static_cast<void>(b(Micro::kMove, r));
+    const Operand same = b(Micro::kEqual, b(Micro::kLess, r, b.k(0)), b(Micro::kLess, b.in[1], b.k(0)));
+    const Operand keep = b(Micro::kMax, same, b(Micro::kEqual, r, b.k(0)));
+    b(Micro::kSelect, keep, r, b(Micro::kAdd, r, b.in[1]));
+  });
 }
 template <Micro micro>
 void lower_comparison(Lowering& l, const Node& node) {
@@ -302,6 +334,7 @@ constexpr Operator kOperators[] = {
     {"", "Sub", lower_binary<Micro::kSub>, "VX", 2, expand_legacy_broadcast},
     {"", "Mul", lower_binary<Micro::kMul>, "VX", 2, expand_legacy_broadcast},
     {"", "Div", lower_binary<Micro::kDivide>, "VX", 2, expand_legacy_broadcast},
+    {"", "Mod", lower_mod, "VX", 2},
     {"", "Pow", lower_pow, "VX", 2, expand_legacy_broadcast},
     {"", "Max", lower_variadic<Micro::kMax>, "VX"},
     {"", "Min", lower_variadic<Micro::kMin>, "VX"},

@@ -1,5 +1,6 @@
 // Operators that rename a tensor's elements: Reshape, Flatten, Squeeze, Unsqueeze, Transpose, Identity, Dropout, Cast.
 #include <algorithm>
+#include <cmath>
 
 #include "ops/operator.h"
 
@@ -130,32 +131,48 @@ void lower_dropout(Lowering& l, const Node& node) {
   lower_identity(l, node);
 }
 
-/// With saturate (the default), what overflows becomes the greatest finite value; NaN stays.
-void lower_cast_fp8(Lowering& l, const Node& node, DType to) {
-  const auto best = l.best(node.inputs[0]);
-  const Shape loops = l.out.value(best.id).shape;
-  const float most = to == DType::kF8E4M3 ? 448.0f : 57344.0f;
-  MapBuilder m(l, node.name, loops);
-  Operand v = m.op(isa::Micro::kMove, {m.input(best.id, direct_access(loops.size()))});
-  if (std::get<OnnxOp>(node.op).integer("saturate", 1)) v = m.op(isa::Micro::kMin, {m.op(isa::Micro::kMax, {v, Operand::value(-most)}), Operand::value(most)});
-  l.define(node.outputs[0], l.shape(node.inputs[0]), best.perm, m.finish(to));
+double greatest_finite(DType t) {
+  switch (t) {
+    case DType::kF8E4M3: return 448;
+    case DType::kF8E4M3FNUZ: return 240;
+    case DType::kF4E2M1: return 6;
+    default: return 57344;
+  }
 }
 
-/// Between float types a cast only changes how values are stored, which the policy decides.
+/// The integer part of v, then its low bits as the type reads them.
+void wrap_to(MapBuilder& m, Operand v, DType to, bool fractions) {
+  using isa::Micro;
+  const IntegerKind kind = integer_kind(to);
+  if (fractions) v = m.op(Micro::kSelect, {m.op(Micro::kLess, {v, Operand::value(0)}), m.op(Micro::kCeil, {v}), m.op(Micro::kFloor, {v})});
+  const float range = std::exp2(static_cast<float>(kind.bits)), low = kind.is_signed ? range / 2 : 0;
+  const Operand turns = m.op(Micro::kFloor, {m.op(Micro::kMul, {m.op(Micro::kAdd, {v, Operand::value(low)}), Operand::value(1 / range)})});
+  m.op(Micro::kSub, {v, m.op(Micro::kMul, {turns, Operand::value(range)})});
+}
+
+/// Formats of 8 and 4 bits: with saturate (the default) what overflows becomes the greatest finite value; NaN stays.
+void to_narrow_float(const OnnxOp& op, MapBuilder& m, Operand x, DType to) {
+  const float most = static_cast<float>(greatest_finite(to));
+  const Operand v = m.op(isa::Micro::kMove, {x});
+  if (op.integer("saturate", 1) || to == DType::kF4E2M1) m.op(isa::Micro::kMin, {m.op(isa::Micro::kMax, {v, Operand::value(-most)}), Operand::value(most)});
+}
+
+/// Between f32, f16 and bf16 a cast only changes how values are stored, which the policy decides.
 void cast_to(Lowering& l, const Node& node, DType to) {
+  const auto& op = std::get<OnnxOp>(node.op);
   const DType from = l.type(node.inputs[0]);
-  if (to == DType::kF8E4M3 || to == DType::kF8E5M2) return lower_cast_fp8(l, node, to);
-  auto of_host = [](DType t) { return is_host_float(t) && t != DType::kF64; };
-  if (from != to && (of_host(from) || of_host(to))) Lowering::unsupported(node, std::string("a cast from ") + to_string(from) + " to " + to_string(to) + " at run time");
-  if ((is_float(from) && is_float(to)) || from == to) return l.alias(node.outputs[0], node.inputs[0]);
+  if (from == to || (is_float(from) && is_float(to) && !is_narrow_float(from) && !is_narrow_float(to))) return l.alias(node.outputs[0], node.inputs[0]);
+  const bool low_bits = is_small_integer(to);
+  const bool possible = is_float(to) ? to != DType::kF8E8M0 : to == DType::kBool || low_bits || (to == DType::kI32 && !is_narrow_float(from));
+  if (!possible || (low_bits && from == DType::kI32)) Lowering::unsupported(node, std::string("a cast from ") + to_string(from) + " to " + to_string(to) + " at run time");
   const auto best = l.best(node.inputs[0]);
-  const bool to_bool = to == DType::kBool;
-  if (!is_float(to) && !to_bool && to != DType::kI32) Lowering::unsupported(node, std::string("a cast from ") + to_string(from) + " to " + to_string(to) + " at run time");
   MapBuilder m(l, node.name, l.out.value(best.id).shape);
   const Operand x = m.input(best.id, direct_access(l.out.value(best.id).shape.size()));
-  if (to_bool) m.op(isa::Micro::kSub, {Operand::value(1), m.op(isa::Micro::kEqual, {x, Operand::value(0)})});
+  if (to == DType::kBool) m.op(isa::Micro::kSub, {Operand::value(1), m.op(isa::Micro::kEqual, {x, Operand::value(0)})});
+  else if (low_bits) wrap_to(m, x, to, is_float(from));
+  else if (is_narrow_float(to)) to_narrow_float(op, m, x, to);
   else m.op(isa::Micro::kMove, {x});
-  l.define(node.outputs[0], l.shape(node.inputs[0]), best.perm, m.finish(l.store_type(to)));
+  l.define(node.outputs[0], l.shape(node.inputs[0]), best.perm, m.finish(is_narrow_float(to) ? to : l.store_type(to)));
 }
 
 void lower_cast(Lowering& l, const Node& node) { cast_to(l, node, static_cast<DType>(std::get<OnnxOp>(node.op).integer("systole_to", 0))); }

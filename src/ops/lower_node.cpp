@@ -72,7 +72,7 @@ void lower_node(Lowering& l, const Node& node) {
   if (!record || !record->lower) unsupported(node, "no rule lowers it to contract, map and move");
   for (ValueId v : node.inputs) SYSTOLE_CHECK(v == kNoValue || l.known(v), node.name);
   check_inputs(l, *record, node);
-  constant ? fold_through_reference(l, *record, node) : record->lower(l, node);
+  checked(node, [&] { constant ? fold_through_reference(l, *record, node) : record->lower(l, node); });
 }
 
 }  // namespace systole

@@ -200,7 +200,7 @@ void Lowering::finish() {
   for (ValueId v : source.outputs) {
     const DType declared = source.value(v).type;
     ValueId id = logical(v);
-    if (is_float(declared) && is_float(out.value(id).type)) id = convert(id, is_host_float(declared) ? DType::kF32 : declared);
+    if (is_float(declared) && is_float(out.value(id).type)) id = convert(id, declared == DType::kF64 ? DType::kF32 : declared);
     // An output needs memory of its own: not an input, a constant, or another output.
     const bool taken = out.value(id).constant || std::count(out.inputs.begin(), out.inputs.end(), id) || std::count(out.outputs.begin(), out.outputs.end(), id);
     if (taken) {
@@ -218,8 +218,8 @@ Operand MapBuilder::input(ValueId id, Access access) {
   const auto constant = lowering_.out.value(id).constant;
   if (constant && constant->type == DType::kF64) id = lowering_.convert(id, DType::kF32);
   const DType type = lowering_.out.value(id).type;
-  if (is_host_float(type) || (constant && integer_kind(type).bits > 32)) fail(ErrorCode::kUnsupported, "node '" + name_ + "'", std::string("arithmetic on ") + to_string(type) + " values", "a type that the vector engine reads");
-  if (!is_float(type) && !is_int8(type) && type != DType::kI32 && type != DType::kBool && !constant) {
+  if (type == DType::kF64 || (constant && integer_kind(type).bits > 32)) fail(ErrorCode::kUnsupported, "node '" + name_ + "'", std::string("arithmetic on ") + to_string(type) + " values", "a type that the vector engine reads");
+  if (!is_float(type) && !is_small_integer(type) && type != DType::kI32 && type != DType::kBool && !constant) {
     fail(ErrorCode::kUnsupported, "node '" + name_ + "'", std::string("arithmetic on ") + to_string(type) + " values that are only known at run time", "float, int8, uint8 or int32 values");
   }
   if (!lowering_.folding && constant && constant->count() == 1 && access.zero_point == 0 && is_float(constant->type)) return Operand::value(static_cast<float>(constant->at(0)));
@@ -246,16 +246,17 @@ Operand MapBuilder::reduce(isa::Reduce kind, int64_t loops) {
 
 /// Types that the vector engine writes.
 static void require_writable(const std::string& name, DType type) {
-  if (is_host_float(type) || (!is_float(type) && !is_int8(type) && type != DType::kI32 && type != DType::kBool)) {
+  if (type == DType::kF64 || (!is_float(type) && !is_small_integer(type) && type != DType::kI32 && type != DType::kBool)) {
     fail(ErrorCode::kUnsupported, "node '" + name + "'", std::string("results of type ") + to_string(type), "float, int8, uint8, int32 or bool results");
   }
 }
 
 ValueId MapBuilder::finish(DType type) {
   require_writable(name_, type);
-  if (type == DType::kU8) map.out_lo = 0, map.out_hi = 255;
+  const IntegerKind kind = integer_kind(type);
+  if (kind.bits && kind.bits <= 8) map.out_lo = kind.is_signed ? -(1 << (kind.bits - 1)) : 0, map.out_hi = (1 << (kind.bits - (kind.is_signed ? 1 : 0))) - 1;
   if (type == DType::kBool) map.out_lo = 0, map.out_hi = 1;
-  SYSTOLE_CHECK(operations() <= isa::kMicroOps, name_);
+  if (operations() > isa::kMicroOps) fail(ErrorCode::kUnsupported, "node '" + name_ + "'", std::to_string(operations()) + " operations per element", "at most " + std::to_string(isa::kMicroOps));
   Shape shape(map.extents.begin(), map.extents.begin() + map.output_rank());
   // A map that reads nothing cannot be placed; callers fold constants before they get here.
   SYSTOLE_CHECK(!inputs_.empty(), name_);

@@ -20,17 +20,33 @@ Operand scale_operand(Lowering& l, MapBuilder& m, const Node& node, std::vector<
   return m.input(l.add_constant(node.name + ".scale", Tensor::from_floats(scales, {n})), Access{{{0, {{loop, 1}}}}, false, 0});
 }
 
+/// x / scale in a format of 8 or 4 bits, saturated.
+void quantize_narrow(Lowering& l, const Node& node, const Quantization& q) {
+  const Shape shape = l.shape(node.inputs[0]);
+  const auto x = l.best(node.inputs[0]);
+  MapBuilder m(l, node.name, permute(shape, x.perm));
+  const Operand v = m.op(Micro::kDivide, {m.input(x.id, direct_access(shape.size())), scale_operand(l, m, node, q.scales, shape, x.perm)});
+  const float most = q.type == DType::kF8E4M3 ? 448.0f : q.type == DType::kF8E4M3FNUZ ? 240.0f : q.type == DType::kF4E2M1 ? 6.0f : 57344.0f;
+  m.op(Micro::kMin, {m.op(Micro::kMax, {v, Operand::value(-most)}), Operand::value(most)});
+  l.define(node.outputs[0], shape, x.perm, m.finish(q.type));
+}
+
 /// q = sat(RNE(x / scale) + zero). After QDQ arithmetic (attribute by_reciprocal) x * fl(1 / scale), as ONNX Runtime does.
 void lower_quantize(Lowering& l, const Node& node) {
   const auto& op = std::get<OnnxOp>(node.op);
   const Quantization q = read_quantization(l, node, 1);
-  if (!is_int8(q.type)) Lowering::unsupported(node, std::string("quantised type ") + to_string(q.type));
+  if (is_narrow_float(q.type)) return quantize_narrow(l, node, q);
+  if (!is_small_integer(q.type)) Lowering::unsupported(node, std::string("quantised type ") + to_string(q.type));
   const Shape shape = l.shape(node.inputs[0]);
   const auto x = l.best(node.inputs[0]);
   MapBuilder m(l, node.name, permute(shape, x.perm));
   const Operand v = m.input(x.id, direct_access(shape.size()));
   if (op.integer("by_reciprocal", 0) && q.scales.size() == 1) m.op(Micro::kMul, {v, Operand::value(1.0f / q.scales[0])});
   else m.op(Micro::kDivide, {v, scale_operand(l, m, node, q.scales, shape, x.perm)});
+  if (bytes_of(q.type) == 2) {  // the store has no zero point of 16 bits
+    m.op(Micro::kAdd, {m.op(Micro::kRound, {Operand::result(static_cast<int>(m.operations()) - 1)}), Operand::value(static_cast<float>(q.zero_point))});
+    return l.define(node.outputs[0], shape, x.perm, m.finish(q.type));
+  }
   const auto [lo, hi] = clamp_range(node, q.type);
   l.define(node.outputs[0], shape, x.perm, m.finish_quantized(q.type, q.zero_point, lo, hi));
 }
@@ -41,11 +57,13 @@ void lower_dequantize(Lowering& l, const Node& node) {
   const Shape shape = l.shape(node.inputs[0]);
   const auto x = l.best(node.inputs[0]);
   const DType type = l.out.value(x.id).type;
-  if (!is_int8(type) && type != DType::kI32) Lowering::unsupported(node, std::string("quantised type ") + to_string(type));
+  if (!is_small_integer(type) && !is_narrow_float(type) && type != DType::kI32) Lowering::unsupported(node, std::string("quantised type ") + to_string(type));
   MapBuilder m(l, node.name, permute(shape, x.perm));
   Access a = direct_access(shape.size());
-  a.zero_point = q.zero_point;
-  const Operand v = m.input(x.id, a);
+  const bool apart = bytes_of(type) == 2;  // streams of 16 bits have no zero point
+  a.zero_point = apart ? 0 : q.zero_point;
+  Operand v = m.input(x.id, a);
+  if (apart) v = m.op(Micro::kSub, {v, Operand::value(static_cast<float>(q.zero_point))});
   m.op(Micro::kMul, {v, scale_operand(l, m, node, q.scales, shape, x.perm)});
   l.define(node.outputs[0], shape, x.perm, m.finish(l.store_type(DType::kF32)));
 }

@@ -43,7 +43,8 @@ ValueId drain_quantized(Lowering& l, const std::string& name, ValueId accumulato
 
 std::pair<int64_t, int64_t> clamp_range(const Node& node, DType type) {
   const auto& op = std::get<OnnxOp>(node.op);
-  const int64_t lo = type == DType::kI8 ? -128 : 0, hi = type == DType::kI8 ? 127 : 255;
+  const IntegerKind kind = integer_kind(type);
+  const int64_t lo = kind.is_signed ? -(int64_t{1} << (kind.bits - 1)) : 0, hi = (int64_t{1} << (kind.bits - (kind.is_signed ? 1 : 0))) - 1;
   return {std::max(lo, op.integer("clamp_lo", lo)), std::min(hi, op.integer("clamp_hi", hi))};
 }
 

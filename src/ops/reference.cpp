@@ -104,7 +104,8 @@ float stream_value(const Tensor& t, int64_t i, int64_t zero_point) {
   switch (t.type) {
     case DType::kF32: return t.data<float>()[i];
     case DType::kI32: return static_cast<float>(t.data<int32_t>()[i]);
-    case DType::kI8: case DType::kU8: case DType::kBool: return static_cast<float>(t.int_at(i) - zero_point);
+    case DType::kI8: case DType::kU8: case DType::kBool: case DType::kI4: case DType::kU4: case DType::kI2: case DType::kU2: case DType::kI16: case DType::kU16:
+      return static_cast<float>(t.int_at(i) - zero_point);
     default: return decode_float(t.type, t.bytes.data() + i * bytes_of(t.type));
   }
 }
@@ -112,7 +113,9 @@ float stream_value(const Tensor& t, int64_t i, int64_t zero_point) {
 void store_value(Tensor& t, int64_t i, float v, const Map& m) {
   switch (t.type) {
     case DType::kF32: t.data<float>()[i] = canonical(v); break;
-    case DType::kI8: case DType::kU8: case DType::kBool: {
+    case DType::kI16: t.set_int(i, quantize(v, 0, -32768, 32767)); break;
+    case DType::kU16: t.set_int(i, quantize(v, 0, 0, 65535)); break;
+    case DType::kI8: case DType::kU8: case DType::kBool: case DType::kI4: case DType::kU4: case DType::kI2: case DType::kU2: {
       const int32_t q = quantize(v, static_cast<int32_t>(m.out_zero), static_cast<int32_t>(m.out_lo), static_cast<int32_t>(m.out_hi));
       t.bytes[static_cast<size_t>(i)] = static_cast<uint8_t>(q);
       break;

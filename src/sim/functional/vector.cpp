@@ -55,6 +55,12 @@ float element(StreamType type, const uint8_t* at, int zero) {
     case StreamType::kF16: return decode_float(DType::kF16, at);
     case StreamType::kF8E4M3: return decode_float(DType::kF8E4M3, at);
     case StreamType::kF8E5M2: return decode_float(DType::kF8E5M2, at);
+    case StreamType::kF8E4M3FNUZ: return decode_float(DType::kF8E4M3FNUZ, at);
+    case StreamType::kF8E5M2FNUZ: return decode_float(DType::kF8E5M2FNUZ, at);
+    case StreamType::kF8E8M0: return decode_float(DType::kF8E8M0, at);
+    case StreamType::kF4E2M1: return decode_float(DType::kF4E2M1, at);
+    case StreamType::kI16: { int16_t v; std::memcpy(&v, at, 2); return static_cast<float>(v - zero); }
+    case StreamType::kU16: { uint16_t v; std::memcpy(&v, at, 2); return static_cast<float>(v - zero); }
     case StreamType::kNone: break;
   }
   return 0;
@@ -114,6 +120,11 @@ void scatter(uint8_t* to, StreamType type, int64_t stride, const float* v, int64
       case StreamType::kF16: encode_float(DType::kF16, v[i], at); break;
       case StreamType::kF8E4M3: encode_float(DType::kF8E4M3, v[i], at); break;
       case StreamType::kF8E5M2: encode_float(DType::kF8E5M2, v[i], at); break;
+      case StreamType::kF8E4M3FNUZ: encode_float(DType::kF8E4M3FNUZ, v[i], at); break;
+      case StreamType::kF8E5M2FNUZ: encode_float(DType::kF8E5M2FNUZ, v[i], at); break;
+      case StreamType::kF8E8M0: encode_float(DType::kF8E8M0, v[i], at); break;
+      case StreamType::kF4E2M1: encode_float(DType::kF4E2M1, v[i], at); break;
+      case StreamType::kI16: case StreamType::kU16: { const uint16_t x = static_cast<uint16_t>(quantize(v[i], 0, type == StreamType::kI16 ? -32768 : 0, type == StreamType::kI16 ? 32767 : 65535)); std::memcpy(at, &x, 2); break; }
       case StreamType::kNone: break;
     }
   }
