@@ -116,6 +116,7 @@ bool expand_rotary_embedding(Expander& x) {
   const OnnxOp& op = x.op();
   const Shape s = x.shape(0);
   const int64_t heads = s.size() == 4 ? s[1] : op.integer("num_heads", 0);
+  if (s.size() != 3 && s.size() != 4) malformed(x.node, "shape " + to_string(s), "rank 3 or 4");
   if (s.size() == 3 && (heads < 1 || s[2] % heads)) malformed(x.node, "shape " + to_string(s) + " for " + std::to_string(heads) + " heads", "rank 4, or rank 3 with num_heads");
   const int64_t batch = s[0], length = s.size() == 4 ? s[2] : s[1], size = s.size() == 4 ? s[3] : s[2] / heads;
   const int64_t rotary = op.integer("rotary_embedding_dim", 0) ? op.integer("rotary_embedding_dim", 0) : size, half = rotary / 2;

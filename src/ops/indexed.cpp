@@ -83,7 +83,7 @@ void lower_indexed(Lowering& l, const Node& node) {
 constexpr Operator kOperators[] = {
     {"", "GatherElements", lower_indexed<0>, "DMA", 2}, {"", "GatherND", lower_indexed<0>, "DMA", 2}, {"", "ScatterElements", lower_indexed<0, 2>, "DMA", 3}, {"", "Scatter", lower_indexed<0, 2>, "DMA", 3},
     {"", "ScatterND", lower_indexed<0, 2>, "DMA", 3}, {"", "TensorScatter", lower_indexed<0, 1>, "DMA", 2}, {"", "Compress", lower_indexed<0>, "DMA", 2}, {"", "ReverseSequence", lower_indexed<0>, "DMA", 2},
-    {"ai.onnx.ml", "ArrayFeatureExtractor", lower_indexed<0>, "DMA", 2}, {"", "Trilu", lower_indexed<0>, "DMA", 1},
+    {"ai.onnx.ml", "ArrayFeatureExtractor", lower_indexed<0>, "DMA", 2}, {"", "Trilu", lower_indexed<0>, "DMA", 1}, {"", "MaxUnpool", lower_indexed<0>, "DMA", 2},
 };
 
 }  // namespace

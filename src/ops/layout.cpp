@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/normalization.h"
 #include "ops/operator.h"
 
 namespace systole {
@@ -172,7 +173,9 @@ void cast_to(Lowering& l, const Node& node, DType to) {
   else if (low_bits) wrap_to(m, x, to, is_float(from));
   else if (is_narrow_float(to)) to_narrow_float(op, m, x, to);
   else m.op(isa::Micro::kMove, {x});
-  l.define(node.outputs[0], l.shape(node.inputs[0]), best.perm, m.finish(is_narrow_float(to) ? to : l.store_type(to)));
+  // Integers beyond 8 bits (positions, indices) stay exact whatever the policy stores.
+  const bool exact = !is_float(from) && bytes_of(from) > 1 && is_float(to);
+  l.define(node.outputs[0], l.shape(node.inputs[0]), best.perm, m.finish(is_narrow_float(to) ? to : exact ? DType::kF32 : l.store_type(to)));
 }
 
 void lower_cast(Lowering& l, const Node& node) { cast_to(l, node, static_cast<DType>(std::get<OnnxOp>(node.op).integer("systole_to", 0))); }
@@ -190,7 +193,7 @@ constexpr Operator kOperators[] = {
     {"", "Unsqueeze", lower_unsqueeze, "DMA"},
     {"", "Transpose", lower_transpose, "DMA"},
     {"", "Identity", lower_identity, "DMA"},
-    {"", "Dropout", lower_dropout, "DMA"},
+    {"", "Dropout", lower_dropout, "DMA", 1, expand_dropout},
     {"", "Cast", lower_cast, "VX"},
     {"", "CastLike", lower_cast_like, "VX", 2},
 };

@@ -259,7 +259,7 @@ ValueId MapBuilder::finish(DType type) {
   if (operations() > isa::kMicroOps) fail(ErrorCode::kUnsupported, "node '" + name_ + "'", std::to_string(operations()) + " operations per element", "at most " + std::to_string(isa::kMicroOps));
   Shape shape(map.extents.begin(), map.extents.begin() + map.output_rank());
   // A map that reads nothing cannot be placed; callers fold constants before they get here.
-  SYSTOLE_CHECK(!inputs_.empty(), name_);
+  if (inputs_.empty()) fail(ErrorCode::kUnsupported, "node '" + name_ + "'", "arithmetic on constants alone", "an input");
   return lowering_.emit(name_, std::move(map), inputs_, type, std::move(shape));
 }
 

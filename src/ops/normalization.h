@@ -5,5 +5,6 @@
 namespace systole {
 
 bool expand_batch_norm(Expander& x);
+bool expand_dropout(Expander& x);
 
 }  // namespace systole

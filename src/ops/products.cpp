@@ -1,0 +1,186 @@
+// Einsum (12), ReduceProd, Hardmax, TopK of a few, Col2Im (18), EyeLike, and Dropout whose result is known: written as other
+// operators.
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <string>
+
+#include "host/host.h"
+#include "ops/normalization.h"
+#include "ops/operator.h"
+
+namespace systole {
+namespace {
+
+/// Terms brought to one order of labels by transposing and reshaping; then products and one sum.
+bool expand_einsum(Expander& x) {
+  std::string equation = x.op().text("equation", "");
+  std::erase(equation, ' ');
+  const size_t arrow = equation.find("->");
+  if (equation.find("...") != std::string::npos || arrow == std::string::npos) return false;
+  std::string terms = equation.substr(0, arrow), result = equation.substr(arrow + 2), order = result;
+  std::vector<std::string> labels(1);
+  for (char c : terms) {
+    if (c == ',') labels.emplace_back();
+    else labels.back() += c;
+  }
+  if (labels.size() != x.node.inputs.size()) malformed(x.node, "equation '" + equation + "'", std::to_string(x.node.inputs.size()) + " terms");
+  std::map<char, int64_t> extents;
+  for (size_t k = 0; k < labels.size(); ++k) {
+    if (labels[k].size() != x.shape(k).size() || !is_float(x.type(k))) return false;
+    for (size_t d = 0; d < labels[k].size(); ++d) {
+      if (std::count(labels[k].begin(), labels[k].end(), labels[k][d]) > 1) return false;  // a diagonal
+      const auto [it, added] = extents.try_emplace(labels[k][d], x.shape(k)[d]);
+      if (!added && it->second != x.shape(k)[d]) return false;
+      if (order.find(labels[k][d]) == std::string::npos) order += labels[k][d];
+    }
+  }
+  int64_t elements = 1;
+  for (const auto& [label, n] : extents) elements *= n;
+  if (order.size() > 6 || elements > (int64_t{1} << 24)) return false;
+  ValueId product = kNoValue;
+  for (size_t k = 0; k < labels.size(); ++k) {
+    std::vector<int64_t> perm;
+    Shape shape;
+    for (char c : order) {
+      const size_t at = labels[k].find(c);
+      if (at != std::string::npos) perm.push_back(static_cast<int64_t>(at));
+      shape.push_back(at == std::string::npos ? 1 : extents[c]);
+    }
+    const ValueId v = x.reshape(perm.size() > 1 ? x.transpose(x.in(k), perm) : x.in(k), shape);
+    product = product == kNoValue ? v : x.mul(product, v);
+  }
+  std::vector<int64_t> summed;
+  for (size_t d = result.size(); d < order.size(); ++d) summed.push_back(static_cast<int64_t>(d));
+  x.result(0, summed.empty() ? product : x.call("ReduceSum", {product, x.ints(summed)}, {{"keepdims", int64_t{0}}}));
+  return true;
+}
+
+/// Pairs are multiplied until one slice is left.
+bool expand_reduce_prod(Expander& x) {
+  std::vector<int64_t> axes = x.op().integers("axes");
+  if (x.has(1)) {
+    if (!x.constant(1)) return false;
+    axes = x.constant(1)->to_ints();
+  }
+  const Shape s = x.shape(0);
+  if (!is_float(x.type(0)) || (axes.empty() && x.op().integer("noop_with_empty_axes", 0))) return false;
+  if (axes.empty()) {
+    for (size_t d = 0; d < s.size(); ++d) axes.push_back(static_cast<int64_t>(d));
+  }
+  Shape kept = s;
+  ValueId v = x.in(0);
+  for (int64_t& a : axes) {
+    a = normalise_axis(x.node, a, s.size());
+    int64_t n = s[static_cast<size_t>(a)];
+    if (n < 1 || n > 4096) return false;
+    for (; n > 1; n = (n + 1) / 2) {
+      const int64_t half = n / 2;
+      const ValueId pairs = x.mul(x.slice(v, a, 0, half), x.slice(v, a, half, 2 * half));
+      v = n % 2 ? x.call("Concat", {pairs, x.slice(v, a, n - 1, n)}, {{"axis", a}}) : pairs;
+    }
+    kept[static_cast<size_t>(a)] = 1;
+  }
+  Shape out;
+  for (size_t d = 0; d < s.size(); ++d) {
+    if (!std::count(axes.begin(), axes.end(), static_cast<int64_t>(d))) out.push_back(s[d]);
+  }
+  x.result(0, x.op().integer("keepdims", 1) ? x.reshape(v, kept) : x.reshape(v, out));
+  return true;
+}
+
+/// Numbers 0 to n - 1 along an axis, for comparison with an index that was cast to float.
+ValueId iota(Expander& x, int64_t n, size_t axis, size_t rank) {
+  std::vector<float> v;
+  for (int64_t i = 0; i < n; ++i) v.push_back(static_cast<float>(i));
+  Shape shape(rank, 1);
+  shape[axis] = n;
+  return x.constant_tensor(Tensor::from_floats(v, shape));
+}
+ValueId here(Expander& x, ValueId index, int64_t n, size_t axis, size_t rank) { return x.call("Equal", {iota(x, n, axis, rank), x.cast(index, DType::kF32)}); }
+
+bool expand_hardmax(Expander& x) {
+  const Shape s = x.shape(0);
+  const bool flatten = x.op().opset < 13;
+  const int64_t axis = normalise_axis(x.node, x.op().integer("axis", flatten ? 1 : -1), s.size());
+  if (!is_float(x.type(0)) || (flatten && axis != static_cast<int64_t>(s.size()) - 1)) return false;
+  const ValueId index = x.call("ArgMax", {x.in(0)}, {{"axis", axis}});
+  x.result(0, x.cast(here(x, index, s[static_cast<size_t>(axis)], static_cast<size_t>(axis), s.size()), DType::kF32));
+  return true;
+}
+
+/// The extreme, k times over, each taken out before the next is sought.
+bool expand_top_k(Expander& x) {
+  const TensorPtr count = x.constant(1);
+  const Shape s = x.shape(0);
+  if (!is_float(x.type(0)) || !count || count->count() != 1 || s.empty()) return false;
+  const int64_t axis = normalise_axis(x.node, x.op().integer("axis", -1), s.size()), k = count->int_at(0);
+  const bool largest = x.op().integer("largest", 1) != 0;
+  if (k < 1 || k > 16 || k > s[static_cast<size_t>(axis)]) return false;
+  ValueId v = x.in(0);
+  std::vector<ValueId> values, indices;
+  for (int64_t i = 0; i < k; ++i) {
+    const ValueId index = x.call(largest ? "ArgMax" : "ArgMin", {v}, {{"axis", axis}});
+    values.push_back(x.call(largest ? "ReduceMax" : "ReduceMin", {v, x.ints({axis})}));
+    indices.push_back(index);
+    if (i + 1 < k) v = x.call("Where", {here(x, index, s[static_cast<size_t>(axis)], static_cast<size_t>(axis), s.size()), x.scalar(largest ? -INFINITY : INFINITY), v});
+  }
+  x.result(0, k == 1 ? values[0] : x.call("Concat", values, {{"axis", axis}}));
+  x.result(1, k == 1 ? indices[0] : x.call("Concat", indices, {{"axis", axis}}));
+  return true;
+}
+
+/// Sums columns into an image: a transposed convolution whose kernels each hold a single one.
+bool expand_col2im(Expander& x) {
+  const TensorPtr image = x.constant(1), block = x.constant(2);
+  const Shape s = x.shape(0);
+  if (!image || !block || image->count() != 2 || block->count() != 2 || s.size() != 3 || !is_float(x.type(0))) return false;
+  const OnnxOp& op = x.op();
+  auto list = [&](const char* name, size_t n, int64_t otherwise) {
+    auto v = op.integers(name);
+    if (v.empty()) v.assign(n, otherwise);
+    return v;
+  };
+  const auto stride = list("strides", 2, 1), dilation = list("dilations", 2, 1), pads = list("pads", 4, 0);
+  const int64_t kh = block->int_at(0), kw = block->int_at(1), taps = kh * kw, channels = taps ? s[1] / taps : 0;
+  if (kh < 1 || kw < 1 || s[1] % taps || stride.size() != 2 || pads.size() != 4 || dilation.size() != 2 || stride[0] < 1 || stride[1] < 1) return false;
+  const int64_t rows = (image->int_at(0) + pads[0] + pads[2] - dilation[0] * (kh - 1) - 1) / stride[0] + 1, columns = (image->int_at(1) + pads[1] + pads[3] - dilation[1] * (kw - 1) - 1) / stride[1] + 1;
+  if (rows * columns != s[2]) return false;
+  Tensor w(DType::kF32, {s[1], 1, kh, kw});
+  for (int64_t i = 0; i < s[1]; ++i) w.set(i * taps + i % taps, 1);
+  const int64_t left[2] = {(rows - 1) * stride[0] + (kh - 1) * dilation[0] + 1 - pads[0] - pads[2], (columns - 1) * stride[1] + (kw - 1) * dilation[1] + 1 - pads[1] - pads[3]};
+  x.result(0, x.call("ConvTranspose", {x.reshape(x.in(0), {s[0], s[1], rows, columns}), x.constant_tensor(w)},
+                     {{"group", channels}, {"strides", stride}, {"dilations", dilation}, {"pads", pads}, {"output_padding", std::vector<int64_t>{image->int_at(0) - left[0], image->int_at(1) - left[1]}}}));
+  return true;
+}
+
+/// Known from the shape.
+bool expand_eye_like(Expander& x) {
+  const auto eye = run_host(x.node, {HostValue(Tensor(x.type(0), x.shape(0)))}, {});
+  x.result(0, x.constant_tensor(*eye.at(0).tensor));
+  return true;
+}
+
+constexpr Operator kOperators[] = {
+    {"", "Einsum", nullptr, "expands", 1, expand_einsum}, {"", "ReduceProd", nullptr, "expands", 1, expand_reduce_prod}, {"", "Hardmax", nullptr, "expands", 1, expand_hardmax},
+    {"", "TopK", nullptr, "expands", 2, expand_top_k},    {"", "Col2Im", nullptr, "expands", 3, expand_col2im},           {"", "EyeLike", nullptr, "expands", 1, expand_eye_like},
+};
+
+}  // namespace
+
+/// Nothing is dropped in inference, or with a ratio of 0.
+bool expand_dropout(Expander& x) {
+  const TensorPtr ratio = x.constant(1), training = x.constant(2);
+  if ((x.has(2) && (!training || training->count() != 1)) || !x.wants(1)) return false;
+  const bool trains = training && training->int_at(0);
+  if (trains && (!ratio || ratio->count() != 1 || ratio->at(0) != 0)) return false;
+  x.result(0, x.in(0));
+  Tensor all(DType::kBool, x.shape(0));
+  std::fill(all.bytes.begin(), all.bytes.end(), uint8_t{1});
+  x.result(1, x.constant_tensor(all));
+  return true;
+}
+
+std::span<const Operator> product_operators() { return kOperators; }
+
+}  // namespace systole
