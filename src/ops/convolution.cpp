@@ -1,5 +1,7 @@
 // Conv (1, 11, 22), ConvTranspose (1, 11, 22), QLinearConv (10), and systole.QLinearConv, which the recognise_qdq pass
 // makes: QLinearConv with an activation clamp, or with float output when the output scale is absent.
+#include <cmath>
+
 #include "ops/operator.h"
 #include "ops/quantized.h"
 #include "ops/volume.h"
@@ -95,6 +97,53 @@ void lower_qlinear_conv(Lowering& l, const Node& node) {
     y = drain_quantized(l, node.name, acc, qx, qw, nullptr, 0, 0);
   }
   define_image(l, node, node.outputs[0], y, x.size());
+}
+
+/// Sums of (w - zero) over the taps that lie inside the input, per output place and channel: [OH, OW, Co], or [Co] where
+/// every place sees all taps.
+Tensor tap_sums(const Tensor& w, int64_t zero, const Window& win, double* greatest) {
+  const int64_t co = w.shape[0], cg = w.shape[1], taps = win.kernel[0] * win.kernel[1];
+  std::vector<double> per_tap(static_cast<size_t>(co * taps), 0);
+  for (int64_t o = 0; o < co; ++o) {
+    double magnitude = 0;
+    for (int64_t i = 0; i < cg * taps; ++i) {
+      const double v = static_cast<double>(w.int_at(o * cg * taps + i) - zero);
+      per_tap[static_cast<size_t>(o * taps + i % taps)] += v, magnitude += std::fabs(v);
+    }
+    *greatest = std::max(*greatest, 255 * magnitude);
+  }
+  const bool padded = win.pad_begin[0] || win.pad_begin[1] || win.pad_end[0] || win.pad_end[1];
+  const int64_t rows = padded ? win.out[0] : 1, columns = padded ? win.out[1] : 1;
+  Tensor sums(DType::kF32, padded ? Shape{rows, columns, co} : Shape{co});
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) {
+      for (int64_t t = 0; t < taps; ++t) {
+        const int64_t y = r * win.stride[0] + t / win.kernel[1] * win.dilation[0] - win.pad_begin[0], x = c * win.stride[1] + t % win.kernel[1] * win.dilation[1] - win.pad_begin[1];
+        if (padded && (y < 0 || y >= win.in[0] || x < 0 || x >= win.in[1])) continue;
+        for (int64_t o = 0; o < co; ++o) sums.data<float>()[(r * columns + c) * co + o] += static_cast<float>(per_tap[static_cast<size_t>(o * taps + t)]);
+      }
+    }
+  }
+  return sums;
+}
+
+/// x, w, x_zero, w_zero; w constant. x's zero point may come at run time.
+void lower_conv_integer(Lowering& l, const Node& node) {
+  const Shape x = l.shape(node.inputs[0]);
+  const TensorPtr w = l.need_constant(node, 1, "w"), wz = Lowering::present(node, 3) ? l.need_constant(node, 3, "w's zero point") : nullptr;
+  const TensorPtr xz = Lowering::present(node, 2) ? l.constant(node.inputs[2]) : nullptr;
+  const bool run_time = Lowering::present(node, 2) && !xz;
+  if ((wz && wz->count() != 1) || (xz && xz->count() != 1) || (run_time && element_count(l.shape(node.inputs[2])) != 1)) Lowering::unsupported(node, "zero points per channel");
+  const Convolution c = read_convolution(node, x, w->shape);
+  const int64_t zero = wz ? wz->int_at(0) : 0;
+  check_accumulator_range(node, *w, 0, zero, nullptr);
+  Contract k = make_contract(c, MacFormat::kInt8);
+  k.a_zero = xz ? xz->int_at(0) : 0, k.b_zero = zero;
+  const ValueId image = image_form(l, node.inputs[0]);
+  const ValueId acc = l.emit(node.name, k, {image, l.add_constant(node.name + ".weight", arrange_weights(*w, c.groups, c.depthwise, c.window.kernel[0], c.window.kernel[1]))}, DType::kI32, {x[0], c.window.out[0], c.window.out[1], w->shape[0]});
+  double greatest = 0;
+  const Tensor sums = tap_sums(*w, zero, c.window, &greatest);
+  define_image(l, node, node.outputs[0], drain_integers(l, node, acc, run_time ? l.best(node.inputs[2]).id : kNoValue, sums, greatest), x.size());
 }
 
 /// Stride 1: a plain convolution with the flipped kernel. Stride s: one convolution that computes the s x s output phases
@@ -197,6 +246,7 @@ void lower_conv_transpose(Lowering& l, const Node& node) {
 constexpr Operator kOperators[] = {
     {"", "Conv", lower_conv, "MX", 2, expand_conv_3d},
     {"", "ConvTranspose", lower_conv_transpose, "MX", 2},
+    {"", "ConvInteger", lower_conv_integer, "MX", 2},
     {"", "QLinearConv", lower_qlinear_conv, "MX", 8},
     {"systole", "QLinearConv", lower_qlinear_conv, "MX", 6},
 };

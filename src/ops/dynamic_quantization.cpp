@@ -10,12 +10,18 @@ namespace {
 using isa::Micro;
 using isa::Reduce;
 
-/// The extreme of all elements and 0, as one fp32.
+/// The extreme of all elements and 0, as one fp32: one axis after another, so that any tensor fits the scratchpad.
 ValueId extreme(Lowering& l, const Node& node, const Lowering::Form& x, Reduce kind) {
-  const Shape s = l.out.value(x.id).shape;
-  MapBuilder m(l, node.name + (kind == Reduce::kMax ? ".max" : ".min"), s);
-  m.op(Micro::kMove, {m.input(x.id, direct_access(s.size()))});
-  m.op(kind == Reduce::kMax ? Micro::kMax : Micro::kMin, {m.reduce(kind, static_cast<int64_t>(s.size())), Operand::value(0)});
+  const std::string name = node.name + (kind == Reduce::kMax ? ".max" : ".min");
+  ValueId id = x.id;
+  for (size_t rank = l.out.value(x.id).shape.size(); rank > 0; --rank) {
+    MapBuilder m(l, name, l.out.value(id).shape);
+    m.op(Micro::kMove, {m.input(id, direct_access(rank))});
+    m.op(Micro::kMove, {m.reduce(kind, 1)});
+    id = m.finish(DType::kF32);
+  }
+  MapBuilder m(l, name, {});
+  m.op(kind == Reduce::kMax ? Micro::kMax : Micro::kMin, {m.input(id, {}), Operand::value(0)});
   return m.finish(DType::kF32);
 }
 

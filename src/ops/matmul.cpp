@@ -1,6 +1,7 @@
 // MatMul (1, 9, 13), Gemm (7, 9, 11, 13), QLinearMatMul (10, 21), com.microsoft.QGemm, and systole.QLinearGemm, which the
 // recognise_qdq pass makes.
 #include <algorithm>
+#include <cmath>
 
 #include "ops/operator.h"
 #include "ops/quantized.h"
@@ -152,6 +153,30 @@ void lower_qlinear_matmul(Lowering& l, const Node& node) {
   l.define_logical(node.outputs[0], l.emit_view(node.name, y, p.logical));
 }
 
+/// A, B, A_zero, B_zero; B constant. A's zero point may come at run time, one for all.
+void lower_matmul_integer(Lowering& l, const Node& node) {
+  const TensorPtr w = l.need_constant(node, 1, "B"), wz = Lowering::present(node, 3) ? l.need_constant(node, 3, "B's zero point") : nullptr;
+  if (w->shape.size() != 2 || (wz && wz->count() != 1)) Lowering::unsupported(node, "B that is no matrix, or a zero point per column");
+  const int64_t zero_b = wz ? wz->int_at(0) : 0, k = w->shape[0], n = w->shape[1];
+  const TensorPtr az = Lowering::present(node, 2) ? l.constant(node.inputs[2]) : nullptr;
+  const bool run_time = Lowering::present(node, 2) && !az;
+  if (az && az->count() != 1) Lowering::unsupported(node, "a zero point per row");
+  if (run_time && element_count(l.shape(node.inputs[2])) != 1) Lowering::unsupported(node, "a zero point per row");
+  check_accumulator_range(node, *w, 1, zero_b, nullptr);
+  const Product p = prepare(l, node, node.inputs[0], node.inputs[1], l.type(node.inputs[0]), w->type);
+  const ValueId acc = emit_product(l, node, p, MacFormat::kInt8, kNoValue, az ? az->int_at(0) : 0, zero_b);
+  Tensor sums(DType::kF32, {n});
+  double greatest = 0;
+  for (int64_t j = 0; j < n; ++j) {
+    double sum = 0, magnitude = 0;
+    for (int64_t i = 0; i < k; ++i) sum += static_cast<double>(w->int_at(i * n + j) - zero_b), magnitude += std::fabs(static_cast<double>(w->int_at(i * n + j) - zero_b));
+    sums.set(j, sum);
+    greatest = std::max(greatest, 255 * magnitude);
+  }
+  const ValueId y = drain_integers(l, node, acc, run_time ? l.best(node.inputs[2]).id : kNoValue, sums, greatest);
+  l.define_logical(node.outputs[0], l.emit_view(node.name, y, p.logical));
+}
+
 /// com.microsoft.QGemm: a, a_scale, a_zero, b, b_scale, b_zero, C (int32), y_scale, y_zero; float output without y_scale.
 void lower_qgemm(Lowering& l, const Node& node) {
   const auto& op = std::get<OnnxOp>(node.op);
@@ -191,6 +216,7 @@ constexpr Operator kOperators[] = {
     {"", "MatMul", lower_matmul, "MX", 2},
     {"", "Gemm", lower_gemm, "MX", 2},
     {"", "QLinearMatMul", lower_qlinear_matmul, "MX", 8},
+    {"", "MatMulInteger", lower_matmul_integer, "MX", 2},
     {"com.microsoft", "QGemm", lower_qgemm, "MX", 6},
     {"systole", "QLinearGemm", lower_qgemm, "MX", 6},
 };

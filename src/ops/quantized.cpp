@@ -41,6 +41,39 @@ ValueId drain_quantized(Lowering& l, const std::string& name, ValueId accumulato
   return to ? m.finish_quantized(to->type, to->zero_point, lo, hi) : m.finish(DType::kF32);
 }
 
+namespace {
+/// Every reader of output 0 is a Cast to a float type.
+bool only_cast_to_float(const Lowering& l, const Node& node) {
+  bool any = false;
+  for (const Node& n : l.source.nodes) {
+    for (ValueId v : n.inputs) {
+      if (v != node.outputs[0]) continue;
+      const auto* op = std::get_if<OnnxOp>(&n.op);
+      if (!op || op->type != "Cast" || !is_float(static_cast<DType>(op->integer("systole_to", 0)))) return false;
+      any = true;
+    }
+  }
+  return any && !std::count(l.source.outputs.begin(), l.source.outputs.end(), node.outputs[0]);
+}
+}  // namespace
+
+ValueId drain_integers(Lowering& l, const Node& node, ValueId accumulators, ValueId zero, const Tensor& sums, double greatest) {
+  const bool exact = greatest < 0x1p24, casts = only_cast_to_float(l, node);
+  if (!exact && !casts) Lowering::unsupported(node, "int32 results beyond 2^24 that are not cast to float");
+  const Shape shape = l.out.value(accumulators).shape;
+  MapBuilder m(l, node.name, shape);
+  const Operand acc = m.input(accumulators, direct_access(4));
+  if (zero == kNoValue) {
+    m.op(isa::Micro::kMove, {acc});
+  } else {
+    Access per_output;
+    for (size_t d = 0; d < sums.shape.size(); ++d) per_output.index.push_back({0, {{static_cast<int>(4 - sums.shape.size() + d), 1}}});
+    const Operand z = m.input(zero, Access{std::vector<IndexExpr>(l.out.value(zero).shape.size()), false, 0});
+    m.op(isa::Micro::kSub, {acc, m.op(isa::Micro::kMul, {z, m.input(l.add_constant(node.name + ".sums", sums), per_output)})});
+  }
+  return m.finish(casts ? DType::kF32 : DType::kI32);
+}
+
 std::pair<int64_t, int64_t> clamp_range(const Node& node, DType type) {
   const auto& op = std::get<OnnxOp>(node.op);
   const IntegerKind kind = integer_kind(type);

@@ -21,6 +21,11 @@ ValueId drain_quantized(Lowering& l, const std::string& name, ValueId accumulato
 /// Least and greatest value of the type, tightened by the node's optional clamp_lo / clamp_hi attributes.
 std::pair<int64_t, int64_t> clamp_range(const Node& node, DType type);
 
+/// Drains int32 accumulators of sum x (w - zw) as sum (x - zx)(w - zw) for a zero point zx that is computed at run time (or
+/// absent): acc - zx sums, where `sums` [.., C] holds the weights' sums (over the taps inside the input). Its type is int32
+/// where fp32 holds every result, and fp32 where all readers cast to float anyway; otherwise unsupported.
+ValueId drain_integers(Lowering& l, const Node& node, ValueId accumulators, ValueId zero, const Tensor& sums, double greatest);
+
 /// Refuses weights whose sum over one output, 255 x sum |w - zero| + |bias|, could reach 2^31. `axis` runs over outputs.
 void check_accumulator_range(const Node& node, const Tensor& weights, size_t axis, int64_t weight_zero, const Tensor* bias);
 
