@@ -18,7 +18,7 @@ def expect(text, *parts):
 with tempfile.TemporaryDirectory() as d:
     os.chdir(d)
     expect(run("--help"), "Examples:", "run", "profile", "compile")
-    for sub in "run profile compile check machine model asm disasm ops".split():
+    for sub in "run profile compile check machine model asm disasm ops generate quantize verify".split():
         expect(run(sub, "--help"), "Usage" if sub == "ops" else sub)
     expect(run("machine"), "edge", "nano", "server")
     expect(run("machine", "edge"), "2.048 TOPS int8", "MAC per DRAM byte", "memory map")
@@ -48,6 +48,33 @@ with tempfile.TemporaryDirectory() as d:
         if e["busy_cycles"] + sum(e["stall_cycles"].values()) != j["cycles"]:
             failures.append(f"engine {name}: busy and stalls do not add up")
     json.loads(run("profile", "edge.npu", "--json", "-"))
+    # a model with nodes on the host: what, why, and the same bits on every machine
+    run("model", "gpt2-tiny", "-o", "g.onnx", "--size", "16")
+    expect(run("check", "g.onnx"), "host", "Gather", "change:")
+    outputs = set()
+    for npu in ("nano", "edge", "server"):
+        run("run", "g.onnx", "--npu", npu, "--precision", "fp32", "--random", "3", "--out", "og", "--json", "jg.json")
+        outputs.add(open("og/logits.npy", "rb").read())
+    if len(outputs) != 1:
+        failures.append("a model with host nodes depends on the machine")
+    j = json.load(open("jg.json"))
+    if j["nodes_on_host"] != 1 or j["host"][0]["type"] != "Gather" or not j["host"][0]["reason"]:
+        failures.append(f"host account: {j['host']}")
+    run("model", "gpt2-tiny-cached", "-o", "gc.onnx", "--size", "16")
+    full = json.loads(run("generate", "g.onnx", "--ids", "3,5,7", "-n", "6", "--json", "-"))
+    cached = json.loads(run("generate", "gc.onnx", "--ids", "3,5,7", "-n", "6", "--json", "-"))
+    if full["ids"] != cached["ids"] or cached["cache_bytes"] == 0 or not full["recomputes"]:
+        failures.append(f"generate: {full} against {cached}")
+    run("compile", "g.onnx", "-o", "g.npu", "--precision", "fp32")
+    run("run", "g.npu", "--random", "3", "--out", "op")
+    if open("op/logits.npy", "rb").read() not in outputs:
+        failures.append("a program file with host nodes gives other bits than its model")
+    data = open("g.npu", "rb").read()
+    for n in (7, 20, 400, len(data) - 5):
+        open("cut.npu", "wb").write(data[:n])
+        expect(run("run", "cut.npu", "--random", "3", ok=False), "systole:")
+    expect(run("disasm", "g.npu", ok=False), "parts of it run on the host")
+    expect(run("generate", "g.onnx", "--prompt", "text", ok=False), "--tokenizer")
     expect(run("compile", "r.onnx", "--stop-after", "fuse"), '"contract"', '"map"')
     expect(run("compile", "r.onnx", "--stop-after", "place"), "spm", "ring")
     expect(run("compile", "r.onnx", "--stop-after", "emit"), "# layer 0", "matrix", "reads spm")

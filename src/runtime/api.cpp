@@ -33,12 +33,18 @@ std::shared_ptr<PlanContext> context_for(Machine machine, FloatPolicy policy, st
   return c;
 }
 
-Compiled on_its_machine(isa::Program program, const std::string& where, const std::string& npu) {
-  Machine machine = load_machine(npu.empty() ? program.machine_name : npu);
-  if (machine.hash != program.machine_hash) {
-    fail(ErrorCode::kMismatch, where, "compiled for machine '" + program.machine_name + "' in another description", "machine '" + machine.name + "' as it is described now",
+/// The machine that a file was compiled for; `npu` names its description where it is no preset.
+Machine machine_of(const std::string& name, uint64_t hash, const std::string& where, const std::string& npu) {
+  Machine machine = load_machine(npu.empty() ? name : npu);
+  if (machine.hash != hash) {
+    fail(ErrorCode::kMismatch, where, "compiled for machine '" + name + "' in another description", "machine '" + machine.name + "' as it is described now",
          "compile the model again, or name the description with --npu");
   }
+  return machine;
+}
+
+Compiled on_its_machine(isa::Program program, const std::string& where, const std::string& npu) {
+  Machine machine = machine_of(program.machine_name, program.machine_hash, where, npu);
   const auto context = context_for(std::move(machine), {}, program.precision);
   std::string name = program.model;
   return std::make_shared<CompiledModel>(std::move(name), std::make_unique<Plan>(std::move(program), context), context);
@@ -146,13 +152,17 @@ Result<CompileResult> compile(const std::string& onnx_path, const CompileOptions
 
 Result<Compiled> load_program(const std::string& path, const std::string& npu) {
   return catch_failures([&] {
-    return on_its_machine(isa::deserialise(read_file(path), path), path, npu);
+    const auto bytes = read_file(path);
+    if (!Plan::is_plan_file(bytes)) return on_its_machine(isa::deserialise(bytes, path), path, npu);
+    PlanHead head = Plan::read_head(bytes, path);
+    const auto context = context_for(machine_of(head.machine, head.machine_hash, path, npu), head.policy, head.precision);
+    return Compiled(std::make_shared<CompiledModel>(std::move(head.model), Plan::deserialise(bytes, path, context), context));
   });
 }
 
 Result<bool> save_program(const Compiled& model, const std::string& path) {
   return catch_failures([&] {
-    const auto bytes = model->with_plan([&](Plan& plan) { return isa::serialise(only_program(plan, model->name)); });
+    const auto bytes = model->with_plan([&](Plan& plan) { return plan.whole() ? isa::serialise(plan.whole()->program) : plan.serialise(model->name); });
     write_file(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     return true;
   });

@@ -149,7 +149,7 @@ Tensor random_input(const TensorInfo& info, uint64_t seed) {
       for (int k = 0; k < 12; ++k) sum += static_cast<double>(rng() >> 11) * 0x1p-53;
       t.set(i, sum);
     } else {
-      t.set_int(i, info.type == DType::kBool ? static_cast<int64_t>(rng() & 1) : static_cast<int64_t>(rng() & 255) - (info.type == DType::kI8 ? 128 : 0));
+      t.set_int(i, info.type == DType::kBool || info.type == DType::kI64 ? static_cast<int64_t>(rng() & 1) : static_cast<int64_t>(rng() & 255) - (info.type == DType::kI8 ? 128 : 0));
     }
   }
   return t;

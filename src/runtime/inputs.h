@@ -20,7 +20,8 @@ struct ImageOptions {
 /// Reads a file for an input of this type and shape. Fails with the path when it does not fit.
 Tensor read_input(const std::string& path, const TensorInfo& info, const ImageOptions& image);
 
-/// Seeded random data: floats normal (mean 0, deviation 1), integers over their range, the same on every host.
+/// Seeded random data: floats normal (mean 0, deviation 1), integers over their range, but int64 0 or 1 (valid as token,
+/// segment, mask and position); the same on every host.
 Tensor random_input(const TensorInfo& info, uint64_t seed);
 
 /// A value name as a file name: other characters than letters, digits, '.', '-' and '_' become '_'.

@@ -47,6 +47,13 @@ struct HostNodeInfo {
   int64_t runs = 0;
 };
 
+/// What a file says about itself before it is loaded.
+struct PlanHead {
+  std::string model, precision, machine;
+  uint64_t machine_hash = 0;
+  FloatPolicy policy;
+};
+
 class Plan {
  public:
   /// Partitions and compiles an ONNX graph (after simplify and recognise_qdq) whose input shapes are bound. Fails like
@@ -68,11 +75,18 @@ class Plan {
   const std::vector<Boundary>& outputs() const { return outputs_; }
   /// The only program of a model that needs no host; otherwise null.
   const LoadedProgram* whole() const { return whole_ ? programs_[0].get() : nullptr; }
+  /// A model with nodes on the host as a file (one without is its program's file), and back. Files are untrusted: kBadInput
+  /// and kMismatch.
+  std::vector<uint8_t> serialise(const std::string& model) const;
+  static bool is_plan_file(const std::vector<uint8_t>& bytes);
+  static PlanHead read_head(const std::vector<uint8_t>& bytes, const std::string& source);
+  static std::unique_ptr<Plan> deserialise(const std::vector<uint8_t>& bytes, const std::string& source, std::shared_ptr<const PlanContext> context);
   void visit_programs(const std::function<void(LoadedProgram&)>& visit);
   void visit_host_nodes(const std::function<void(HostNodeInfo&)>& visit);
   size_t npu_nodes() const { return partition_.npu_nodes; }
 
  private:
+  explicit Plan(std::shared_ptr<const PlanContext> context) : context_(std::move(context)) {}
   void describe_boundary();
   void bind_constant_captures();
   std::vector<HostValue> run_steps(const std::vector<HostValue>& inputs);

@@ -1,0 +1,156 @@
+// Plans as files: a JSON head (the host's nodes and the order of everything), then the programs. Nothing in a file is
+// trusted.
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/error.h"
+#include "graph/text.h"
+#include "isa/codec.h"
+#include "runtime/plan.h"
+
+namespace systole {
+namespace {
+
+using nlohmann::json;
+constexpr char kMagic[] = "SYSTPLAN";  // eight bytes
+
+void put(std::vector<uint8_t>& out, const void* data, size_t n) { out.insert(out.end(), static_cast<const uint8_t*>(data), static_cast<const uint8_t*>(data) + n); }
+void put_block(std::vector<uint8_t>& out, const void* data, uint64_t n) {
+  put(out, &n, 8);
+  put(out, data, n);
+}
+
+/// The next length-prefixed block.
+class Blocks {
+ public:
+  Blocks(const std::vector<uint8_t>& bytes, std::string source) : bytes_(bytes), source_(std::move(source)) {}
+  std::vector<uint8_t> next() {
+    uint64_t n = 0;
+    if (at_ + 8 > bytes_.size()) cut();
+    std::memcpy(&n, bytes_.data() + at_, 8);
+    at_ += 8;
+    if (n > bytes_.size() - at_) cut();
+    at_ += n;
+    return {bytes_.begin() + static_cast<long>(at_ - n), bytes_.begin() + static_cast<long>(at_)};
+  }
+
+ private:
+  [[noreturn]] void cut() const { fail(ErrorCode::kBadInput, source_, "the file ends early", "a complete .npu file"); }
+  const std::vector<uint8_t>& bytes_;
+  const std::string source_;
+  size_t at_ = 8;
+};
+
+/// The graph without the constants that only programs hold.
+Graph for_the_host(const Partition& p) {
+  Graph g = p.graph;
+  std::set<ValueId> used(g.outputs.begin(), g.outputs.end());
+  for (const auto& step : p.steps) {
+    if (const auto* h = std::get_if<HostStep>(&step)) used.insert(g.nodes[h->node].inputs.begin(), g.nodes[h->node].inputs.end());
+  }
+  for (const Region& tail : p.tail) used.insert(tail.inputs.begin(), tail.inputs.end());
+  for (size_t v = 0; v < g.values.size(); ++v) {
+    if (!used.count(static_cast<ValueId>(v))) g.values[v].constant = nullptr;
+  }
+  return g;
+}
+
+void check_ids(const std::vector<ValueId>& ids, size_t values, bool optional, const std::string& source) {
+  for (ValueId v : ids) {
+    if (v < (optional ? kNoValue : 0) || static_cast<size_t>(v + 1) > values) fail(ErrorCode::kBadInput, source, "value number " + std::to_string(v), "0 to " + std::to_string(values));
+  }
+}
+
+Graph read_graph(const json& j, const std::string& source) {
+  Graph g = parse_graph(j.get<std::string>(), source);
+  check_ids(g.inputs, g.values.size(), false, source), check_ids(g.outputs, g.values.size(), false, source);
+  for (const Node& n : g.nodes) {
+    check_ids(n.inputs, g.values.size(), true, source), check_ids(n.outputs, g.values.size(), true, source);
+    if (!std::holds_alternative<OnnxOp>(n.op)) fail(ErrorCode::kBadInput, source, "a primitive among the host's nodes", "ONNX operators");
+    for (const auto& [name, a] : std::get<OnnxOp>(n.op).attributes) {
+      if (const auto* sub = std::get_if<GraphPtr>(&a)) read_graph(json(print_graph(**sub, true)), source);
+    }
+  }
+  return g;
+}
+
+}  // namespace
+
+bool Plan::is_plan_file(const std::vector<uint8_t>& bytes) { return bytes.size() >= 8 && std::memcmp(bytes.data(), kMagic, 8) == 0; }
+
+std::vector<uint8_t> Plan::serialise(const std::string& model) const {
+  json head = {{"model", model}, {"precision", context_->precision}, {"machine", context_->machine.name}, {"machine_hash", context_->machine.hash}, {"store", static_cast<int>(context_->policy.store)}, {"format", static_cast<int>(context_->policy.format)}};
+  head["graph"] = print_graph(for_the_host(partition_), true);
+  head["steps"] = json::array(), head["tail"] = json::array();
+  for (const auto& step : partition_.steps) {
+    if (const auto* r = std::get_if<Region>(&step)) head["steps"].push_back({{"in", r->inputs}, {"out", r->outputs}});
+    else head["steps"].push_back({{"node", std::get<HostStep>(step).node}, {"reason", std::get<HostStep>(step).reason}});
+  }
+  for (const Region& t : partition_.tail) head["tail"].push_back({{"graph", print_graph(t.graph, true)}, {"in", t.inputs}, {"out", t.outputs}});
+  std::vector<uint8_t> out(kMagic, kMagic + 8);
+  const std::string text = head.dump(-1, ' ', false, json::error_handler_t::replace);
+  put_block(out, text.data(), text.size());
+  for (const auto& p : programs_) {
+    const auto bytes = isa::serialise(p->program);
+    put_block(out, bytes.data(), bytes.size());
+  }
+  return out;
+}
+
+PlanHead Plan::read_head(const std::vector<uint8_t>& bytes, const std::string& source) {
+  const auto block = Blocks(bytes, source).next();
+  PlanHead h;
+  try {
+    const json j = json::parse(block.begin(), block.end());
+    j.at("model").get_to(h.model), j.at("precision").get_to(h.precision), j.at("machine").get_to(h.machine), j.at("machine_hash").get_to(h.machine_hash);
+    const int store = j.at("store").get<int>(), format = j.at("format").get<int>();
+    if (store < 0 || store >= kDTypeCount || format < 0 || format > 3) fail(ErrorCode::kBadInput, source, "an unknown precision", "one that systole wrote");
+    h.policy = {static_cast<DType>(store), static_cast<MacFormat>(format)};
+  } catch (const json::exception& e) {
+    fail(ErrorCode::kBadInput, source, e.what(), "a .npu file");
+  }
+  return h;
+}
+
+std::unique_ptr<Plan> Plan::deserialise(const std::vector<uint8_t>& bytes, const std::string& source, std::shared_ptr<const PlanContext> context) {
+  Blocks blocks(bytes, source);
+  const auto block = blocks.next();
+  std::unique_ptr<Plan> plan(new Plan(std::move(context)));
+  Partition& p = plan->partition_;
+  try {
+    const json j = json::parse(block.begin(), block.end());
+    p.graph = read_graph(j.at("graph"), source);
+    const size_t values = p.graph.values.size();
+    for (const auto& s : j.at("steps")) {
+      if (s.contains("node")) {
+        const size_t node = s.at("node").get<size_t>();
+        if (node >= p.graph.nodes.size()) fail(ErrorCode::kBadInput, source, "node number " + std::to_string(node), "a node of the graph");
+        p.steps.emplace_back(HostStep{node, s.at("reason").get<std::string>()});
+        const Node& n = p.graph.nodes[node];
+        plan->host_nodes_.push_back({n.name, op_name(n.op), std::get<HostStep>(p.steps.back()).reason, 0});
+        continue;
+      }
+      Region r;
+      r.inputs = s.at("in").get<std::vector<ValueId>>(), r.outputs = s.at("out").get<std::vector<ValueId>>();
+      check_ids(r.inputs, values, false, source), check_ids(r.outputs, values, false, source);
+      isa::Program program = isa::deserialise(blocks.next(), source);
+      if (program.machine_hash != plan->context_->machine.hash || program.inputs.size() != r.inputs.size() || program.outputs.size() != r.outputs.size()) fail(ErrorCode::kMismatch, source, "a program of another machine or boundary", "the one that the head describes");
+      plan->programs_.push_back(std::make_unique<LoadedProgram>(std::move(program), plan->context_->machine));
+      p.steps.emplace_back(std::move(r));
+    }
+    for (const auto& t : j.at("tail")) {
+      Region r{read_graph(t.at("graph"), source), t.at("in").get<std::vector<ValueId>>(), t.at("out").get<std::vector<ValueId>>()};
+      check_ids(r.inputs, values, false, source), check_ids(r.outputs, values, false, source);
+      if (r.inputs.size() != r.graph.inputs.size() || r.outputs.size() != r.graph.outputs.size()) fail(ErrorCode::kBadInput, source, "a graph of another boundary", "as many values as it has inputs and outputs");
+      p.tail.push_back(std::move(r));
+    }
+  } catch (const json::exception& e) {
+    fail(ErrorCode::kBadInput, source, e.what(), "a .npu file");
+  }
+  plan->describe_boundary();
+  return plan;
+}
+
+}  // namespace systole
