@@ -17,6 +17,7 @@ def expect(text, *parts):
 
 with tempfile.TemporaryDirectory() as d:
     os.chdir(d)
+    os.environ["SYSTOLE_CACHE"] = ""
     expect(run("--help"), "Examples:", "run", "profile", "compile")
     for sub in "run profile compile check machine model asm disasm ops generate quantize verify".split():
         expect(run(sub, "--help"), "Usage" if sub == "ops" else sub)
@@ -65,6 +66,19 @@ with tempfile.TemporaryDirectory() as d:
     cached = json.loads(run("generate", "gc.onnx", "--ids", "3,5,7", "-n", "6", "--json", "-"))
     if full["ids"] != cached["ids"] or cached["cache_bytes"] == 0 or not full["recomputes"]:
         failures.append(f"generate: {full} against {cached}")
+    # the cache of compiled models: the same results, and a damaged entry is compiled anew
+    os.environ["SYSTOLE_CACHE"] = os.path.join(d, "cache")
+    for attempt in ("fresh", "kept", "damaged"):
+        run("run", "g.onnx", "--precision", "fp32", "--random", "3", "--out", "oc")
+        if open("oc/logits.npy", "rb").read() not in outputs:
+            failures.append(f"cache, {attempt}: other bits")
+        kept = os.listdir("cache")
+        if len(kept) != 1:
+            failures.append(f"cache, {attempt}: {kept}")
+        data = open(f"cache/{kept[0]}", "rb").read()
+        if attempt == "kept":
+            open(f"cache/{kept[0]}", "wb").write(data[:len(data) // 2])
+    os.environ["SYSTOLE_CACHE"] = ""
     run("compile", "g.onnx", "-o", "g.npu", "--precision", "fp32")
     run("run", "g.npu", "--random", "3", "--out", "op")
     if open("op/logits.npy", "rb").read() not in outputs:

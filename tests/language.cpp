@@ -14,7 +14,7 @@ std::string path(const char* name) { return std::string(SYSTOLE_BUILD) + "/" + n
 
 std::unique_ptr<Plan> plan_of(const std::string& file, const char* machine, const char* precision, bool reference) {
   const FrontResult front = run_onnx_passes(import_onnx(file, {}), precision);
-  return std::make_unique<Plan>(front.graph, std::make_shared<const PlanContext>(PlanContext{load_machine(machine), front.policy, front.precision, {}, reference}));
+  return std::make_unique<Plan>(front.graph, std::make_shared<const PlanContext>(PlanContext{load_machine(machine), front.policy, front.precision, {}, {}, reference}));
 }
 
 /// Row r of [1, n, vocabulary] as bytes.

@@ -113,7 +113,7 @@ struct Model {
 
 /// `preset` empty: the reference evaluator.
 Outcome execute(const Model& m, const std::string& preset, const std::string& where) {
-  const auto context = std::make_shared<PlanContext>(PlanContext{load_machine(preset.empty() ? "edge" : preset), m.front.policy, m.front.precision, {}, preset.empty()});
+  const auto context = std::make_shared<PlanContext>(PlanContext{load_machine(preset.empty() ? "edge" : preset), m.front.policy, m.front.precision, {}, {}, preset.empty()});
   context->judge = [&machine = context->machine](const isa::Program& p) { return simulate(isa::sequence(p.code, "candidate"), machine).cycles; };
   Plan plan(m.front.graph, context);
   Outcome o;

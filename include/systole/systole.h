@@ -27,6 +27,7 @@ struct CompileOptions {
   std::map<std::string, int64_t> dims;          ///< values of symbolic dimensions
   std::map<std::string, Shape> input_shapes;    ///< shapes of the data that will be given; binds free dimensions too
   std::map<std::string, std::shared_ptr<const Tensor>> constant_inputs;  ///< inputs whose values never change: they are compiled in
+  bool cache = true;                            ///< keep programs in SYSTOLE_CACHE, XDG_CACHE_HOME/systole or ~/.cache/systole
   std::string stop_after;                       ///< a phase name: `phase_text` is filled and nothing is generated
   bool phase_data = false;                      ///< print constants in full in `phase_text`
 };

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "base/content_key.h"
 #include "base/error.h"
 #include "base/file.h"
 
@@ -82,7 +83,7 @@ json tensor_json(const Tensor& t, bool with_data) {
   json j = {{"type", to_string(t.type)}, {"shape", t.shape}};
   if (!t.strings.empty()) j["strings"] = t.strings;
   else if (with_data) j["hex"] = to_hex(t.bytes);
-  else j["hash"] = content_hash({reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size()});
+  else j["hash"] = content_key({reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size()});
   return j;
 }
 

@@ -14,6 +14,7 @@
 #include "passes/pipeline.h"
 #include "report/report.h"
 #include "runtime/compiled.h"
+#include "runtime/program_cache.h"
 #include "sim/check/race_checker.h"
 #include "sim/timing/timing.h"
 
@@ -54,6 +55,23 @@ Compiled on_its_machine(isa::Program program, const std::string& where, const st
 const isa::Program& only_program(const Plan& plan, const std::string& name) {
   if (!plan.whole()) fail(ErrorCode::kUnsupported, "model '" + name + "'", "parts of it run on the host", "a model that runs on the NPU alone", "'systole check' lists the nodes of the host and why");
   return plan.whole()->program;
+}
+
+/// A program's file, or a plan's.
+Compiled from_bytes(const std::vector<uint8_t>& bytes, const std::string& path, const std::string& npu) {
+  if (!Plan::is_plan_file(bytes)) return on_its_machine(isa::deserialise(bytes, path), path, npu);
+  PlanHead head = Plan::read_head(bytes, path);
+  const auto context = context_for(machine_of(head.machine, head.machine_hash, path, npu), head.policy, head.precision);
+  return std::make_shared<CompiledModel>(std::move(head.model), Plan::deserialise(bytes, path, context), context);
+}
+
+/// Everything but the file and the machine that decides how a model compiles.
+std::string option_key(const CompileOptions& o, const std::string& name) {
+  std::string key = name + ";" + o.precision;
+  for (const auto& [dim, value] : o.dims) key += ";" + dim + "=" + std::to_string(value);
+  for (const auto& [input, shape] : o.input_shapes) key += ";" + input + to_string(shape);
+  for (const auto& [input, t] : o.constant_inputs) key += ";" + input + to_string(t->type) + to_string(t->shape) + std::string(t->bytes.begin(), t->bytes.end());
+  return key;
 }
 
 void check_phase_name(const std::string& name) {
@@ -127,6 +145,33 @@ Report report_of(Plan& plan, const std::string& name, const Machine& machine) {
   return total;
 }
 
+/// Compiles, or takes what the cache holds for the same bytes. A file that may name external data is always read in full.
+Compiled compile_or_recall(const std::string& path, const std::string& name, Machine machine, const CompileOptions& options) {
+  const ProgramCache cache(options.cache ? ProgramCache::default_folder() : "");
+  const auto bytes = read_file(path);
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const bool by_file = cache.enabled() && text.find("location") == std::string_view::npos;
+  const std::string key = by_file ? ProgramCache::key_of_file(bytes, option_key(options, name), machine) : "";
+  if (const auto kept = by_file ? cache.find_bytes(key) : std::nullopt) {
+    try {
+      return from_bytes(*kept, path, options.npu);
+    } catch (const Failure&) {
+      // damaged: compiled anew below
+    }
+  }
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  Graph graph = import_onnx_bytes(bytes.data(), bytes.size(), path, folder.empty() ? "." : folder, {options.dims, options.input_shapes, options.constant_inputs});
+  graph.name = name;
+  const FrontResult front = run_onnx_passes(std::move(graph), options.precision);
+  const auto context = context_for(std::move(machine), front.policy, front.precision);
+  if (cache.enabled() && !by_file) context->cache_folder = ProgramCache::default_folder();
+  auto plan = std::make_unique<Plan>(front.graph, context);
+  if (by_file && plan->exact_file()) cache.store_bytes(key, plan->whole() ? isa::serialise(plan->whole()->program) : plan->serialise(name));
+  context->cache_folder = cache.enabled() ? ProgramCache::default_folder() : "";  // for what is compiled at run time
+  std::string model = name;
+  return std::make_shared<CompiledModel>(std::move(model), std::move(plan), context);
+}
+
 }  // namespace
 
 Result<CompileResult> compile(const std::string& onnx_path, const CompileOptions& options) {
@@ -134,16 +179,14 @@ Result<CompileResult> compile(const std::string& onnx_path, const CompileOptions
     const auto begin = std::chrono::steady_clock::now();
     if (!options.stop_after.empty()) check_phase_name(options.stop_after);
     Machine machine = load_machine(options.npu);
-    Graph graph = import_onnx(onnx_path, {options.dims, options.input_shapes, options.constant_inputs});
-    graph.name = std::filesystem::path(onnx_path).stem().string();
+    const std::string name = std::filesystem::path(onnx_path).stem().string();
     CompileResult result;
     if (!options.stop_after.empty()) {
+      Graph graph = import_onnx(onnx_path, {options.dims, options.input_shapes, options.constant_inputs});
+      graph.name = name;
       result.phase_text = phase_text(std::move(graph), machine, options);
     } else {
-      const FrontResult front = run_onnx_passes(std::move(graph), options.precision);
-      const auto context = context_for(std::move(machine), front.policy, front.precision);
-      std::string name = front.graph.name;
-      result.model = std::make_shared<CompiledModel>(std::move(name), std::make_unique<Plan>(front.graph, context), context);
+      result.model = compile_or_recall(onnx_path, name, std::move(machine), options);
     }
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     return result;
@@ -152,11 +195,7 @@ Result<CompileResult> compile(const std::string& onnx_path, const CompileOptions
 
 Result<Compiled> load_program(const std::string& path, const std::string& npu) {
   return catch_failures([&] {
-    const auto bytes = read_file(path);
-    if (!Plan::is_plan_file(bytes)) return on_its_machine(isa::deserialise(bytes, path), path, npu);
-    PlanHead head = Plan::read_head(bytes, path);
-    const auto context = context_for(machine_of(head.machine, head.machine_hash, path, npu), head.policy, head.precision);
-    return Compiled(std::make_shared<CompiledModel>(std::move(head.model), Plan::deserialise(bytes, path, context), context));
+    return from_bytes(read_file(path), path, npu);
   });
 }
 

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "ops/reference.h"
 #include "passes/passes.h"
+#include "runtime/program_cache.h"
 
 namespace systole {
 namespace {
@@ -32,7 +33,12 @@ Plan::Boundary boundary_of(const Value& v) { return {v.name, v.type, v.shape, v.
 
 std::unique_ptr<LoadedProgram> compile_region(Graph primitives, const PlanContext& context) {
   if (context.reference) return std::make_unique<LoadedProgram>(std::move(primitives), context.machine);
-  return std::make_unique<LoadedProgram>(generate(primitives, context.machine, context.precision, {context.judge, {}, nullptr}), context.machine);
+  const ProgramCache cache(context.cache_folder);
+  const std::string key = cache.enabled() ? cache.key_of(primitives, context.machine, context.precision) : "";
+  if (auto kept = cache.find(key, context.machine)) return std::make_unique<LoadedProgram>(std::move(*kept), context.machine);
+  isa::Program program = generate(primitives, context.machine, context.precision, {context.judge, {}, nullptr});
+  cache.store(key, program);
+  return std::make_unique<LoadedProgram>(std::move(program), context.machine);
 }
 
 isa::Program boundary_only(const Graph& primitives) {

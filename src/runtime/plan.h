@@ -22,6 +22,7 @@ struct PlanContext {
   FloatPolicy policy;
   std::string precision;
   Judge judge;
+  std::string cache_folder = {};  ///< where compiled programs are kept (program_cache.h); empty: nowhere
   bool reference = false;  ///< evaluate the primitives by their definition instead of compiling them
 };
 
@@ -78,6 +79,8 @@ class Plan {
   /// A model with nodes on the host as a file (one without is its program's file), and back. Files are untrusted: kBadInput
   /// and kMismatch.
   std::vector<uint8_t> serialise(const std::string& model) const;
+  /// Whether a file gives back this very plan: types that the model declares and its programs narrow are not in a program's.
+  bool exact_file() const;
   static bool is_plan_file(const std::vector<uint8_t>& bytes);
   static PlanHead read_head(const std::vector<uint8_t>& bytes, const std::string& source);
   static std::unique_ptr<Plan> deserialise(const std::vector<uint8_t>& bytes, const std::string& source, std::shared_ptr<const PlanContext> context);

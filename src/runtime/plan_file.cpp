@@ -4,6 +4,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "graph/text.h"
@@ -57,6 +58,18 @@ Graph for_the_host(const Partition& p) {
   return g;
 }
 
+/// Large constants leave the text: their bytes follow as blocks.
+json head_of(Graph g, std::vector<TensorPtr>& blobs) {
+  json list = json::array();
+  for (size_t v = 0; v < g.values.size(); ++v) {
+    TensorPtr& t = g.values[v].constant;
+    if (!t || t->type == DType::kString || t->bytes.size() < 1024) continue;
+    list.push_back({{"value", v}, {"type", to_string(t->type)}, {"shape", t->shape}});
+    blobs.push_back(std::exchange(t, nullptr));
+  }
+  return {{"text", print_graph(g, true)}, {"blobs", list}};
+}
+
 void check_ids(const std::vector<ValueId>& ids, size_t values, bool optional, const std::string& source) {
   for (ValueId v : ids) {
     if (v < (optional ? kNoValue : 0) || static_cast<size_t>(v + 1) > values) fail(ErrorCode::kBadInput, source, "value number " + std::to_string(v), "0 to " + std::to_string(values));
@@ -76,22 +89,52 @@ Graph read_graph(const json& j, const std::string& source) {
   return g;
 }
 
+/// The graph of head_of, with its constants from the next blocks.
+Graph read_graph_with_blobs(const json& j, Blocks& blocks, const std::string& source) {
+  Graph g = read_graph(j.at("text"), source);
+  for (const auto& b : j.at("blobs")) {
+    const size_t v = b.at("value").get<size_t>();
+    const auto type = parse_dtype(b.at("type").get<std::string>());
+    auto t = std::make_shared<Tensor>();
+    t->shape = b.at("shape").get<Shape>(), t->bytes = blocks.next();
+    if (v >= g.values.size() || !type || bytes_of(*type) == 0 || static_cast<int64_t>(t->bytes.size()) != element_count(t->shape) * bytes_of(*type)) fail(ErrorCode::kBadInput, source, "a constant of the wrong size", "the bytes of its shape");
+    t->type = *type;
+    g.values[v].constant = t;
+  }
+  return g;
+}
+
 }  // namespace
+
+bool Plan::exact_file() const {
+  if (!whole_) return true;
+  const auto& p = programs_[0]->program;
+  const Graph& g = partition_.graph;
+  auto same = [&](const std::vector<isa::BoundaryTensor>& list, const std::vector<ValueId>& ids) {
+    for (size_t k = 0; k < ids.size(); ++k) {
+      if (g.value(ids[k]).type != list[k].type) return false;
+    }
+    return true;
+  };
+  return same(p.inputs, g.inputs) && same(p.outputs, g.outputs);
+}
 
 bool Plan::is_plan_file(const std::vector<uint8_t>& bytes) { return bytes.size() >= 8 && std::memcmp(bytes.data(), kMagic, 8) == 0; }
 
 std::vector<uint8_t> Plan::serialise(const std::string& model) const {
   json head = {{"model", model}, {"precision", context_->precision}, {"machine", context_->machine.name}, {"machine_hash", context_->machine.hash}, {"store", static_cast<int>(context_->policy.store)}, {"format", static_cast<int>(context_->policy.format)}};
-  head["graph"] = print_graph(for_the_host(partition_), true);
+  std::vector<TensorPtr> blobs;
+  head["graph"] = head_of(for_the_host(partition_), blobs);
   head["steps"] = json::array(), head["tail"] = json::array();
   for (const auto& step : partition_.steps) {
     if (const auto* r = std::get_if<Region>(&step)) head["steps"].push_back({{"in", r->inputs}, {"out", r->outputs}});
     else head["steps"].push_back({{"node", std::get<HostStep>(step).node}, {"reason", std::get<HostStep>(step).reason}});
   }
-  for (const Region& t : partition_.tail) head["tail"].push_back({{"graph", print_graph(t.graph, true)}, {"in", t.inputs}, {"out", t.outputs}});
+  for (const Region& t : partition_.tail) head["tail"].push_back({{"graph", head_of(t.graph, blobs)}, {"in", t.inputs}, {"out", t.outputs}});
   std::vector<uint8_t> out(kMagic, kMagic + 8);
   const std::string text = head.dump(-1, ' ', false, json::error_handler_t::replace);
   put_block(out, text.data(), text.size());
+  for (const TensorPtr& t : blobs) put_block(out, t->bytes.data(), t->bytes.size());
   for (const auto& p : programs_) {
     const auto bytes = isa::serialise(p->program);
     put_block(out, bytes.data(), bytes.size());
@@ -121,8 +164,14 @@ std::unique_ptr<Plan> Plan::deserialise(const std::vector<uint8_t>& bytes, const
   Partition& p = plan->partition_;
   try {
     const json j = json::parse(block.begin(), block.end());
-    p.graph = read_graph(j.at("graph"), source);
+    p.graph = read_graph_with_blobs(j.at("graph"), blocks, source);
     const size_t values = p.graph.values.size();
+    for (const auto& t : j.at("tail")) {
+      Region r{read_graph_with_blobs(t.at("graph"), blocks, source), t.at("in").get<std::vector<ValueId>>(), t.at("out").get<std::vector<ValueId>>()};
+      check_ids(r.inputs, values, false, source), check_ids(r.outputs, values, false, source);
+      if (r.inputs.size() != r.graph.inputs.size() || r.outputs.size() != r.graph.outputs.size()) fail(ErrorCode::kBadInput, source, "a graph of another boundary", "as many values as it has inputs and outputs");
+      p.tail.push_back(std::move(r));
+    }
     for (const auto& s : j.at("steps")) {
       if (s.contains("node")) {
         const size_t node = s.at("node").get<size_t>();
@@ -139,12 +188,6 @@ std::unique_ptr<Plan> Plan::deserialise(const std::vector<uint8_t>& bytes, const
       if (program.machine_hash != plan->context_->machine.hash || program.inputs.size() != r.inputs.size() || program.outputs.size() != r.outputs.size()) fail(ErrorCode::kMismatch, source, "a program of another machine or boundary", "the one that the head describes");
       plan->programs_.push_back(std::make_unique<LoadedProgram>(std::move(program), plan->context_->machine));
       p.steps.emplace_back(std::move(r));
-    }
-    for (const auto& t : j.at("tail")) {
-      Region r{read_graph(t.at("graph"), source), t.at("in").get<std::vector<ValueId>>(), t.at("out").get<std::vector<ValueId>>()};
-      check_ids(r.inputs, values, false, source), check_ids(r.outputs, values, false, source);
-      if (r.inputs.size() != r.graph.inputs.size() || r.outputs.size() != r.graph.outputs.size()) fail(ErrorCode::kBadInput, source, "a graph of another boundary", "as many values as it has inputs and outputs");
-      p.tail.push_back(std::move(r));
     }
   } catch (const json::exception& e) {
     fail(ErrorCode::kBadInput, source, e.what(), "a .npu file");

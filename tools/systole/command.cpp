@@ -12,6 +12,7 @@ void ModelOptions::add_to(CLI::App& command) {
   command.add_option("--npu", npu, "machine: a preset (see 'systole machine') or a .yaml description [edge]");
   command.add_option("--precision", precision, "auto, bf16, fp32, fp16 or int8 (auto: int8 with an fp32 rest for quantised models, bf16 otherwise)")->capture_default_str();
   command.add_option("--dim", dims, "value of a symbolic dimension, NAME=VALUE (repeatable)");
+  command.add_flag("--no-cache", no_cache, "compile anew; otherwise programs are kept in SYSTOLE_CACHE or ~/.cache/systole, by content");
   command.add_option("--constant", constants, "input whose value never changes, NAME=FILE.npy or NAME=NUMBER (repeatable): compiled in");
   command.add_option("--threads", threads, "host threads, 0 for all; results do not depend on it")->capture_default_str();
 }
@@ -30,6 +31,7 @@ CompileOptions ModelOptions::compile_options() const {
   CompileOptions o;
   o.npu = npu.empty() ? "edge" : npu;
   o.precision = precision;
+  o.cache = !no_cache;
   for (const auto& d : dims) {
     const auto [name, value] = split_pair(d);
     char* end = nullptr;

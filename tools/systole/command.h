@@ -27,6 +27,7 @@ struct ModelOptions {
   std::string model, npu, precision = "auto";
   std::vector<std::string> dims, constants;
   int threads = 0;
+  bool no_cache = false;
 
   void add_to(CLI::App& command);
   CompileOptions compile_options() const;

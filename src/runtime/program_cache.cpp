@@ -1,0 +1,112 @@
+#include "runtime/program_cache.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <vector>
+
+#include "base/content_key.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "graph/text.h"
+#include "isa/codec.h"
+
+namespace systole {
+namespace {
+namespace fs = std::filesystem;
+
+/// Another build of the compiler may compile differently: its own bytes are part of every key.
+const std::string& compiler_key() {
+  static const std::string key = [] {
+    try {
+      const auto bytes = read_file("/proc/self/exe", 1 << 30);
+      return content_key({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    } catch (const Failure&) {
+      return std::string("unknown");
+    }
+  }();
+  return key;
+}
+
+}  // namespace
+
+std::string ProgramCache::default_folder() {
+  if (const char* own = std::getenv("SYSTOLE_CACHE")) return own;
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache) return std::string(cache) + "/systole";
+  const char* home = std::getenv("HOME");
+  return home && *home ? std::string(home) + "/.cache/systole" : "";
+}
+
+std::string ProgramCache::key_of(const Graph& primitives, const Machine& machine, const std::string& precision) const {
+  return content_key(print_graph(primitives, false) + precision + std::to_string(machine.hash) + machine.name + compiler_key());
+}
+
+std::optional<isa::Program> ProgramCache::find(const std::string& key, const Machine& machine) const {
+  const auto bytes = find_bytes(key);
+  if (!bytes) return std::nullopt;
+  try {
+    isa::Program p = isa::deserialise(*bytes, path_of(key));
+    if (p.machine_hash == machine.hash) return p;
+  } catch (const Failure&) {
+  }
+  return std::nullopt;
+}
+
+std::string ProgramCache::key_of_file(const std::vector<uint8_t>& model, const std::string& options, const Machine& machine) {
+  return content_key(content_key({reinterpret_cast<const char*>(model.data()), model.size()}) + options + std::to_string(machine.hash) + machine.name + compiler_key());
+}
+
+std::optional<std::vector<uint8_t>> ProgramCache::find_bytes(const std::string& key) const {
+  if (!enabled() || !file_exists(path_of(key))) return std::nullopt;
+  try {
+    auto bytes = read_file(path_of(key));
+    std::error_code ec;
+    fs::last_write_time(path_of(key), fs::file_time_type::clock::now(), ec);  // the oldest use goes first
+    return bytes;
+  } catch (const Failure&) {
+    return std::nullopt;
+  }
+}
+
+void ProgramCache::store(const std::string& key, const isa::Program& program) const {
+  if (enabled()) store_bytes(key, isa::serialise(program));
+}
+
+void ProgramCache::store_bytes(const std::string& key, const std::vector<uint8_t>& bytes) const {
+  if (!enabled()) return;
+  try {
+    std::error_code ec;
+    fs::create_directories(folder_, ec);
+    const std::string temporary = path_of(key) + "." + std::to_string(getpid());
+    write_file(temporary, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    fs::rename(temporary, path_of(key), ec);
+    trim();
+  } catch (const Failure&) {
+    // a full or read-only disk only costs the next compile
+  }
+}
+
+void ProgramCache::trim() const {
+  struct Entry {
+    fs::file_time_type used;
+    int64_t bytes;
+    fs::path path;
+  };
+  std::vector<Entry> entries;
+  int64_t total = 0;
+  std::error_code ec;
+  for (const auto& e : fs::directory_iterator(folder_, ec)) {
+    if (!e.is_regular_file(ec)) continue;
+    entries.push_back({e.last_write_time(ec), static_cast<int64_t>(e.file_size(ec)), e.path()});
+    total += entries.back().bytes;
+  }
+  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.used < b.used; });
+  for (size_t i = 0; i < entries.size() && total > kMostBytes; ++i) {
+    fs::remove(entries[i].path, ec);
+    total -= entries[i].bytes;
+  }
+}
+
+}  // namespace systole

@@ -1,0 +1,41 @@
+// Compiled programs on disk, by the content of what they were compiled from: primitives with their constants, machine,
+// precision, and the compiler itself. Any number of processes may use one folder.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+#include "isa/program.h"
+#include "machine/machine.h"
+
+namespace systole {
+
+class ProgramCache {
+ public:
+  static constexpr int64_t kMostBytes = int64_t{4} << 30;  ///< the oldest programs go beyond this
+
+  /// An empty folder means no cache. See default_folder.
+  explicit ProgramCache(std::string folder) : folder_(std::move(folder)) {}
+  /// SYSTOLE_CACHE, or systole in XDG_CACHE_HOME or ~/.cache; empty when SYSTOLE_CACHE is empty or there is no home.
+  static std::string default_folder();
+
+  std::string key_of(const Graph& primitives, const Machine& machine, const std::string& precision) const;
+  /// A damaged or foreign file counts as absent.
+  std::optional<isa::Program> find(const std::string& key, const Machine& machine) const;
+  /// Written under another name first, then renamed; failures to write are ignored.
+  void store(const std::string& key, const isa::Program& program) const;
+
+  /// Whole models, by the bytes of their file and everything that decides how they compile (`options`).
+  static std::string key_of_file(const std::vector<uint8_t>& model, const std::string& options, const Machine& machine);
+  std::optional<std::vector<uint8_t>> find_bytes(const std::string& key) const;
+  void store_bytes(const std::string& key, const std::vector<uint8_t>& bytes) const;
+  bool enabled() const { return !folder_.empty(); }
+
+ private:
+  std::string path_of(const std::string& key) const { return folder_ + "/" + key + ".npu"; }
+  void trim() const;
+  const std::string folder_;
+};
+
+}  // namespace systole
