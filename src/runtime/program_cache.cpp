@@ -17,14 +17,14 @@ namespace systole {
 namespace {
 namespace fs = std::filesystem;
 
-/// Another build of the compiler may compile differently: its own bytes are part of every key.
+/// Another build of the compiler may compile differently: its own bytes are part of every key. Empty where they cannot be read.
 const std::string& compiler_key() {
   static const std::string key = [] {
     try {
       const auto bytes = read_file("/proc/self/exe", 1 << 30);
       return content_key({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     } catch (const Failure&) {
-      return std::string("unknown");
+      return std::string();
     }
   }();
   return key;
@@ -33,6 +33,7 @@ const std::string& compiler_key() {
 }  // namespace
 
 std::string ProgramCache::default_folder() {
+  if (compiler_key().empty()) return "";
   if (const char* own = std::getenv("SYSTOLE_CACHE")) return own;
   if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache) return std::string(cache) + "/systole";
   const char* home = std::getenv("HOME");

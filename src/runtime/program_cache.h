@@ -17,7 +17,8 @@ class ProgramCache {
 
   /// An empty folder means no cache. See default_folder.
   explicit ProgramCache(std::string folder) : folder_(std::move(folder)) {}
-  /// SYSTOLE_CACHE, or systole in XDG_CACHE_HOME or ~/.cache; empty when SYSTOLE_CACHE is empty or there is no home.
+  /// SYSTOLE_CACHE, or systole in XDG_CACHE_HOME or ~/.cache; empty when SYSTOLE_CACHE is empty, there is no home, or
+  /// this program cannot read its own file.
   static std::string default_folder();
 
   std::string key_of(const Graph& primitives, const Machine& machine, const std::string& precision) const;
