@@ -29,7 +29,7 @@ void lower_concat(Lowering& l, const Node& node) {
   int64_t at = 0;
   for (ValueId v : node.inputs) {
     auto form = l.best(v);
-    form.id = is_float(type) ? l.convert(form.id, type) : form.id;
+    form.id = l.in_type_of_move(node, form.id, type);
     pieces.push_back({static_cast<int>(inputs.size()), l.shape(v), 0, at * dst[axis], logical_strides(l, form), dst});
     inputs.push_back(form.id);
     at += l.shape(v)[axis];

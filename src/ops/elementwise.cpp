@@ -59,6 +59,14 @@ void require_exact(Lowering& l, const Node& node) {
   const auto& op = std::get<OnnxOp>(node.op);
   if (op.opset < 7 && op.integer("broadcast", 0) && op.has("axis")) Lowering::unsupported(node, "broadcasting along an axis as before opset 7");
   const bool exact = std::any_of(std::begin(kExact), std::end(kExact), [&](const char* n) { return op.type == n; });
+  if ((op.type == "Div" || op.type == "Mod") && !is_float(l.type(node.inputs[0]))) {
+    // A division by 0 must be an error, which only the host can raise at run time.
+    const TensorPtr divisor = l.constant(node.inputs[1]);
+    if (!divisor) Lowering::unsupported(node, "an integer divisor that is computed at run time");
+    for (int64_t i = 0, n = divisor->count(); i < n; ++i) {
+      if (divisor->int_at(i) == 0) Lowering::malformed(node, "integer division by zero", "a divisor other than 0");
+    }
+  }
   for (ValueId v : node.inputs) {
     if (v == kNoValue) continue;
     const bool small = is_small_integer(l.type(v)), byte = small && bytes_of(l.type(v)) == 1;

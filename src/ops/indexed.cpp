@@ -63,9 +63,7 @@ void lower_indexed(Lowering& l, const Node& node) {
   }
   if (next > kMostElements) Lowering::unsupported(node, "more than 2^20 elements");
   const DType type = l.out.value(moved[0]).type;
-  for (ValueId& id : moved) {
-    if (l.out.value(id).type != type) id = is_float(type) ? l.convert(id, type) : (Lowering::unsupported(node, "inputs of different types"), id);
-  }
+  for (ValueId& id : moved) id = l.in_type_of_move(node, id, type);
   const auto outputs = run_host(node, inputs, {});
   const Tensor& result = *outputs.at(0).tensor;
   if (result.count() == 0 || result.count() > kMostElements) Lowering::unsupported(node, "a result of " + std::to_string(result.count()) + " elements");

@@ -152,6 +152,18 @@ ValueId Lowering::convert(ValueId id, DType type) {
   return result;
 }
 
+ValueId Lowering::in_type_of_move(const Node& node, ValueId id, DType type) {
+  const Value value = out.value(id);
+  if (value.type == type || (is_float(value.type) && is_float(type))) return convert(id, type);
+  if (!value.constant || !integer_kind(value.type).bits || !integer_kind(type).bits) unsupported(node, std::string("inputs of the types ") + to_string(type) + " and " + to_string(value.type));
+  Tensor t(type, value.shape);
+  for (int64_t i = 0, n = t.count(); i < n; ++i) {
+    t.set_int(i, value.constant->int_at(i));
+    if (t.int_at(i) != value.constant->int_at(i)) unsupported(node, std::to_string(value.constant->int_at(i)) + " beside values of type " + to_string(type));
+  }
+  return add_constant(value.name, std::move(t));
+}
+
 DType Lowering::store_type(DType onnx_type) const { return is_float(onnx_type) ? policy.store : onnx_type; }
 
 void Lowering::define(ValueId v, Shape logical_shape, const Perm& perm, ValueId id) {

@@ -70,6 +70,9 @@ class Lowering {
   ValueId emit_view(std::string name, ValueId of, Shape shape);
   ValueId add_constant(std::string name, Tensor tensor);
   ValueId convert(ValueId id, DType type);
+  /// The value in the type that its neighbours in a move have: floats are converted, integer constants where they fit;
+  /// otherwise unsupported.
+  ValueId in_type_of_move(const Node& node, ValueId id, DType type);
   /// The type that results of float arithmetic are stored in.
   DType store_type(DType onnx_type) const;
 

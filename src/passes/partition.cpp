@@ -111,6 +111,7 @@ class Placer {
     if (record && record->lower) {
       try {
         lower_node(lowering_, node);
+        note_indices(node);
         return {is_shape_only(node) ? Where::kFolded : Where::kNpu, ""};
       } catch (const Failure& f) {
         if (f.error().code != ErrorCode::kUnsupported || !host) throw;
@@ -119,6 +120,17 @@ class Placer {
     }
     if (!host) unsupported(node, reason);
     return on_host(node, *host, reason);
+  }
+
+  /// ArgMax and what only moves its result hold int64 values of the model as int32: they cross as int64.
+  void note_indices(const Node& node) {
+    const std::string& type = std::get<OnnxOp>(node.op).type;
+    if (type == "Cast" || type == "CastLike") return;
+    const bool makes = type == "ArgMax" || type == "ArgMin";
+    const bool hands_on = std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return v != kNoValue && host_types_.count(v) && host_types_.at(v) == DType::kI64 && lowering_.type(v) == DType::kI32; });
+    for (ValueId v : node.outputs) {
+      if (v != kNoValue && (makes || hands_on) && lowering_.type(v) == DType::kI32) host_types_[v] = DType::kI64;
+    }
   }
 
   /// Its results became constants although its inputs are not (Shape, Size).
@@ -174,7 +186,7 @@ class Placer {
   Graph graph_;
   Lowering lowering_;
   std::set<ValueId> later_;
-  std::map<ValueId, DType> host_types_;
+  std::map<ValueId, DType> host_types_;  ///< of values that cross in another type than the lowering holds
   std::map<std::string, std::vector<std::string>> missing_;
 };
 
@@ -223,7 +235,7 @@ Region cut(const Graph& graph, const std::vector<size_t>& nodes, const std::set<
     const auto [it, added] = ids.try_emplace(v, static_cast<ValueId>(r.graph.values.size()));
     if (added) {
       const Value& own = graph.value(v);
-      r.graph.values.push_back(own.constant || made.count(v) ? own : crossing(v));
+      r.graph.values.push_back(own.constant ? own : crossing(v));
       if (!own.constant && !made.count(v)) r.graph.inputs.push_back(it->second), r.inputs.push_back(v);
     }
     return it->second;

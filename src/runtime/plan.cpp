@@ -68,12 +68,14 @@ Plan::Plan(Graph graph, std::shared_ptr<const PlanContext> context) : context_(s
   whole_ = partition_.whole;
   if (whole_) {
     fuse_maps(partition_.primitives);
+    verify(partition_.primitives, "fuse");
     programs_.push_back(compile_region(std::move(partition_.primitives), *context_));
   }
   for (const auto& step : partition_.steps) {
     if (const auto* r = std::get_if<Region>(&step)) {
       Graph primitives = legalise(r->graph, context_->policy);
       fuse_maps(primitives);
+      verify(primitives, "fuse");
       programs_.push_back(compile_region(std::move(primitives), *context_));
     } else {
       const auto& h = std::get<HostStep>(step);
@@ -189,7 +191,7 @@ void Plan::run_program(size_t k, const Region& region, std::vector<HostValue>& v
     in.push_back(v.tensor->type == b.type ? *v.tensor : converted(*v.tensor, b.type));
   }
   auto out = program.run(in);
-  for (size_t i = 0; i < out.size(); ++i) values[static_cast<size_t>(region.outputs[i])] = HostValue(std::move(out[i]));
+  for (size_t i = 0; i < out.size(); ++i) values[static_cast<size_t>(region.outputs[i])] = declared(HostValue(std::move(out[i])), region.graph.value(region.graph.outputs[i]));
 }
 
 void Plan::run_host_node(const HostStep& step, std::vector<HostValue>& values) {

@@ -1,0 +1,146 @@
+// Models that the NPU and the host run together, built by hand, with results worked out by hand: indices that cross the
+// border, branches and loops on data, shapes that depend on values.
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "runtime/plan.h"
+
+namespace systole {
+namespace {
+
+struct Builder {
+  Graph g;
+  ValueId input(const char* name, DType type, Shape shape) {
+    const ValueId v = g.add_value(name, type, std::move(shape));
+    g.inputs.push_back(v);
+    return v;
+  }
+  ValueId constant(Tensor t) { return g.add_constant("c" + std::to_string(g.values.size()), std::make_shared<const Tensor>(std::move(t))); }
+  ValueId node(const char* type, std::vector<ValueId> in, std::map<std::string, Attribute> attributes = {}) {
+    g.values.push_back({std::string(type) + std::to_string(g.values.size()), DType::kF32, {}, false, nullptr});
+    const ValueId v = static_cast<ValueId>(g.values.size() - 1);
+    g.nodes.push_back({g.values.back().name, OnnxOp{"", type, 17, std::move(attributes)}, std::move(in), {v}});
+    return v;
+  }
+  void output(ValueId v, DType type) {
+    g.value(v).type = type;
+    g.outputs.push_back(v);
+  }
+  std::unique_ptr<Plan> plan() { return std::make_unique<Plan>(g, std::make_shared<const PlanContext>(PlanContext{load_machine("edge"), {DType::kF32, MacFormat::kF32}, "fp32", {}})); }
+};
+
+Tensor ints(std::vector<int64_t> v, Shape s) { return Tensor::from_ints(v, std::move(s)); }
+Tensor floats(std::vector<float> v, Shape s) { return Tensor::from_floats(v, std::move(s)); }
+
+size_t host_nodes(Plan& p) {
+  size_t n = 0;
+  p.visit_host_nodes([&](HostNodeInfo&) { ++n; });
+  return n;
+}
+size_t programs(Plan& p) {
+  size_t n = 0;
+  p.visit_programs([&](LoadedProgram&) { ++n; });
+  return n;
+}
+
+/// Indices are int32 on the NPU and int64 everywhere else: beside constants, on the host, at the outputs.
+TEST(HostAndNpu, IndicesCrossAsInt64) {
+  const Tensor x = floats({0, 5, 1, 9, 2, 3}, {2, 3});
+  Builder b;
+  const ValueId index = b.node("ArgMax", {b.input("x", DType::kF32, {2, 3})}, {{"axis", int64_t{1}}}), c = b.constant(ints({100, 200}, {2, 1}));
+  b.output(b.node("Concat", {index, c}, {{"axis", int64_t{1}}}), DType::kI64);
+  const auto beside_constants = b.plan();
+  EXPECT_EQ(host_nodes(*beside_constants), 0u);
+  const auto y = *beside_constants->run({HostValue(x)})[0].tensor;
+  EXPECT_EQ(y.type, DType::kI64);
+  EXPECT_EQ(y.to_ints(), (std::vector<int64_t>{1, 100, 0, 200}));
+
+  Builder d;
+  const ValueId i = d.node("ArgMax", {d.input("x", DType::kF32, {2, 3})}, {{"axis", int64_t{1}}}), k = d.constant(ints({int64_t{1} << 40, 7}, {2, 1}));
+  const ValueId moved = d.node("Transpose", {d.node("Transpose", {i}, {{"perm", std::vector<int64_t>{1, 0}}})}, {{"perm", std::vector<int64_t>{1, 0}}});
+  const ValueId sum = d.node("Add", {moved, k});  // on the host, beyond int32
+  d.output(d.node("Concat", {moved, sum, k}, {{"axis", int64_t{1}}}), DType::kI64);
+  const auto on_the_host = d.plan();
+  EXPECT_GT(host_nodes(*on_the_host), 0u);
+  EXPECT_EQ(on_the_host->run({HostValue(x)})[0].tensor->to_ints(), (std::vector<int64_t>{1, (int64_t{1} << 40) + 1, int64_t{1} << 40, 0, 7, 7}));
+}
+
+/// Constants that int32 cannot hold keep the whole move on the host.
+TEST(HostAndNpu, WideConstantsBesideIndices) {
+  Builder b;
+  const ValueId index = b.node("ArgMin", {b.input("x", DType::kF32, {1, 4})}, {{"axis", int64_t{1}}});
+  b.output(b.node("Concat", {index, b.constant(ints({int64_t{1} << 33}, {1, 1}))}, {{"axis", int64_t{0}}}), DType::kI64);
+  EXPECT_EQ(b.plan()->run({HostValue(floats({4, 3, 2, 8}, {1, 4}))})[0].tensor->to_ints(), (std::vector<int64_t>{2, int64_t{1} << 33}));
+}
+
+/// y = condition ? x W : x + W, W captured from outside; each branch is compiled when it is first taken, and once.
+TEST(HostAndNpu, BranchesOnData) {
+  auto branch = [](const char* op) {
+    Builder b;
+    const ValueId x = b.input("x", DType::kF32, {}), w = b.input("w", DType::kF32, {});
+    b.g.value(x).shape_known = b.g.value(w).shape_known = false;
+    b.output(b.node(op, {x, w}), DType::kF32);
+    b.g.captures = {1, 2};
+    return std::make_shared<const Graph>(b.g);
+  };
+  Builder b;
+  const ValueId condition = b.input("condition", DType::kBool, {}), x = b.input("x", DType::kF32, {2, 2}), w = b.constant(floats({1, 2, 3, 4}, {2, 2}));
+  b.output(b.node("If", {condition, x, w}, {{"then_branch", branch("MatMul")}, {"else_branch", branch("Add")}}), DType::kF32);
+  const auto plan = b.plan();
+  Tensor yes(DType::kBool, {}), no(DType::kBool, {});
+  yes.set_int(0, 1);
+  const Tensor v = floats({1, 0, 0, 2}, {2, 2});
+  EXPECT_EQ(programs(*plan), 0u);
+  EXPECT_EQ(plan->run({HostValue(yes), HostValue(v)})[0].tensor->to_floats(), (std::vector<float>{1, 2, 6, 8}));
+  EXPECT_EQ(programs(*plan), 1u);
+  EXPECT_EQ(plan->run({HostValue(no), HostValue(v)})[0].tensor->to_floats(), (std::vector<float>{2, 2, 3, 6}));
+  plan->run({HostValue(yes), HostValue(v)});
+  EXPECT_EQ(programs(*plan), 2u);
+}
+
+/// s doubles n times; the body is one program however often it runs.
+TEST(HostAndNpu, LoopsOnData) {
+  Builder body;
+  body.input("i", DType::kI64, {});
+  const ValueId go = body.input("go", DType::kBool, {}), s = body.input("s", DType::kF32, {});
+  for (ValueId v : body.g.inputs) body.g.value(v).shape_known = false;
+  body.output(body.node("Identity", {go}), DType::kBool);
+  body.output(body.node("Add", {s, s}), DType::kF32);
+  Builder b;
+  const ValueId n = b.input("n", DType::kI64, {}), x = b.input("x", DType::kF32, {3});
+  b.output(b.node("Loop", {n, kNoValue, x}, {{"body", std::make_shared<const Graph>(body.g)}}), DType::kF32);
+  const auto plan = b.plan();
+  EXPECT_EQ(plan->run({HostValue(ints({5}, {})), HostValue(floats({1, -2, 0.5f}, {3}))})[0].tensor->to_floats(), (std::vector<float>{32, -64, 16}));
+  const size_t after_one = programs(*plan);
+  EXPECT_EQ(plan->run({HostValue(ints({7}, {})), HostValue(floats({1, 1, 1}, {3}))})[0].tensor->to_floats(), (std::vector<float>{128, 128, 128}));
+  EXPECT_EQ(programs(*plan), after_one);
+}
+
+/// The elements that are not 0, squared: compiled per length, kept per length.
+TEST(HostAndNpu, ShapesThatDependOnValues) {
+  Builder b;
+  const ValueId x = b.input("x", DType::kF32, {6});
+  const ValueId found = b.node("Squeeze", {b.node("NonZero", {x}), b.constant(ints({0}, {1}))}), v = b.node("Gather", {x, found});
+  b.output(b.node("Mul", {v, v}), DType::kF32);
+  const auto plan = b.plan();
+  EXPECT_EQ(plan->run({HostValue(floats({0, 2, 0, 3, 0, 0}, {6}))})[0].tensor->to_floats(), (std::vector<float>{4, 9}));
+  EXPECT_EQ(plan->run({HostValue(floats({1, 0, 5, 3, 0, 0}, {6}))})[0].tensor->to_floats(), (std::vector<float>{1, 25, 9}));
+  const size_t two_lengths = programs(*plan);
+  EXPECT_EQ(plan->run({HostValue(floats({0, 7, 0, 0, 0, 1}, {6}))})[0].tensor->to_floats(), (std::vector<float>{49, 1}));
+  EXPECT_EQ(programs(*plan), two_lengths);
+}
+
+/// An integer division whose divisor only a run knows is the host's: there a 0 is an error.
+TEST(HostAndNpu, DivisionByZeroIsAnError) {
+  for (const char* op : {"Div", "Mod"}) {
+    Builder b;
+    const ValueId x = b.input("x", DType::kI8, {2}), y = b.input("y", DType::kI8, {2});
+    b.output(b.node(op, {x, y}), DType::kI8);
+    const auto plan = b.plan();
+    EXPECT_EQ(host_nodes(*plan), 1u);
+    EXPECT_THROW(plan->run({HostValue(Tensor(DType::kI8, {2})), HostValue(Tensor(DType::kI8, {2}))}), Failure);
+  }
+}
+
+}  // namespace
+}  // namespace systole
