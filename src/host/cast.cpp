@@ -11,16 +11,6 @@
 namespace systole {
 namespace {
 
-double greatest_finite(DType type) {
-  switch (type) {
-    case DType::kF8E4M3: return 448;
-    case DType::kF8E5M2: case DType::kF8E5M2FNUZ: return 57344;
-    case DType::kF8E4M3FNUZ: return 240;
-    case DType::kF4E2M1: return 6;
-    default: return INFINITY;
-  }
-}
-
 /// Rounding to a power of two as the attribute round_mode asks: up (default), down, nearest.
 double round_e8m0(double v, const std::string& mode) {
   if (!(v > 0) || std::isinf(v) || mode == "nearest") return v;
@@ -49,7 +39,7 @@ void convert(HostCall& c, DType to) {
   const Tensor& x = c.in(0);
   const bool saturate = c.op().integer("saturate", 1) != 0;
   const std::string mode = c.op().text("round_mode", "up");
-  const double most = greatest_finite(to);
+  const double most = static_cast<double>(greatest_finite(to));
   Tensor& y = c.make(0, to, x.shape);
   for (int64_t i = 0, n = x.count(); i < n; ++i) {
     if (x.type == DType::kString && to == DType::kString) copy_element(y, i, x, i);
@@ -126,7 +116,7 @@ void run_quantize(HostCall& c) {
   const DType to = s.zero ? s.zero->type : type_attribute(c.op(), DType::kU8);
   Tensor& y = c.make(0, to, x.shape);
   const IntegerKind kind = integer_kind(to);
-  const double hi = kind.bits ? std::exp2(kind.bits - (kind.is_signed ? 1 : 0)) - 1 : greatest_finite(to), lo = kind.bits ? (kind.is_signed ? -hi - 1 : 0) : -hi;
+  const double hi = kind.bits ? std::exp2(kind.bits - (kind.is_signed ? 1 : 0)) - 1 : static_cast<double>(greatest_finite(to)), lo = kind.bits ? (kind.is_signed ? -hi - 1 : 0) : -hi;
   Odometer at(x.shape);
   for (int64_t i = 0, n = x.count(); i < n; ++i, at.next()) {
     const int64_t k = s.at(at.index);

@@ -133,7 +133,7 @@ void run_scan(HostCall& c) {
   for (size_t k = 0; k < collected.size() && batch > 0; ++k) c.give(k, batched ? stack(c.node, collected[k], 0, false) : collected[k][0]);
 }
 
-constexpr HostOperator kOperators[] = {{"", "If", run_if, kAllInputs}, {"", "Loop", run_loop, kAllInputs}, {"", "Scan", run_scan, kAllInputs}};
+constexpr HostOperator kOperators[] = {{"", "If", run_if, kAllInputs, false}, {"", "Loop", run_loop, kAllInputs, false}, {"", "Scan", run_scan, kAllInputs, false}};
 
 }  // namespace
 

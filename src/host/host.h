@@ -68,6 +68,7 @@ struct HostOperator {
   const char* name;
   void (*run)(HostCall&);
   uint32_t shape_inputs = 0;
+  bool folds = true;  ///< its result follows from constant inputs alone: no random numbers, no subgraphs, no sequences
 };
 
 const HostOperator* find_host_operator(std::string_view domain, std::string_view name);

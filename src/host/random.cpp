@@ -76,8 +76,8 @@ void run_dropout(HostCall& c) {
 }
 
 constexpr HostOperator kOperators[] = {
-    {"", "RandomUniform", run_uniform}, {"", "RandomUniformLike", run_uniform}, {"", "RandomNormal", run_uniform}, {"", "RandomNormalLike", run_uniform},
-    {"", "Bernoulli", run_bernoulli}, {"", "Multinomial", run_multinomial}, {"", "Dropout", run_dropout},
+    {"", "RandomUniform", run_uniform, 0, false}, {"", "RandomUniformLike", run_uniform, 0, false}, {"", "RandomNormal", run_uniform, 0, false}, {"", "RandomNormalLike", run_uniform, 0, false},
+    {"", "Bernoulli", run_bernoulli, 0, false}, {"", "Multinomial", run_multinomial, 0, false}, {"", "Dropout", run_dropout},
 };
 
 }  // namespace

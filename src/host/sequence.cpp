@@ -64,8 +64,8 @@ void run_get_element(HostCall& c) {
 }
 
 constexpr HostOperator kOperators[] = {
-    {"", "SequenceEmpty", run_empty, kAllInputs}, {"", "SequenceConstruct", run_construct, kAllInputs}, {"", "SequenceAt", run_at, kAllInputs}, {"", "SequenceLength", run_length}, {"", "SequenceInsert", run_insert, kAllInputs},
-    {"", "SequenceErase", run_erase, kAllInputs}, {"", "SequenceMap", run_map, kAllInputs}, {"", "Optional", run_optional, kAllInputs}, {"", "OptionalHasElement", run_has_element}, {"", "OptionalGetElement", run_get_element, kAllInputs},
+    {"", "SequenceEmpty", run_empty, kAllInputs, false}, {"", "SequenceConstruct", run_construct, kAllInputs, false}, {"", "SequenceAt", run_at, kAllInputs}, {"", "SequenceLength", run_length}, {"", "SequenceInsert", run_insert, kAllInputs},
+    {"", "SequenceErase", run_erase, kAllInputs}, {"", "SequenceMap", run_map, kAllInputs, false}, {"", "Optional", run_optional, kAllInputs, false}, {"", "OptionalHasElement", run_has_element}, {"", "OptionalGetElement", run_get_element, kAllInputs},
 };
 
 }  // namespace

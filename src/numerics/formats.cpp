@@ -75,6 +75,16 @@ float f16_to_f32(uint16_t v) {
 
 uint16_t f32_to_f16(float v) { return static_cast<uint16_t>(narrow(layout_of(DType::kF16), v)); }
 
+float greatest_finite(DType type) {
+  switch (type) {
+    case DType::kF8E4M3: return 448;
+    case DType::kF8E5M2: case DType::kF8E5M2FNUZ: return 57344;
+    case DType::kF8E4M3FNUZ: return 240;
+    case DType::kF4E2M1: return 6;
+    default: return INFINITY;
+  }
+}
+
 float decode_float(DType type, const void* from) {
   uint16_t two = 0;
   std::memcpy(&two, from, static_cast<size_t>(bytes_of(type)));

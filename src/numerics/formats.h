@@ -28,6 +28,8 @@ uint16_t f32_to_f16(float v);
 /// Narrow formats, by field widths: kF16 (5,10), kBF16 (8,7), kF8E5M2 (5,2), kF8E4M3 (4,3, no infinities), kF4E2M1 (2,1, neither
 /// infinities nor NaN: NaN narrows to -0), the FNUZ pair (one more exponent of bias, NaN instead of -0) and kF8E8M0 (powers of two; 255 is NaN).
 float decode_float(DType type, const void* from);
+/// What saturating conversions to a format of 8 or 4 bits clamp to; infinity for other types.
+float greatest_finite(DType type);
 void encode_float(DType type, float v, void* to);
 
 }  // namespace systole

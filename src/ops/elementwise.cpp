@@ -95,13 +95,6 @@ template <Micro micro>
 void lower_unary(Lowering& l, const Node& node) {
   lower_with(l, node, [](Body& b) { b(micro, b.in[0]); });
 }
-/// The low bits of an integer result.
-void wrap(Body& b, Operand v, DType type) {
-  const IntegerKind kind = integer_kind(type);
-  const float range = std::exp2(static_cast<float>(kind.bits)), low = kind.is_signed ? range / 2 : 0;
-  const Operand turns = b(Micro::kFloor, b(Micro::kMul, b(Micro::kAdd, v, b.k(low)), b.k(1 / range)));
-  b(Micro::kSub, v, b(Micro::kMul, turns, b.k(range)));
-}
 /// |a| / |b| of integers of 8 bits without their fraction: the half keeps quotients away from the next integer.
 Operand whole_quotient(Body& b) {
   const Operand q = b(Micro::kFloor, b(Micro::kDivide, b(Micro::kAdd, b(Micro::kAbs, b.in[0]), b.k(0.5f)), b(Micro::kAbs, b.in[1])));
@@ -113,7 +106,7 @@ void lower_binary(Lowering& l, const Node& node) {
   const DType type = l.type(node.inputs[0]);
   lower_with(l, node, [&](Body& b) {
     if (is_float(type)) b(micro, b.in[0], b.in[1]);
-    else wrap(b, micro == Micro::kDivide ? whole_quotient(b) : b(micro, b.in[0], b.in[1]), type);
+    else b.m.low_bits(micro == Micro::kDivide ? whole_quotient(b) : b(micro, b.in[0], b.in[1]), type);
   });
 }
 /// a - b trunc(a / b), with the divisor's sign unless fmod asks for the dividend's.

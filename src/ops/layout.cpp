@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "numerics/formats.h"
 #include "ops/normalization.h"
 #include "ops/operator.h"
 
@@ -132,28 +133,9 @@ void lower_dropout(Lowering& l, const Node& node) {
   lower_identity(l, node);
 }
 
-double greatest_finite(DType t) {
-  switch (t) {
-    case DType::kF8E4M3: return 448;
-    case DType::kF8E4M3FNUZ: return 240;
-    case DType::kF4E2M1: return 6;
-    default: return 57344;
-  }
-}
-
-/// The integer part of v, then its low bits as the type reads them.
-void wrap_to(MapBuilder& m, Operand v, DType to, bool fractions) {
-  using isa::Micro;
-  const IntegerKind kind = integer_kind(to);
-  if (fractions) v = m.op(Micro::kSelect, {m.op(Micro::kLess, {v, Operand::value(0)}), m.op(Micro::kCeil, {v}), m.op(Micro::kFloor, {v})});
-  const float range = std::exp2(static_cast<float>(kind.bits)), low = kind.is_signed ? range / 2 : 0;
-  const Operand turns = m.op(Micro::kFloor, {m.op(Micro::kMul, {m.op(Micro::kAdd, {v, Operand::value(low)}), Operand::value(1 / range)})});
-  m.op(Micro::kSub, {v, m.op(Micro::kMul, {turns, Operand::value(range)})});
-}
-
 /// Formats of 8 and 4 bits: with saturate (the default) what overflows becomes the greatest finite value; NaN stays.
 void to_narrow_float(const OnnxOp& op, MapBuilder& m, Operand x, DType to) {
-  const float most = static_cast<float>(greatest_finite(to));
+  const float most = greatest_finite(to);
   const Operand v = m.op(isa::Micro::kMove, {x});
   if (op.integer("saturate", 1) || to == DType::kF4E2M1) m.op(isa::Micro::kMin, {m.op(isa::Micro::kMax, {v, Operand::value(-most)}), Operand::value(most)});
 }
@@ -170,7 +152,7 @@ void cast_to(Lowering& l, const Node& node, DType to) {
   MapBuilder m(l, node.name, l.out.value(best.id).shape);
   const Operand x = m.input(best.id, direct_access(l.out.value(best.id).shape.size()));
   if (to == DType::kBool) m.op(isa::Micro::kSub, {Operand::value(1), m.op(isa::Micro::kEqual, {x, Operand::value(0)})});
-  else if (low_bits) wrap_to(m, x, to, is_float(from));
+  else if (low_bits) m.low_bits(is_float(from) ? m.truncated(x) : x, to);
   else if (is_narrow_float(to)) to_narrow_float(op, m, x, to);
   else m.op(isa::Micro::kMove, {x});
   // Integers beyond 8 bits (positions, indices) stay exact whatever the policy stores.

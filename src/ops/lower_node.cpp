@@ -57,10 +57,9 @@ void check_inputs(const Lowering& l, const Operator& record, const Node& node) {
 }  // namespace
 
 bool folds(const Lowering& l, const Node& node) {
-  static const char* const kNever[] = {"If", "Loop", "Scan", "SequenceMap", "RandomUniform", "RandomUniformLike", "RandomNormal", "RandomNormalLike", "Bernoulli", "Multinomial",
-                                       "SequenceEmpty", "SequenceConstruct", "SplitToSequence", "Optional"};
   const auto& op = std::get<OnnxOp>(node.op);
-  if (std::any_of(std::begin(kNever), std::end(kNever), [&](const char* n) { return op.type == n; })) return false;
+  const HostOperator* host = find_host_operator(op.domain, op.type);
+  if (host && !host->folds) return false;
   return std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return v == kNoValue || l.constant(v); });
 }
 

@@ -250,6 +250,17 @@ Operand MapBuilder::op(isa::Micro micro, std::vector<Operand> operands) {
   return Operand::result(static_cast<int>(list.size() - 1));
 }
 
+Operand MapBuilder::truncated(Operand v) {
+  return op(isa::Micro::kSelect, {op(isa::Micro::kLess, {v, Operand::value(0)}), op(isa::Micro::kCeil, {v}), op(isa::Micro::kFloor, {v})});
+}
+
+Operand MapBuilder::low_bits(Operand v, DType type) {
+  const IntegerKind kind = integer_kind(type);
+  const float range = std::exp2(static_cast<float>(kind.bits)), low = kind.is_signed ? range / 2 : 0;
+  const Operand turns = op(isa::Micro::kFloor, {op(isa::Micro::kMul, {op(isa::Micro::kAdd, {v, Operand::value(low)}), Operand::value(1 / range)})});
+  return op(isa::Micro::kSub, {v, op(isa::Micro::kMul, {turns, Operand::value(range)})});
+}
+
 Operand MapBuilder::reduce(isa::Reduce kind, int64_t loops) {
   map.reduce = kind, map.reduced = loops;
   reduced_ = true;

@@ -102,6 +102,10 @@ class MapBuilder {
   Map map;
   Operand input(ValueId id, Access access);
   Operand op(isa::Micro micro, std::vector<Operand> operands);
+  /// The integer part, towards zero.
+  Operand truncated(Operand v);
+  /// The low bits of an integer as a type of at most 16 bits reads them: v - 2^b floor((v + 2^(b-1)) 2^-b).
+  Operand low_bits(Operand v, DType type);
   /// From here on, operations follow the reduction of the last result over `loops` trailing loops.
   Operand reduce(isa::Reduce kind, int64_t loops);
   /// Emits; `shape` defaults to the leading extents.

@@ -1,6 +1,7 @@
 // QuantizeLinear, DequantizeLinear (10, 13, 19, 21) and com.microsoft.QLinearAdd / QLinearMul: maps whose streams convert.
 #include <cmath>
 
+#include "numerics/formats.h"
 #include "ops/operator.h"
 #include "ops/quantized.h"
 
@@ -26,7 +27,7 @@ void quantize_narrow(Lowering& l, const Node& node, const Quantization& q) {
   const auto x = l.best(node.inputs[0]);
   MapBuilder m(l, node.name, permute(shape, x.perm));
   const Operand v = m.op(Micro::kDivide, {m.input(x.id, direct_access(shape.size())), scale_operand(l, m, node, q.scales, shape, x.perm)});
-  const float most = q.type == DType::kF8E4M3 ? 448.0f : q.type == DType::kF8E4M3FNUZ ? 240.0f : q.type == DType::kF4E2M1 ? 6.0f : 57344.0f;
+  const float most = greatest_finite(q.type);
   m.op(Micro::kMin, {m.op(Micro::kMax, {v, Operand::value(-most)}), Operand::value(most)});
   l.define(node.outputs[0], shape, x.perm, m.finish(q.type));
 }

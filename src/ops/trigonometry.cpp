@@ -1,6 +1,6 @@
 // Sin, Cos, Tan and the inverse and hyperbolic functions, written as polynomials and the functions that the vector engine
-// has. Angles are reduced by multiples of pi in three parts (Cody and Waite): beyond |x| = 2^13 that loses digits, and the
-// host computes where a constant says so; at run time the error there is stated, not hidden.
+// has. Angles are reduced by multiples of pi in three parts (Cody and Waite 1980): products with the first two are exact, so
+// the error stays that of fp32 up to |x| = 2^13 and grows with |x| beyond (docs/numerics.md).
 #include <cmath>
 #include <numbers>
 
@@ -42,7 +42,6 @@ bool expand_sine(Expander& x) {
   x.result(0, sine(x, reduce(x, x.in(0))));
   return true;
 }
-/// cos x = sin(x + pi / 2), with the quarter turn added to the reduced angle where it is exact enough.
 bool expand_cosine(Expander& x) {
   if (!is_float(x.type(0))) return false;
   x.result(0, cosine(x, reduce(x, x.in(0))));

@@ -9,7 +9,8 @@ void fold_constants(Graph& graph) {
   for (Node& n : graph.nodes) {
     const auto& op = std::get<OnnxOp>(n.op);
     const bool constant = !n.inputs.empty() && std::all_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return v == kNoValue || graph.value(v).constant; });
-    if (!constant || op.type == "DequantizeLinear" || op.type.starts_with("Random") || op.type == "Bernoulli" || op.type == "If" || op.type == "Loop" || op.type == "Scan" || !find_host_operator(op.domain, op.type)) continue;
+    const HostOperator* host = find_host_operator(op.domain, op.type);
+    if (!constant || op.type == "DequantizeLinear" || !host || !host->folds) continue;
     std::vector<HostValue> inputs;
     for (ValueId v : n.inputs) inputs.push_back(v == kNoValue ? HostValue() : HostValue(graph.value(v).constant));
     const auto outputs = run_host(n, inputs, {});

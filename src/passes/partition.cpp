@@ -247,7 +247,7 @@ Region cut(const Graph& graph, const std::vector<size_t>& nodes, const std::set<
     r.graph.nodes.push_back(std::move(copy));
   }
   for (ValueId v : wanted) {
-    if (made.count(v)) r.graph.outputs.push_back(ids.at(v)), r.outputs.push_back(v);
+    if (made.count(v)) r.graph.outputs.push_back(ids.at(v)), r.outputs.push_back(v), r.output_types.push_back(r.graph.values[static_cast<size_t>(ids.at(v))].type);
   }
   return r;
 }

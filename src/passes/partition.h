@@ -14,6 +14,7 @@ namespace systole {
 struct Region {
   Graph graph;
   std::vector<ValueId> inputs, outputs;  ///< the whole graph's values, in the order of graph.inputs and graph.outputs
+  std::vector<DType> output_types = {};  ///< in which the outputs go to the host
 };
 
 /// One node that the host runs.

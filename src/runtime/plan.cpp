@@ -147,7 +147,7 @@ std::vector<HostValue> Plan::run_steps(const std::vector<HostValue>& inputs) {
     auto results = programs_[0]->run(tensors);
     for (size_t k = 0; k < results.size(); ++k) {
       const bool model = k < partition_.graph.outputs.size();
-      out.push_back(model ? declared(HostValue(std::move(results[k])), partition_.graph.value(partition_.graph.outputs[k])) : HostValue(std::move(results[k])));
+      out.push_back(model ? declared(HostValue(std::move(results[k])), partition_.graph.value(partition_.graph.outputs[k]).type) : HostValue(std::move(results[k])));
     }
     return out;
   }
@@ -169,16 +169,16 @@ std::vector<HostValue> Plan::run_steps(const std::vector<HostValue>& inputs) {
     for (size_t k = 0; k < out.size(); ++k) values[static_cast<size_t>(tail.outputs[k])] = std::move(out[k]);
   }
   std::vector<HostValue> out;
-  for (ValueId v : g.outputs) out.push_back(declared(values[static_cast<size_t>(v)], g.value(v)));
+  for (ValueId v : g.outputs) out.push_back(declared(values[static_cast<size_t>(v)], g.value(v).type));
   return out;
 }
 
 /// Numbers in the type that the model declares for the output (indices are int32 on the NPU, doubles fp32).
-HostValue Plan::declared(HostValue value, const Value& as) const {
-  if (!value.tensor || value.tensor->type == as.type) return value;
-  const bool floats = is_float(value.tensor->type) && is_float(as.type), indices = value.tensor->type == DType::kI32 && as.type == DType::kI64;
+HostValue Plan::declared(HostValue value, DType as) const {
+  if (!value.tensor || value.tensor->type == as) return value;
+  const bool floats = is_float(value.tensor->type) && is_float(as), indices = value.tensor->type == DType::kI32 && as == DType::kI64;
   if (!floats && !indices) return value;
-  return HostValue(converted(*value.tensor, as.type));
+  return HostValue(converted(*value.tensor, as));
 }
 
 void Plan::run_program(size_t k, const Region& region, std::vector<HostValue>& values) {
@@ -191,7 +191,7 @@ void Plan::run_program(size_t k, const Region& region, std::vector<HostValue>& v
     in.push_back(v.tensor->type == b.type ? *v.tensor : converted(*v.tensor, b.type));
   }
   auto out = program.run(in);
-  for (size_t i = 0; i < out.size(); ++i) values[static_cast<size_t>(region.outputs[i])] = declared(HostValue(std::move(out[i])), region.graph.value(region.graph.outputs[i]));
+  for (size_t i = 0; i < out.size(); ++i) values[static_cast<size_t>(region.outputs[i])] = declared(HostValue(std::move(out[i])), region.output_types[i]);
 }
 
 void Plan::run_host_node(const HostStep& step, std::vector<HostValue>& values) {

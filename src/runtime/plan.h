@@ -96,7 +96,7 @@ class Plan {
   void run_program(size_t k, const Region& region, std::vector<HostValue>& values);
   void run_host_node(const HostStep& step, std::vector<HostValue>& values);
   std::vector<HostValue> run_subgraph(const Graph& graph, const std::vector<HostValue>& inputs);
-  HostValue declared(HostValue value, const Value& as) const;
+  HostValue declared(HostValue value, DType as) const;
 
   const std::shared_ptr<const PlanContext> context_;
   Partition partition_;

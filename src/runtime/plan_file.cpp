@@ -70,6 +70,23 @@ json head_of(Graph g, std::vector<TensorPtr>& blobs) {
   return {{"text", print_graph(g, true)}, {"blobs", list}};
 }
 
+std::vector<std::string> names_of(const std::vector<DType>& types) {
+  std::vector<std::string> out;
+  for (DType t : types) out.emplace_back(to_string(t));
+  return out;
+}
+
+std::vector<DType> read_types(const json& j, size_t count, const std::string& source) {
+  std::vector<DType> out;
+  for (const auto& name : j) {
+    const auto type = parse_dtype(name.get<std::string>());
+    if (!type) fail(ErrorCode::kBadInput, source, "type '" + name.get<std::string>() + "'", "one of Systole's types");
+    out.push_back(*type);
+  }
+  if (out.size() != count) fail(ErrorCode::kBadInput, source, std::to_string(out.size()) + " types of outputs", std::to_string(count));
+  return out;
+}
+
 void check_ids(const std::vector<ValueId>& ids, size_t values, bool optional, const std::string& source) {
   for (ValueId v : ids) {
     if (v < (optional ? kNoValue : 0) || static_cast<size_t>(v + 1) > values) fail(ErrorCode::kBadInput, source, "value number " + std::to_string(v), "0 to " + std::to_string(values));
@@ -127,7 +144,7 @@ std::vector<uint8_t> Plan::serialise(const std::string& model) const {
   head["graph"] = head_of(for_the_host(partition_), blobs);
   head["steps"] = json::array(), head["tail"] = json::array();
   for (const auto& step : partition_.steps) {
-    if (const auto* r = std::get_if<Region>(&step)) head["steps"].push_back({{"in", r->inputs}, {"out", r->outputs}});
+    if (const auto* r = std::get_if<Region>(&step)) head["steps"].push_back({{"in", r->inputs}, {"out", r->outputs}, {"types", names_of(r->output_types)}});
     else head["steps"].push_back({{"node", std::get<HostStep>(step).node}, {"reason", std::get<HostStep>(step).reason}});
   }
   for (const Region& t : partition_.tail) head["tail"].push_back({{"graph", head_of(t.graph, blobs)}, {"in", t.inputs}, {"out", t.outputs}});
@@ -184,6 +201,7 @@ std::unique_ptr<Plan> Plan::deserialise(const std::vector<uint8_t>& bytes, const
       Region r;
       r.inputs = s.at("in").get<std::vector<ValueId>>(), r.outputs = s.at("out").get<std::vector<ValueId>>();
       check_ids(r.inputs, values, false, source), check_ids(r.outputs, values, false, source);
+      r.output_types = read_types(s.at("types"), r.outputs.size(), source);
       isa::Program program = isa::deserialise(blocks.next(), source);
       if (program.machine_hash != plan->context_->machine.hash || program.inputs.size() != r.inputs.size() || program.outputs.size() != r.outputs.size()) fail(ErrorCode::kMismatch, source, "a program of another machine or boundary", "the one that the head describes");
       plan->programs_.push_back(std::make_unique<LoadedProgram>(std::move(program), plan->context_->machine));
