@@ -48,7 +48,15 @@ with tempfile.TemporaryDirectory() as d:
     for name, e in j["engines"].items():
         if e["busy_cycles"] + sum(e["stall_cycles"].values()) != j["cycles"]:
             failures.append(f"engine {name}: busy and stalls do not add up")
-    json.loads(run("profile", "edge.npu", "--json", "-"))
+    e = j["energy"]
+    layers = sum(sum(l["energy_j"]) for l in j["layers"])
+    for what, sums in (("parts", sum(e["joules"])), ("instructions and constants", layers + e["static_j"]), ("dynamic and static", e["dynamic_j"] + e["static_j"])):
+        if abs(sums / e["system_j"] - 1) > 1e-9:
+            failures.append(f"energy by {what}: {sums} of {e['system_j']}")
+    low = json.loads(run("profile", "edge.npu", "--json", "-", "--point", "low"))
+    if not (low["energy"]["core_j"] < e["core_j"] and low["latency_s"] > j["latency_s"]):
+        failures.append("a lower voltage and clock is neither slower nor thriftier")
+    expect(run("profile", "edge.npu", "--point", "warp", ok=False), "nominal, low, boost")
     # a model with nodes on the host: what, why, and the same bits on every machine
     run("model", "gpt2-tiny", "-o", "g.onnx", "--size", "16")
     expect(run("check", "g.onnx"), "host", "Gather", "change:")

@@ -58,6 +58,7 @@ struct LayerReport {
   int64_t macs = 0, ideal_mx_cycles = 0, first_cycle = 0, last_cycle = 0;
   int64_t mx_cycles = 0, vx_cycles = 0, dma_cycles = 0;  ///< busy cycles of the engines on its instructions
   int64_t dram_bytes = 0, instructions = 0;
+  std::vector<double> energy_j = {};  ///< of its instructions, by part (EnergyReport::parts); leakage, clock root and standby belong to no layer
   /// MX, VX or DMA: the engine with most busy cycles.
   std::string bound_by() const;
 };
@@ -74,6 +75,20 @@ struct HostReport {
   int64_t runs = 0;  ///< in the last run
 };
 
+/// Energy of one inference. Boundaries: core (engines, memories, leakage), chip (and the memory interface, scalar cores,
+/// the rest), system (and external memory).
+struct EnergyReport {
+  std::vector<std::string> parts;
+  std::vector<double> joules, area_mm2;          ///< by part
+  double dynamic_j = 0, static_j = 0;            ///< together system_j
+  double core_j = 0, chip_j = 0, system_j = 0;
+  double average_w = 0, peak_w = 0, idle_w = 0;  ///< of the system; peak: of the greatest of power_w
+  std::vector<double> power_w;                   ///< over equal slices of the run
+  double tops_per_w = 0, nominal_tops_per_w = 0; ///< chip: delivered in this run, and at a full array without memory traffic
+  int64_t node_nm = 0;
+  double supply_v = 0;
+};
+
 struct Report {
   std::string model, machine, precision;
   int64_t cycles = 0, bound_cycles = 0, macs = 0, instructions = 0;
@@ -84,12 +99,13 @@ struct Report {
   int64_t dram_read_bytes = 0, dram_write_bytes = 0, weights_bytes = 0, scratchpad_peak_bytes = 0, dram_footprint_bytes = 0;
   int64_t nodes_on_npu = 0, nodes_on_host = 0;
   int64_t programs = 1, program_runs = 1;  ///< NPU programs, and how often they ran together in the last run
+  EnergyReport energy;
   std::vector<HostReport> host;            ///< not timed: host time is no part of `cycles`
 };
 
 /// Times the programs cycle by cycle. Data never changes the cycles of a program; how often each one runs is that of the
-/// last run, or once.
-Result<Report> profile(const Compiled& model);
+/// last run, or once. `point`: an operating point of the machine; empty is the machine as described.
+Result<Report> profile(const Compiled& model, const std::string& point = {});
 
 /// Executes the model bit-exactly on inputs in the order of inputs_of(). Errors: kMismatch, and what host operators find
 /// wrong with their inputs.

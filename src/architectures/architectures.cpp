@@ -1,5 +1,7 @@
 #include "architectures/architectures.h"
 
+#include <filesystem>
+
 #include "architectures/cnn_writer.h"
 #include "architectures/transformers.h"
 #include "base/error.h"
@@ -10,7 +12,7 @@ namespace {
 using Activation = CnnWriter::Activation;
 
 /// He et al. 2015, "Deep residual learning", table 1, bottlenecks with the stride in the 3 x 3 (v1.5).
-void write_resnet50_as(CnnWriter& w, const std::string& path) {
+void resnet50(CnnWriter& w, const std::string& path) {
   Feature x = w.max_pool(w.conv(w.input(), 64, 7, 2), 3, 2, 1);
   const struct { int64_t channels, blocks, stride; } kStages[] = {{64, 3, 1}, {128, 4, 2}, {256, 6, 2}, {512, 3, 2}};
   for (const auto& stage : kStages) {
@@ -24,19 +26,8 @@ void write_resnet50_as(CnnWriter& w, const std::string& path) {
   w.save(path);
 }
 
-void write_resnet50(const std::string& path, uint64_t seed, int64_t size) {
-  CnnWriter w("resnet50", seed, 3, size, size);
-  write_resnet50_as(w, path);
-}
-
-void write_resnet50_qdq(const std::string& path, uint64_t seed, int64_t size) {
-  CnnWriter w("resnet50-qdq", seed, 3, size, size, true);
-  write_resnet50_as(w, path);
-}
-
 /// Sandler et al. 2018, "MobileNetV2", table 2.
-void write_mobilenetv2(const std::string& path, uint64_t seed, int64_t size) {
-  CnnWriter w("mobilenetv2", seed, 3, size, size);
+void mobilenetv2(CnnWriter& w, const std::string& path) {
   Feature x = w.conv(w.input(), 32, 3, 2, Activation::kRelu6);
   const struct { int64_t expand, channels, blocks, stride; } kStages[] = {{1, 16, 1, 1}, {6, 24, 2, 2}, {6, 32, 3, 2}, {6, 64, 4, 2}, {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1}};
   for (const auto& stage : kStages) {
@@ -52,8 +43,7 @@ void write_mobilenetv2(const std::string& path, uint64_t seed, int64_t size) {
 }
 
 /// MLPerf Tiny image classification: three stages of one block each on CIFAR-10.
-void write_resnet8(const std::string& path, uint64_t seed, int64_t size) {
-  CnnWriter w("resnet8", seed, 3, size, size);
+void resnet8(CnnWriter& w, const std::string& path) {
   Feature x = w.conv(w.input(), 16, 3);
   for (int64_t channels : {16, 32, 64}) {
     const int64_t stride = channels == 16 ? 1 : 2;
@@ -92,11 +82,20 @@ void write_unet(const std::string& path, uint64_t seed, int64_t size) {
   w.finish(w.conv(x, 4, 1, 1, Activation::kNone), path, "Sigmoid");
 }
 
+/// A network for pictures of three channels, in float or in QDQ form.
+template <void (*network)(CnnWriter&, const std::string&), bool kQdq>
+void write(const std::string& path, uint64_t seed, int64_t size) {
+  CnnWriter w(std::filesystem::path(path).stem().string(), seed, 3, size, size, kQdq);
+  network(w, path);
+}
+
 constexpr Architecture kList[] = {
-    {"resnet50", "image classification, 4.1 GMAC (He et al. 2015)", write_resnet50, 224},
-    {"resnet50-qdq", "the same in QDQ form: uint8 activations, int8 weights per channel", write_resnet50_qdq, 224},
-    {"mobilenetv2", "image classification, 0.3 GMAC (Sandler et al. 2018)", write_mobilenetv2, 224},
-    {"resnet8", "MLPerf Tiny image classification, 12.5 MMAC", write_resnet8, 32},
+    {"resnet50", "image classification, 4.1 GMAC (He et al. 2015)", write<resnet50, false>, 224},
+    {"resnet50-qdq", "the same in QDQ form: uint8 activations, int8 weights per channel", write<resnet50, true>, 224},
+    {"mobilenetv2", "image classification, 0.3 GMAC (Sandler et al. 2018)", write<mobilenetv2, false>, 224},
+    {"mobilenetv2-qdq", "the same in QDQ form", write<mobilenetv2, true>, 224},
+    {"resnet8", "MLPerf Tiny image classification, 12.5 MMAC", write<resnet8, false>, 32},
+    {"resnet8-qdq", "the same in QDQ form", write<resnet8, true>, 32},
     {"ds-cnn", "MLPerf Tiny keyword spotting, 2.7 MMAC", write_ds_cnn, 49},
     {"unet", "semantic segmentation (Ronneberger et al. 2015, narrow)", write_unet, 256},
 };

@@ -23,11 +23,21 @@ struct MatrixBlock {
 /// T = max(TB0, F0) + sum over tiles of max(Mg S, TB next) + Mg S last + P.
 int64_t matrix_cycles(const Machine& machine, const MatrixBlock& block);
 
+/// What a contraction reads and updates, by the same tiles as its cycles.
+struct MatrixTraffic {
+  int64_t a_words = 0;             ///< scratchpad reads of R x D bytes
+  int64_t b_bytes = 0;
+  int64_t accumulator_words = 0;   ///< 32-bit words written; as many are read, less those that start anew
+  int64_t array_cycles = 0;        ///< with operands in the array
+};
+MatrixTraffic matrix_traffic(const Machine& machine, const MatrixBlock& block);
+
 struct DepthwiseBlock {
   int64_t out_rows = 0, out_columns = 0, channels = 0, kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
   MacFormat format = MacFormat::kInt8;
 };
 int64_t depthwise_cycles(const Machine& machine, const DepthwiseBlock& block);
+MatrixTraffic depthwise_traffic(const Machine& machine, const DepthwiseBlock& block);
 
 struct VectorBlock {
   int64_t vectors = 0;        ///< input vectors of L lanes, reductions included

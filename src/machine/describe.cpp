@@ -18,6 +18,9 @@ std::string describe(const Machine& m) {
   t += fmt::format("  {:<13} {} B/cycle = {:.2f} GB/s, {} banks, rows of {} B, {} MiB addressed\n", m.dram.kind, m.dram.bytes_per_cycle, bandwidth * 1e-9, m.dram.banks, m.dram.row_bytes, m.dram.capacity_bytes >> 20);
   t += fmt::format("  balance       {:.0f} int8 MAC per DRAM byte: layers below it are memory-bound\n", m.peak_int8_macs_per_second() / bandwidth);
   t += fmt::format("  control       {} entries per queue, window {}, fetch {} B/cycle\n", m.control.fifo_depth, m.control.window, m.control.fetch_bytes_per_cycle);
+  t += fmt::format("  technology    {} nm{}, operating points:", m.power.node_nm, m.power.low_leakage ? ", low leakage" : "");
+  for (const OperatingPoint& p : m.power.points) t += fmt::format(" {} ({} at {:.0f} MHz)", p.name, p.supply_mv ? fmt::format("{:.2f} V", static_cast<double>(p.supply_mv) * 1e-3) : "nominal supply", static_cast<double>(p.clock_hz) * 1e-6);
+  t += "\n";
   t += "  memory map    (scratchpad, lock group: bytes)\n";
   for (int64_t g = 0; g < m.memory.groups; ++g) t += fmt::format("    {:>2}: 0x{:06x} to 0x{:06x}\n", g, g * m.group_bytes(), (g + 1) * m.group_bytes() - 1);
   return t;

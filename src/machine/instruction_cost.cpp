@@ -6,15 +6,27 @@
 
 namespace systole {
 
-int64_t cycles_of(const Machine& machine, const isa::MatrixOp& op) {
+namespace {
+DepthwiseBlock depthwise_block(const isa::MatrixOp& op) {
   const isa::MatrixDesc& d = *op.desc;
-  const auto format = static_cast<MacFormat>(d.format);
-  if (d.depthwise) return depthwise_cycles(machine, {op.out_rows, op.out_columns, op.n, d.kernel_h, d.kernel_w, d.stride_h, d.stride_w, format});
+  return {op.out_rows, op.out_columns, op.n, d.kernel_h, d.kernel_w, d.stride_h, d.stride_w, static_cast<MacFormat>(d.format)};
+}
+MatrixBlock matrix_block(const isa::MatrixOp& op) {
+  const isa::MatrixDesc& d = *op.desc;
   // Taps of one kernel row are contiguous in A when columns are neither dilated nor padded apart.
   const bool joined = d.dilation_w == 1 && d.a_pixel_pitch == d.channels * d.a_channel_pitch;
   const int64_t taps = int64_t{d.kernel_h} * d.kernel_w;
-  return matrix_cycles(machine, {int64_t{op.out_rows} * op.out_columns, op.n, joined ? d.kernel_h : taps, joined ? int64_t{d.kernel_w} * d.channels : d.channels, format,
-                                 int64_t{d.stride_w} * d.a_pixel_pitch});
+  return {int64_t{op.out_rows} * op.out_columns, op.n, joined ? d.kernel_h : taps, joined ? int64_t{d.kernel_w} * d.channels : d.channels, static_cast<MacFormat>(d.format),
+          int64_t{d.stride_w} * d.a_pixel_pitch};
+}
+}  // namespace
+
+int64_t cycles_of(const Machine& machine, const isa::MatrixOp& op) {
+  return op.desc->depthwise ? depthwise_cycles(machine, depthwise_block(op)) : matrix_cycles(machine, matrix_block(op));
+}
+
+MatrixTraffic traffic_of(const Machine& machine, const isa::MatrixOp& op) {
+  return op.desc->depthwise ? depthwise_traffic(machine, depthwise_block(op)) : matrix_traffic(machine, matrix_block(op));
 }
 
 int64_t cycles_of(const Machine& machine, const isa::VectorOp& op) {

@@ -19,6 +19,7 @@ struct Key {
   const char* name;
   std::function<int64_t&(Machine&)> member;
   int64_t lo, hi;
+  bool optional = false;
 };
 
 const std::vector<Key>& keys() {
@@ -59,6 +60,16 @@ const std::vector<Key>& keys() {
       {"control", "fifo_depth", [](Machine& m) -> int64_t& { return m.control.fifo_depth; }, 1, 30},
       {"control", "window_instructions", [](Machine& m) -> int64_t& { return m.control.window; }, 8, 120},
       {"control", "fetch_bytes_per_cycle", [](Machine& m) -> int64_t& { return m.control.fetch_bytes_per_cycle; }, 1, 4 * K},
+      {"power", "node_nm", [](Machine& m) -> int64_t& { return m.power.node_nm; }, 5, 65, true},
+      {"power", "supply_mv", [](Machine& m) -> int64_t& { return m.power.supply_mv; }, 0, 1500, true},
+      {"power", "low_leakage", [](Machine& m) -> int64_t& { return m.power.low_leakage; }, 0, 1, true},
+      {"power", "register_bits_per_mac", [](Machine& m) -> int64_t& { return m.power.register_bits_per_mac; }, 0, 256, true},
+      {"power", "mac_bits", [](Machine& m) -> int64_t& { return m.power.mac_bits; }, 8, 16, true},
+      {"power", "control_cores", [](Machine& m) -> int64_t& { return m.power.control_cores; }, 0, 64, true},
+      {"power", "bank_bytes", [](Machine& m) -> int64_t& { return m.power.bank_bytes; }, 512, 16 * M, true},
+      {"power", "clock_gating", [](Machine& m) -> int64_t& { return m.power.clock_gating; }, 0, 1, true},
+      {"power", "die_mm2", [](Machine& m) -> int64_t& { return m.power.die_mm2; }, 0, 10000, true},
+      {"power", "rest_mw", [](Machine& m) -> int64_t& { return m.power.rest_mw; }, 0, 100000, true},
   };
   return list;
 }
@@ -97,6 +108,7 @@ void reject_unknown(const Reader& reader, const YAML::Node& node, const std::str
   std::set<std::string> known;
   if (section.empty()) known = {"name", "description", "sources"};
   if (section == "dram") known.insert("kind");
+  if (section == "power") known.insert("points");
   for (const Key& k : keys()) {
     if (section == k.section) known.insert(k.name);
     if (section.empty() && *k.section) known.insert(k.section);
@@ -107,6 +119,14 @@ void reject_unknown(const Reader& reader, const YAML::Node& node, const std::str
     std::string list;
     for (const auto& k : known) list += (list.empty() ? "" : ", ") + k;
     fail(ErrorCode::kBadInput, reader.at(entry.first, (section.empty() ? "" : section + ".") + key), "unknown key", "one of " + list);
+  }
+}
+
+void read_points(const Reader& reader, const YAML::Node& list, Machine& m) {
+  if (!list.IsSequence() || list.size() > 16) fail(ErrorCode::kBadInput, reader.at(list, "power.points"), "not a list", "at most 16 of {name, supply_mv, clock_hz}");
+  for (const YAML::Node& p : list) {
+    if (!p.IsMap() || !p["name"] || !p["name"].IsScalar() || !p["supply_mv"] || !p["clock_hz"] || p.size() != 3) fail(ErrorCode::kBadInput, reader.at(p, "power.points"), "an entry of other keys", "{name, supply_mv, clock_hz}");
+    m.power.points.push_back({p["name"].Scalar(), reader.number(p["supply_mv"], "power.points.supply_mv", 100, 1500), reader.number(p["clock_hz"], "power.points.clock_hz", 1'000'000, 10'000'000'000)});
   }
 }
 
@@ -151,15 +171,22 @@ Machine parse_machine(std::string_view yaml, const std::string& source) {
     if (!root[section] || !root[section].IsMap()) fail(ErrorCode::kBadInput, source + ": " + section, "missing section", "a mapping");
     reject_unknown(reader, root[section], section);
   }
+  if (root["power"]) {
+    if (!root["power"].IsMap()) fail(ErrorCode::kBadInput, source + ": power", "not a mapping", "keys such as 'node_nm', 'points'");
+    reject_unknown(reader, root["power"], "power");
+  }
   m.dram.kind = text(root["dram"]["kind"], "dram.kind");
   for (const Key& k : keys()) {
     const std::string path = (*k.section ? std::string(k.section) + "." : "") + k.name;
     const YAML::Node parent = *k.section ? root[k.section] : root;
+    if (k.optional && (!parent || !parent[k.name])) continue;
     if (!parent[k.name]) fail(ErrorCode::kBadInput, reader.at(parent, path), "missing key", "an integer from " + std::to_string(k.lo) + " to " + std::to_string(k.hi));
     const int64_t value = reader.number(parent[k.name], path, k.lo, k.hi);
     k.member(m) = value;
-    values += ";" + path + "=" + std::to_string(value);
+    if (!k.optional) values += ";" + path + "=" + std::to_string(value);
   }
+  m.power.points = {{"nominal", m.power.supply_mv, m.clock_hz}};
+  if (root["power"] && root["power"]["points"]) read_points(reader, root["power"]["points"], m);
   check_relations(m, source);
   m.hash = content_hash(values);
   return m;
@@ -176,6 +203,23 @@ Machine load_machine(const std::string& name_or_path) {
   std::string names;
   for (const Preset& p : kPresets) names += (names.empty() ? "" : ", ") + std::string(p.name);
   fail(ErrorCode::kNotFound, "machine '" + name_or_path + "'", "no such preset", names + ", or a file that ends in .yaml");
+}
+
+Machine at_operating_point(Machine m, const std::string& point) {
+  if (point.empty()) return m;
+  std::string names;
+  for (const OperatingPoint& p : m.power.points) {
+    names += (names.empty() ? "" : ", ") + p.name;
+    if (p.name != point) continue;
+    // Cycles of external memory at the other clock, rounded up; its bandwidth in bytes per second stays.
+    const auto scaled = [&](int64_t cycles) { return (cycles * p.clock_hz + m.clock_hz - 1) / m.clock_hz; };
+    DramTiming& d = m.dram;
+    for (int64_t* cycles : {&d.cas_cycles, &d.activate_cycles, &d.precharge_cycles, &d.turnaround_cycles, &d.refresh_interval_cycles, &d.refresh_cycles, &d.port_cycles}) *cycles = scaled(*cycles);
+    d.bytes_per_cycle = std::max<int64_t>(1, d.bytes_per_cycle * m.clock_hz / p.clock_hz);
+    m.clock_hz = p.clock_hz, m.power.supply_mv = p.supply_mv;
+    return m;
+  }
+  fail(ErrorCode::kNotFound, "operating point '" + point + "' of machine '" + m.name + "'", "no such point", names);
 }
 
 std::vector<std::string> preset_names() {

@@ -54,6 +54,28 @@ struct Control {
   int64_t fetch_bytes_per_cycle = 0;
 };
 
+/// A voltage and frequency at which the machine may run.
+struct OperatingPoint {
+  std::string name;
+  int64_t supply_mv = 0, clock_hz = 0;
+};
+
+/// What energy and area follow from, beside the rest of the description. No part of the machine's hash: programs and cycles
+/// do not depend on it.
+struct Power {
+  int64_t node_nm = 16;               ///< technology node, technologies/cmos.yaml
+  int64_t supply_mv = 0;              ///< 0: the node's nominal supply
+  int64_t low_leakage = 0;            ///< 1: a low-power process
+  int64_t register_bits_per_mac = 16; ///< flip-flops clocked with a multiplier: operand, its share of two levels of the adder tree
+  int64_t mac_bits = 8;               ///< integer operands: 8 or 16
+  int64_t control_cores = 0;          ///< scalar cores that run beside the engines
+  int64_t bank_bytes = 16384;         ///< of the scratchpad: one word-wide bank is active in an access
+  int64_t clock_gating = 1;           ///< 0: every flip-flop is clocked in every cycle
+  int64_t die_mm2 = 0;                ///< what leaks; 0: the sum of the parts
+  int64_t rest_mw = 0;                ///< parts of the chip that the description does not have (host links, clocks)
+  std::vector<OperatingPoint> points; ///< the first is the machine as described
+};
+
 struct Machine {
   std::string name, description;
   int64_t clock_hz = 0, cores = 1;
@@ -63,6 +85,7 @@ struct Machine {
   DmaEngine dma;
   DramTiming dram;
   Control control;
+  Power power;
   std::string text;   ///< the YAML it was read from
   uint64_t hash = 0;  ///< of the values, not of the spelling
 
@@ -79,6 +102,10 @@ Machine parse_machine(std::string_view yaml, const std::string& source);
 
 /// A preset name ("edge") or a path that ends in .yaml.
 Machine load_machine(const std::string& name_or_path);
+
+/// The machine at one of its operating points ("" is the first): other clock, and external memory that takes the same time in
+/// seconds. Fails (kNotFound) with the list of points.
+Machine at_operating_point(Machine machine, const std::string& point);
 
 /// Names of the presets built into the library, in order.
 std::vector<std::string> preset_names();

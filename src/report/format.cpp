@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 #include <nlohmann/json.hpp>
 
 #include "systole/systole.h"
@@ -21,6 +22,31 @@ std::string time_text(double seconds) {
   return fmt::format("{:.2f} us", seconds * 1e6);
 }
 
+std::string energy_text(double joules) {
+  if (joules >= 1) return fmt::format("{:.3f} J", joules);
+  if (joules >= 1e-3) return fmt::format("{:.3f} mJ", joules * 1e3);
+  return fmt::format("{:.2f} uJ", joules * 1e6);
+}
+
+std::string power_text(double watts) { return watts >= 1 ? fmt::format("{:.2f} W", watts) : fmt::format("{:.1f} mW", watts * 1e3); }
+
+/// Energy by boundary, power, and the parts in the order of their shares.
+std::string energy_lines(const Report& r) {
+  const EnergyReport& e = r.energy;
+  if (e.parts.empty() || e.system_j <= 0) return "";
+  std::string t = fmt::format("  energy       core {}, chip {}, with DRAM {} per inference ({} nm, {:.2f} V; leakage and clocks {:.0f} %)\n", energy_text(e.core_j), energy_text(e.chip_j), energy_text(e.system_j), e.node_nm,
+                              e.supply_v, 100 * e.static_j / e.system_j);
+  t += fmt::format("  power        average {}, peak {}, idle {} with DRAM; chip {:.2f} TOPS/W delivered, {:.2f} nominal\n", power_text(e.average_w), power_text(e.peak_w), power_text(e.idle_w), e.tops_per_w, e.nominal_tops_per_w);
+  std::vector<size_t> order(e.parts.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return e.joules[a] > e.joules[b]; });
+  t += "  energy by part";
+  for (size_t i : order) {
+    if (e.joules[i] >= 0.005 * e.system_j) t += fmt::format("  {} {:.0f} %", e.parts[i], 100 * e.joules[i] / e.system_j);
+  }
+  return t + "\n";
+}
+
 double percent(int64_t part, int64_t whole) { return whole ? 100.0 * static_cast<double>(part) / static_cast<double>(whole) : 0; }
 
 std::string shorten(const std::string& s, size_t n) { return s.size() <= n ? s : "..." + s.substr(s.size() - n + 3); }
@@ -35,6 +61,7 @@ std::string to_text(const Report& r, size_t top_layers) {
   if (r.programs != 1 || r.program_runs != 1) t += fmt::format("  run          {} program{} of the NPU, {} executions; host nodes are not timed\n", r.programs, r.programs == 1 ? "" : "s", r.program_runs);
   t += fmt::format("  memory       weights {}, scratchpad peak {}, DRAM {}\n", bytes_text(r.weights_bytes), bytes_text(r.scratchpad_peak_bytes), bytes_text(r.dram_footprint_bytes));
   t += fmt::format("  DRAM traffic read {}, written {}\n", bytes_text(r.dram_read_bytes), bytes_text(r.dram_write_bytes));
+  t += energy_lines(r);
   t += "  engine  busy     dependency  bank     DRAM     fetch    done\n";
   for (const auto& e : r.engines) {
     auto stall = [&](const char* s) { return percent(e.stall_cycles.at(s), r.cycles); };
@@ -52,10 +79,10 @@ std::string to_text(const Report& r, size_t top_layers) {
 }
 
 std::string layer_table(const Report& r) {
-  std::string t = fmt::format("{:<40} {:<19} {:>9} {:>10} {:>10} {:>10} {:>10} {:>10} {:>6}\n", "layer", "kind", "MMAC", "from", "to", "MX", "VX", "DMA", "bound");
+  std::string t = fmt::format("{:<40} {:<19} {:>9} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>6}\n", "layer", "kind", "MMAC", "from", "to", "MX", "VX", "DMA", "energy uJ", "bound");
   for (const auto& l : r.layers) {
-    t += fmt::format("{:<40} {:<19} {:>9.3f} {:>10} {:>10} {:>10} {:>10} {:>10} {:>6}\n", shorten(l.name, 40), l.kind, static_cast<double>(l.macs) * 1e-6, l.first_cycle, l.last_cycle, l.mx_cycles, l.vx_cycles,
-                     l.dma_cycles, l.bound_by());
+    t += fmt::format("{:<40} {:<19} {:>9.3f} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10.3f} {:>6}\n", shorten(l.name, 40), l.kind, static_cast<double>(l.macs) * 1e-6, l.first_cycle, l.last_cycle, l.mx_cycles, l.vx_cycles,
+                     l.dma_cycles, 1e6 * std::accumulate(l.energy_j.begin(), l.energy_j.end(), 0.0), l.bound_by());
   }
   return t;
 }
@@ -70,8 +97,12 @@ std::string to_json(const Report& r, const std::string& extra) {
   j["layers"] = json::array();
   for (const auto& l : r.layers) {
     j["layers"].push_back({{"name", l.name}, {"kind", l.kind}, {"macs", l.macs}, {"ideal_mx_cycles", l.ideal_mx_cycles}, {"first_cycle", l.first_cycle}, {"last_cycle", l.last_cycle}, {"mx_cycles", l.mx_cycles},
-                           {"vx_cycles", l.vx_cycles}, {"dma_cycles", l.dma_cycles}, {"dram_bytes", l.dram_bytes}, {"instructions", l.instructions}, {"bound_by", l.bound_by()}});
+                           {"vx_cycles", l.vx_cycles}, {"dma_cycles", l.dma_cycles}, {"dram_bytes", l.dram_bytes}, {"instructions", l.instructions}, {"energy_j", l.energy_j}, {"bound_by", l.bound_by()}});
   }
+  const EnergyReport& e = r.energy;
+  j["energy"] = {{"parts", e.parts}, {"joules", e.joules}, {"area_mm2", e.area_mm2}, {"dynamic_j", e.dynamic_j}, {"static_j", e.static_j}, {"core_j", e.core_j}, {"chip_j", e.chip_j}, {"system_j", e.system_j},
+                 {"average_w", e.average_w}, {"peak_w", e.peak_w}, {"idle_w", e.idle_w}, {"power_w", e.power_w}, {"tops_per_w", e.tops_per_w}, {"nominal_tops_per_w", e.nominal_tops_per_w}, {"node_nm", e.node_nm},
+                 {"supply_v", e.supply_v}};
   j["programs"] = r.programs, j["program_runs"] = r.program_runs;
   j["host"] = json::array();
   for (const auto& h : r.host) j["host"].push_back({{"name", h.name}, {"type", h.type}, {"reason", h.reason}, {"runs", h.runs}});

@@ -57,6 +57,8 @@ Report make_report(const isa::Program& program, const Machine& machine, const is
   r.dram_read_bytes = timing.dram_read_bytes, r.dram_write_bytes = timing.dram_write_bytes;
   r.weights_bytes = program.weights_bytes, r.scratchpad_peak_bytes = program.scratchpad_peak_bytes, r.dram_footprint_bytes = static_cast<int64_t>(program.dram_bytes);
   r.nodes_on_npu = static_cast<int64_t>(program.layers.size());
+  add_energy(r, program, machine, sequence, timing);
+  derive_power(r);
   return r;
 }
 

@@ -13,6 +13,7 @@
 #include "ops/operator.h"
 #include "passes/pipeline.h"
 #include "report/report.h"
+#include "sim/energy/energy.h"
 #include "runtime/compiled.h"
 #include "runtime/program_cache.h"
 #include "sim/check/race_checker.h"
@@ -101,6 +102,14 @@ std::string phase_text(Graph graph, const Machine& machine, const CompileOptions
   return text;
 }
 
+void accumulate(EnergyReport& total, const EnergyReport& e, double runs) {
+  const bool first = total.parts.empty();
+  if (first) total = e;
+  for (size_t i = 0; i < e.joules.size(); ++i) total.joules[i] = (first ? 0 : total.joules[i]) + e.joules[i] * runs;
+  for (auto m : {&EnergyReport::dynamic_j, &EnergyReport::static_j, &EnergyReport::core_j, &EnergyReport::chip_j, &EnergyReport::system_j}) total.*m = (first ? 0 : total.*m) + e.*m * runs;
+  if (!first) total.power_w.insert(total.power_w.end(), e.power_w.begin(), e.power_w.end());
+}
+
 /// Adds a program's report to the model's, `runs` times over.
 void accumulate(Report& total, const Report& r, int64_t runs) {
   total.precision = r.precision;
@@ -112,6 +121,7 @@ void accumulate(Report& total, const Report& r, int64_t runs) {
   total.dram_read_bytes += r.dram_read_bytes * runs, total.dram_write_bytes += r.dram_write_bytes * runs, total.weights_bytes += r.weights_bytes;
   total.scratchpad_peak_bytes = std::max(total.scratchpad_peak_bytes, r.scratchpad_peak_bytes), total.dram_footprint_bytes += r.dram_footprint_bytes;
   total.nodes_on_npu += r.nodes_on_npu;
+  accumulate(total.energy, r.energy, static_cast<double>(runs));
   if (total.engines.empty()) {
     total.engines = r.engines;
     for (auto& e : total.engines) {
@@ -142,6 +152,7 @@ Report report_of(Plan& plan, const std::string& name, const Machine& machine) {
   total.latency_s = static_cast<double>(total.cycles) / total.clock_hz;
   total.throughput_per_s = total.cycles ? 1 / total.latency_s : 0;
   total.efficiency = total.cycles ? static_cast<double>(total.bound_cycles) / static_cast<double>(total.cycles) : 0;
+  derive_power(total);
   return total;
 }
 
@@ -179,6 +190,7 @@ Result<CompileResult> compile(const std::string& onnx_path, const CompileOptions
     const auto begin = std::chrono::steady_clock::now();
     if (!options.stop_after.empty()) check_phase_name(options.stop_after);
     Machine machine = load_machine(options.npu);
+    EnergyModel{machine};  // a description without figures for its energy fails before the work
     const std::string name = std::filesystem::path(onnx_path).stem().string();
     CompileResult result;
     if (!options.stop_after.empty()) {
@@ -214,10 +226,11 @@ std::vector<TensorInfo> outputs_of(const Compiled& model) {
   return model->with_plan([](Plan& plan) { return describe(plan.outputs()); });
 }
 
-Result<Report> profile(const Compiled& model) {
+Result<Report> profile(const Compiled& model, const std::string& point) {
   return catch_failures([&] {
+    const Machine machine = at_operating_point(model->machine(), point);
     return model->with_plan([&](Plan& plan) {
-      Report r = report_of(plan, model->name, model->machine());
+      Report r = report_of(plan, model->name, machine);
       r.precision = model->precision();
       return r;
     });

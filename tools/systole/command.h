@@ -26,6 +26,7 @@ void add_verify(CLI::App& app);
 struct ModelOptions {
   std::string model, npu, precision = "auto";
   std::vector<std::string> dims, constants;
+  std::string point;
   int threads = 0;
   bool no_cache = false;
 

@@ -119,7 +119,11 @@ class Simulator {
     locks_ |= op.locks;
     ++started_[e];
     if (std::holds_alternative<isa::DescriptorWrite>(op.op)) event.retire = now + 1, port_free_[e] = now + 1;
-    else if (const auto* c = std::get_if<isa::CopyOp>(&op.op)) event.retire = copy(*c, e, now);
+    else if (const auto* c = std::get_if<isa::CopyOp>(&op.op)) {
+      event.dram_read_bytes = -dram_.bytes_read(), event.dram_write_bytes = -dram_.bytes_written(), event.dram_row_misses = -dram_.row_misses();
+      event.retire = copy(*c, e, now);
+      event.dram_read_bytes += dram_.bytes_read(), event.dram_write_bytes += dram_.bytes_written(), event.dram_row_misses += dram_.row_misses();
+    }
     else if (const auto* x = std::get_if<isa::MatrixOp>(&op.op)) event.retire = now + cycles_of(m_, *x), result_.macs += macs_of(*x);
     else event.retire = now + cycles_of(m_, std::get<isa::VectorOp>(op.op));
     if (is_dma(e)) event.retire = last_retire_[e] = std::max(event.retire, last_retire_[e]);  // in order

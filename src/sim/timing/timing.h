@@ -20,9 +20,10 @@ struct EngineTime {
   std::array<int64_t, kStalls> stalled{};
 };
 
-/// Life of one dispatched instruction, in cycles.
+/// Life of one dispatched instruction, in cycles, and what it moved over the bus of external memory.
 struct Event {
   int64_t dispatched = 0, start = 0, retire = 0;
+  int64_t dram_read_bytes = 0, dram_write_bytes = 0, dram_row_misses = 0;
 };
 
 struct Timing {
