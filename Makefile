@@ -3,7 +3,7 @@ BUILD := build/release
 SYSTOLE := $(BUILD)/tools/systole/systole
 JOBS ?= $(shell nproc)
 
-.PHONY: run test fast setup build docs fuzz clean
+.PHONY: run test fast setup build docs compare fuzz clean
 
 run: build
 	@echo "== ResNet-50 (real architecture, seeded weights): ONNX -> NPU program -> results, cycles, report"
@@ -27,6 +27,10 @@ fast: build
 docs: build
 	@$(SYSTOLE) disasm --manual -o docs/isa.md
 	@$(SYSTOLE) ops > docs/operators.md
+
+# docs/comparison.md: fetches ONNX Runtime (npm) to measure this CPU with.
+compare: build
+	@./scripts/compare.sh
 
 # Ten minutes for each fuzz target (clang, libFuzzer, ASan, UBSan).
 FUZZ_SECONDS ?= 600

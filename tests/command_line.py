@@ -19,7 +19,7 @@ with tempfile.TemporaryDirectory() as d:
     os.chdir(d)
     os.environ["SYSTOLE_CACHE"] = ""
     expect(run("--help"), "Examples:", "run", "profile", "compile")
-    for sub in "run profile compile check machine model asm disasm ops generate quantize verify".split():
+    for sub in "run profile compile check machine model asm disasm ops generate quantize verify compare".split():
         expect(run(sub, "--help"), "Usage" if sub == "ops" else sub)
     expect(run("machine"), "edge", "nano", "server")
     expect(run("machine", "edge"), "2.048 TOPS int8", "MAC per DRAM byte", "memory map")
@@ -57,6 +57,11 @@ with tempfile.TemporaryDirectory() as d:
     if not (low["energy"]["core_j"] < e["core_j"] and low["latency_s"] > j["latency_s"]):
         failures.append("a lower voltage and clock is neither slower nor thriftier")
     expect(run("profile", "edge.npu", "--point", "warp", ok=False), "nominal, low, boost")
+    c = json.loads(run("compare", "r.onnx", "--npu", "nano,edge", "--processors", "h200,stm32h7", "--no-cpu", "--json", "-"))
+    if [r["kind"] for r in c["rows"]] != ["NPU", "NPU", "GPU", "GPU", "MCU"] or min(r["energy_j"] for r in c["rows"]) <= 0:
+        failures.append(f"compare: {c}")
+    expect(run("compare", "r.onnx", "--no-cpu"), "inferences per joule", "modelled", "simulated")
+    expect(run("compare", "r.onnx", "--processors", "abacus", ok=False), "jetson-agx-orin")
     # a model with nodes on the host: what, why, and the same bits on every machine
     run("model", "gpt2-tiny", "-o", "g.onnx", "--size", "16")
     expect(run("check", "g.onnx"), "host", "Gather", "change:")

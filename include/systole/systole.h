@@ -128,6 +128,7 @@ struct Generation {
   int64_t decoded = 0;
   bool recomputes = false;   ///< no cache: each token runs the whole sequence
   int64_t prefill_cycles = 0, decode_cycles = 0, cache_bytes = 0;
+  double prefill_j = 0, decode_j = 0;  ///< chip and DRAM
   double prefill_host_s = 0, decode_host_s = 0, compile_s = 0, clock_hz = 0;
 };
 /// Called with each new token; false stops.
@@ -185,6 +186,34 @@ struct VerifyReport {
 };
 /// Compares the model as it runs on the NPU with the float reference, layer by layer, and its accuracy on a labelled set.
 Result<VerifyReport> verify_model(const std::string& onnx_path, const CompileOptions& compile_options, const VerifyOptions& options);
+
+struct CompareOptions {
+  std::vector<std::string> npus = {"edge"};
+  std::vector<std::string> processors = {"h200", "jetson-agx-orin", "xeon-8480"};  ///< presets of processors/, or .yaml files
+  int64_t batch = 32;               ///< a second row of each modelled processor; the NPU runs one inference after the other
+  bool measure_cpu = true;          ///< with ONNX Runtime, where its shared library is found
+  double seconds = 2;               ///< per measurement
+  double cpu_watts_per_thread = 5;  ///< where RAPL cannot be read: a server core's share of its package at full load
+};
+struct CompareRow {
+  std::string processor, kind, precision;
+  std::string basis, note;  ///< simulated, measured, modelled or published; and how
+  int64_t batch = 1;
+  double latency_s = 0, throughput_per_s = 0, power_w = 0;
+  double energy_j = 0;      ///< per inference; 0 in any figure: not known
+  double utilisation = 0;
+};
+struct Comparison {
+  std::string model, precision;
+  int64_t macs = 0;
+  std::vector<CompareRow> rows;
+  std::vector<std::string> remarks;
+};
+/// The model on NPUs (simulated), on this CPU (measured) and on other processors (rooflines; published figures beside them).
+Result<Comparison> compare_model(const std::string& onnx_path, const CompileOptions& compile_options, const CompareOptions& options);
+std::vector<std::string> comparison_processors();
+std::string to_text(const Comparison& comparison);
+std::string to_json(const Comparison& comparison);
 
 /// Host threads for all later calls; 0 is all cores. Results do not depend on it.
 void set_threads(int threads);

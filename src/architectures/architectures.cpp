@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "architectures/cnn_writer.h"
+#include "architectures/recurrent.h"
 #include "architectures/transformers.h"
 #include "base/error.h"
 
@@ -105,7 +106,7 @@ constexpr Architecture kList[] = {
 std::span<const Architecture> architectures() {
   static const std::vector<Architecture> all = [] {
     std::vector<Architecture> list(std::begin(kList), std::end(kList));
-    list.insert(list.end(), transformer_architectures().begin(), transformer_architectures().end());
+    for (const auto more : {recurrent_architectures(), transformer_architectures()}) list.insert(list.end(), more.begin(), more.end());
     return list;
   }();
   return all;

@@ -1,4 +1,4 @@
-// The YAML files of machines/ and technologies/, embedded by CMake so that the tool works from any folder.
+// The YAML files of machines/, technologies/ and processors/, embedded by CMake so that the tool works from any folder.
 #pragma once
 #include <span>
 
@@ -8,6 +8,6 @@ struct Preset {
   const char* name;
   const char* yaml;
 };
-extern const std::span<const Preset> kPresets, kTechnologies;
+extern const std::span<const Preset> kPresets, kTechnologies, kProcessors;
 
 }  // namespace systole

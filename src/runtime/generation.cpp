@@ -60,7 +60,11 @@ struct Session {
     const bool stop = token == o.end_token;
     return (!sink || sink(token)) && !stop && result.decoded < o.tokens;
   }
-  static int64_t cycles_of(const Compiled& m) { return profile(m).value().cycles; }
+  /// Adds one run of the model to the prompt's cost or to the new tokens'.
+  void charge(const Report& r, bool prompt) {
+    (prompt ? result.prefill_cycles : result.decode_cycles) += r.cycles;
+    (prompt ? result.prefill_j : result.decode_j) += r.energy.system_j;
+  }
 };
 
 /// The whole sequence for each token, padded to a bucket on the right: causal models do not see what follows.
@@ -87,7 +91,7 @@ void run_recomputing(Session& s, const std::string& path, const CompileOptions& 
     if (out[0].shape.size() != 3 || out[0].shape[1] != bucket) fail(ErrorCode::kMismatch, path, "first output of shape " + to_string(out[0].shape), "logits [1, length, vocabulary]");
     const bool first = s.result.decoded == 0;
     (first ? s.result.prefill_host_s : s.result.decode_host_s) += seconds_since(begin);
-    (first ? s.result.prefill_cycles : s.result.decode_cycles) += Session::cycles_of(model);
+    s.charge(profile(model).value(), first);
     more = s.add(s.sampler.pick(out[0], length - 1));
   }
 }
@@ -113,7 +117,7 @@ void run_cached(Session& s, const Compiled& model) {
     }
   }
   for (size_t j = 0; j < outputs.size(); ++j) logits = outputs[j].name == "logits" ? j : logits;
-  const int64_t step_cycles = Session::cycles_of(model);
+  const Report step = profile(model).value();
   bool more = true;
   for (int64_t at = 0; more && at < capacity; ++at) {
     values[ids].set_int(0, s.result.ids[static_cast<size_t>(at)]);
@@ -125,7 +129,7 @@ void run_cached(Session& s, const Compiled& model) {
     }
     const bool prompt = at + 1 < static_cast<int64_t>(s.o.prompt.size()) || s.result.decoded == 0;
     (prompt ? s.result.prefill_host_s : s.result.decode_host_s) += seconds_since(begin);
-    (prompt ? s.result.prefill_cycles : s.result.decode_cycles) += step_cycles;
+    s.charge(step, prompt);
     if (at + 1 >= static_cast<int64_t>(s.o.prompt.size())) more = s.add(s.sampler.pick(out[logits], 0));
   }
 }

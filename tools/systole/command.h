@@ -21,6 +21,7 @@ void add_ops(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_verify(CLI::App& app);
+void add_compare(CLI::App& app);
 
 /// The model argument and the options that decide how it is compiled.
 struct ModelOptions {

@@ -33,8 +33,8 @@ double rate(int64_t tokens, int64_t cycles, double clock_hz) { return cycles ? s
 
 std::string summary(const Generation& g, int64_t prompt) {
   const int64_t decode_steps = std::max<int64_t>(g.decoded - 1, 0);
-  std::string t = fmt::format("\n  prefill  {} tokens in {:.3f} ms of the NPU ({:.0f} tokens/s), {:.2f} s of this computer\n", prompt, static_cast<double>(g.prefill_cycles) / g.clock_hz * 1e3, rate(prompt, g.prefill_cycles, g.clock_hz), g.prefill_host_s);
-  t += fmt::format("  decode   {} tokens in {:.3f} ms ({:.0f} tokens/s), {:.2f} s of this computer\n", decode_steps, static_cast<double>(g.decode_cycles) / g.clock_hz * 1e3, rate(decode_steps, g.decode_cycles, g.clock_hz), g.decode_host_s);
+  std::string t = fmt::format("\n  prefill  {} tokens in {:.3f} ms of the NPU ({:.0f} tokens/s), {:.3g} mJ a token; {:.2f} s of this computer\n", prompt, static_cast<double>(g.prefill_cycles) / g.clock_hz * 1e3, rate(prompt, g.prefill_cycles, g.clock_hz), 1e3 * g.prefill_j / static_cast<double>(std::max<int64_t>(1, prompt)), g.prefill_host_s);
+  t += fmt::format("  decode   {} tokens in {:.3f} ms ({:.0f} tokens/s), {:.3g} mJ a token; {:.2f} s of this computer\n", decode_steps, static_cast<double>(g.decode_cycles) / g.clock_hz * 1e3, rate(decode_steps, g.decode_cycles, g.clock_hz), 1e3 * g.decode_j / static_cast<double>(std::max<int64_t>(1, decode_steps)), g.decode_host_s);
   t += g.recomputes ? "  cache    none: each token runs the whole sequence\n" : fmt::format("  cache    {} bytes of keys and values\n", g.cache_bytes);
   return t + fmt::format("  compiled in {:.2f} s\n", g.compile_s);
 }
@@ -66,8 +66,8 @@ void execute(const Options& options) {
   if (o.json.empty()) return;
   std::string ids;
   for (int64_t id : g.ids) ids += (ids.empty() ? "" : ", ") + std::to_string(id);
-  write_text(o.json, fmt::format("{{\"ids\": [{}], \"decoded\": {}, \"recomputes\": {}, \"prefill_cycles\": {}, \"decode_cycles\": {}, \"clock_hz\": {}, \"cache_bytes\": {}, \"prefill_host_s\": {:.6f}, \"decode_host_s\": {:.6f}, \"compile_s\": {:.6f}}}\n", ids,
-                                  g.decoded, g.recomputes, g.prefill_cycles, g.decode_cycles, g.clock_hz, g.cache_bytes, g.prefill_host_s, g.decode_host_s, g.compile_s));
+  write_text(o.json, fmt::format("{{\"ids\": [{}], \"decoded\": {}, \"recomputes\": {}, \"prefill_cycles\": {}, \"decode_cycles\": {}, \"clock_hz\": {}, \"cache_bytes\": {}, \"prefill_j\": {}, \"decode_j\": {}, \"prefill_host_s\": {:.6f}, \"decode_host_s\": {:.6f}, \"compile_s\": {:.6f}}}\n", ids,
+                                  g.decoded, g.recomputes, g.prefill_cycles, g.decode_cycles, g.clock_hz, g.cache_bytes, g.prefill_j, g.decode_j, g.prefill_host_s, g.decode_host_s, g.compile_s));
 }
 
 }  // namespace

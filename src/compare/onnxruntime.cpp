@@ -1,0 +1,155 @@
+// The C interface of ONNX Runtime is a table of functions whose order never changes (its own promise); this file names
+// the entries it calls by their place in it.
+#include "compare/onnxruntime.h"
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "base/error.h"
+
+namespace systole {
+namespace {
+
+using Status = void*;
+enum Entry : size_t {
+  kGetErrorMessage = 2, kCreateEnv = 3, kCreateSession = 7, kRun = 9, kCreateSessionOptions = 10, kSetGraphOptimization = 23, kSetIntraThreads = 24, kCreateTensorWithData = 49, kCreateCpuMemory = 69,
+  kReleaseEnv = 92, kReleaseStatus = 93, kReleaseMemory = 94, kReleaseSession = 95, kReleaseValue = 96, kReleaseSessionOptions = 100
+};
+struct ApiBase {
+  const void* const* (*get_api)(uint32_t version);
+  const char* (*version)();
+};
+constexpr uint32_t kApiVersion = 14;
+
+/// ONNXTensorElementDataType.
+int element_type(DType t) {
+  switch (t) {
+    case DType::kF32: return 1;
+    case DType::kU8: return 2;
+    case DType::kI8: return 3;
+    case DType::kU16: return 4;
+    case DType::kI16: return 5;
+    case DType::kI32: return 6;
+    case DType::kI64: return 7;
+    case DType::kBool: return 9;
+    case DType::kF16: return 10;
+    case DType::kF64: return 11;
+    case DType::kU32: return 12;
+    case DType::kU64: return 13;
+    default: fail(ErrorCode::kUnsupported, "ONNX Runtime", std::string("an input of type ") + to_string(t), "numbers");
+  }
+}
+
+void* open_library() {
+  std::vector<std::string> places;
+  if (const char* given = std::getenv("SYSTOLE_ONNXRUNTIME")) places.emplace_back(given);
+  places.emplace_back("libonnxruntime.so.1"), places.emplace_back("libonnxruntime.so"), places.emplace_back(SYSTOLE_ONNXRUNTIME_PATH);
+  for (const std::string& p : places) {
+    if (void* library = dlopen(p.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
+  }
+  fail(ErrorCode::kNotFound, "ONNX Runtime", "no libonnxruntime.so.1 in SYSTOLE_ONNXRUNTIME, among the system's libraries or at " SYSTOLE_ONNXRUNTIME_PATH, "the shared library",
+       "scripts/install_onnxruntime.sh fetches it (npm)");
+}
+
+class Runtime {
+ public:
+  Runtime() {
+    const auto base = reinterpret_cast<const ApiBase* (*)()>(dlsym(open_library(), "OrtGetApiBase"));
+    if (!base || !(api_ = base()->get_api(kApiVersion))) fail(ErrorCode::kNotFound, "ONNX Runtime", "no API of version " + std::to_string(kApiVersion), "ONNX Runtime 1.14 or later");
+    name = std::string("ONNX Runtime ") + base()->version();
+  }
+  template <class... A>
+  void call(Entry entry, A... arguments) const {
+    check(reinterpret_cast<Status (*)(A...)>(const_cast<void*>(api_[entry]))(arguments...));
+  }
+  void release(Entry entry, void* object) const { reinterpret_cast<void (*)(void*)>(const_cast<void*>(api_[entry]))(object); }
+  std::string name;
+
+ private:
+  void check(Status status) const {
+    if (!status) return;
+    const std::string message = reinterpret_cast<const char* (*)(Status)>(const_cast<void*>(api_[kGetErrorMessage]))(status);
+    release(kReleaseStatus, status);
+    fail(ErrorCode::kUnsupported, "ONNX Runtime", message, "a model that it runs");
+  }
+  const void* const* api_ = nullptr;
+};
+
+/// An object of the runtime, released with its scope.
+class Handle {
+ public:
+  Handle(const Runtime& runtime, Entry release) : runtime_(runtime), release_(release) {}
+  ~Handle() {
+    if (object) runtime_.release(release_, object);
+  }
+  Handle(const Handle&) = delete;
+  void* object = nullptr;
+
+ private:
+  const Runtime& runtime_;
+  const Entry release_;
+};
+
+/// Microjoules that the processor packages have used so far, or 0.
+double package_energy_uj() {
+  double sum = 0;
+  std::error_code ec;
+  for (const auto& entry : std::filesystem::directory_iterator("/sys/class/powercap", ec)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("intel-rapl:") || std::count(name.begin(), name.end(), ':') != 1) continue;
+    double uj = 0;
+    if (std::ifstream(entry.path() / "energy_uj") >> uj) sum += uj;
+  }
+  return sum;
+}
+
+}  // namespace
+
+CpuMeasurement measure_onnxruntime(const std::string& path, const std::vector<NamedTensor>& inputs, const std::vector<std::string>& outputs, int threads, double seconds) {
+  const Runtime r;
+  Handle env(r, kReleaseEnv), options(r, kReleaseSessionOptions), session(r, kReleaseSession), memory(r, kReleaseMemory);
+  r.call(kCreateEnv, 3, "systole", &env.object);
+  r.call(kCreateSessionOptions, &options.object);
+  r.call(kSetIntraThreads, options.object, threads);
+  r.call(kSetGraphOptimization, options.object, 99);
+  r.call(kCreateSession, env.object, path.c_str(), options.object, &session.object);
+  r.call(kCreateCpuMemory, 0, 0, &memory.object);
+  std::vector<std::unique_ptr<Handle>> values;
+  std::vector<const void*> in;
+  std::vector<const char*> in_names, out_names;
+  for (const NamedTensor& t : inputs) {
+    values.push_back(std::make_unique<Handle>(r, kReleaseValue));
+    r.call(kCreateTensorWithData, memory.object, const_cast<uint8_t*>(t.tensor.bytes.data()), t.tensor.bytes.size(), t.tensor.shape.data(), t.tensor.shape.size(), element_type(t.tensor.type), &values.back()->object);
+    in.push_back(values.back()->object), in_names.push_back(t.name.c_str());
+  }
+  for (const std::string& n : outputs) out_names.push_back(n.c_str());
+  using Clock = std::chrono::steady_clock;
+  auto run_once = [&] {
+    std::vector<void*> out(outputs.size(), nullptr);
+    const auto begin = Clock::now();
+    r.call(kRun, session.object, static_cast<const void*>(nullptr), in_names.data(), in.data(), in.size(), out_names.data(), out_names.size(), out.data());
+    const double s = std::chrono::duration<double>(Clock::now() - begin).count();
+    for (void* v : out) r.release(kReleaseValue, v);
+    return s;
+  };
+  for (int i = 0; i < 3; ++i) run_once();
+  CpuMeasurement m;
+  m.runtime = r.name;
+  std::vector<double> times;
+  const double energy_before = package_energy_uj();
+  for (double total = 0; (total < seconds || times.size() < 5) && times.size() < 100000;) times.push_back(run_once()), total += times.back();
+  const double used = package_energy_uj() - energy_before;
+  m.runs = static_cast<int64_t>(times.size());
+  m.joules_per_run = used > 0 ? used * 1e-6 / static_cast<double>(m.runs) : 0;
+  std::sort(times.begin(), times.end());
+  m.median_s = times[times.size() / 2];
+  m.spread = (times[times.size() * 9 / 10] - times[times.size() / 10]) / m.median_s;
+  return m;
+}
+
+}  // namespace systole
