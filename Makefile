@@ -18,6 +18,7 @@ build: setup
 	@cmake --build --preset release -j $(JOBS)
 
 test: build
+	@./scripts/install_packages.sh test
 	@ctest --preset full
 
 fast: build

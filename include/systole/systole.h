@@ -58,6 +58,8 @@ struct LayerReport {
   int64_t macs = 0, ideal_mx_cycles = 0, first_cycle = 0, last_cycle = 0;
   int64_t mx_cycles = 0, vx_cycles = 0, dma_cycles = 0;  ///< busy cycles of the engines on its instructions
   int64_t dram_bytes = 0, instructions = 0;
+  /// Of the engine that is busiest in the layer: "busy" and the stalls of its instructions by reason.
+  std::map<std::string, int64_t> cycles_by_reason = {};
   std::vector<double> energy_j = {};  ///< of its instructions, by part (EnergyReport::parts); leakage, clock root and standby belong to no layer
   /// MX, VX or DMA: the engine with most busy cycles.
   std::string bound_by() const;
@@ -106,6 +108,14 @@ struct Report {
 /// Times the programs cycle by cycle. Data never changes the cycles of a program; how often each one runs is that of the
 /// last run, or once. `point`: an operating point of the machine; empty is the machine as described.
 Result<Report> profile(const Compiled& model, const std::string& point = {});
+
+/// Pictures of a run: a self-contained HTML page, a Chrome/Perfetto trace, a CSV line per layer. Empty paths are skipped.
+struct PictureFiles {
+  std::string html, trace, csv;
+  bool none() const { return html.empty() && trace.empty() && csv.empty(); }
+};
+struct Comparison;
+Result<bool> write_pictures(const Compiled& model, const PictureFiles& files, const Comparison& comparison, const std::string& point = {});
 
 /// Executes the model bit-exactly on inputs in the order of inputs_of(). Errors: kMismatch, and what host operators find
 /// wrong with their inputs.

@@ -5,7 +5,7 @@
 #include <numeric>
 #include <nlohmann/json.hpp>
 
-#include "systole/systole.h"
+#include "report/timeline.h"
 
 namespace systole {
 namespace {
@@ -87,6 +87,22 @@ std::string layer_table(const Report& r) {
   return t;
 }
 
+std::string to_csv(const Report& r) {
+  std::string t = "layer,kind,macs,first_cycle,last_cycle,mx_cycles,vx_cycles,dma_cycles,dram_bytes,instructions,busy_cycles,dependency_cycles,bank_cycles,dram_port_cycles,bound_by,energy_j";
+  for (const std::string& p : r.energy.parts) t += "," + p + "_j";
+  t += "\n";
+  for (const LayerReport& l : r.layers) {
+    std::string name = l.name;
+    for (size_t at = 0; (at = name.find('"', at)) != std::string::npos; at += 2) name.insert(at, 1, '"');
+    t += fmt::format("\"{}\",{},{},{},{},{},{},{},{},{}", name, l.kind, l.macs, l.first_cycle, l.last_cycle, l.mx_cycles, l.vx_cycles, l.dma_cycles, l.dram_bytes, l.instructions);
+    for (const char* reason : {"busy", "dependency", "bank", "dram"}) t += fmt::format(",{}", l.cycles_by_reason.at(reason));
+    t += fmt::format(",{},{:.6g}", l.bound_by(), std::accumulate(l.energy_j.begin(), l.energy_j.end(), 0.0));
+    for (double j : l.energy_j) t += fmt::format(",{:.6g}", j);
+    t += "\n";
+  }
+  return t;
+}
+
 std::string to_json(const Report& r, const std::string& extra) {
   using nlohmann::json;
   json j = {{"model", r.model}, {"machine", r.machine}, {"precision", r.precision}, {"cycles", r.cycles}, {"clock_hz", r.clock_hz}, {"latency_s", r.latency_s}, {"throughput_per_s", r.throughput_per_s},
@@ -97,7 +113,7 @@ std::string to_json(const Report& r, const std::string& extra) {
   j["layers"] = json::array();
   for (const auto& l : r.layers) {
     j["layers"].push_back({{"name", l.name}, {"kind", l.kind}, {"macs", l.macs}, {"ideal_mx_cycles", l.ideal_mx_cycles}, {"first_cycle", l.first_cycle}, {"last_cycle", l.last_cycle}, {"mx_cycles", l.mx_cycles},
-                           {"vx_cycles", l.vx_cycles}, {"dma_cycles", l.dma_cycles}, {"dram_bytes", l.dram_bytes}, {"instructions", l.instructions}, {"energy_j", l.energy_j}, {"bound_by", l.bound_by()}});
+                           {"vx_cycles", l.vx_cycles}, {"dma_cycles", l.dma_cycles}, {"dram_bytes", l.dram_bytes}, {"instructions", l.instructions}, {"cycles_by_reason", l.cycles_by_reason}, {"energy_j", l.energy_j}, {"bound_by", l.bound_by()}});
   }
   const EnergyReport& e = r.energy;
   j["energy"] = {{"parts", e.parts}, {"joules", e.joules}, {"area_mm2", e.area_mm2}, {"dynamic_j", e.dynamic_j}, {"static_j", e.static_j}, {"core_j", e.core_j}, {"chip_j", e.chip_j}, {"system_j", e.system_j},

@@ -12,6 +12,26 @@ std::string LayerReport::bound_by() const {
   return vx_cycles >= dma_cycles ? "VX" : "DMA";
 }
 
+namespace {
+/// Cycles of each layer's busiest engine: at work, and stalled before one of the layer's instructions.
+void split_cycles(Report& r, const isa::Program& program, const isa::Sequence& sequence, const Timing& timing) {
+  using Cycles = std::array<int64_t, 1 + kStalls>;  // busy, then the stalls
+  std::vector<std::array<Cycles, isa::kEngines>> of(r.layers.size());
+  for (size_t i = 0; i < sequence.ops.size(); ++i) {
+    Cycles& c = of[program.layer_of[sequence.ops[i].index]][static_cast<size_t>(sequence.ops[i].engine)];
+    c[0] += timing.events[i].retire - timing.events[i].start;
+    for (size_t s = 0; s < kStalls; ++s) c[1 + s] += timing.events[i].stalled[s];
+  }
+  for (size_t l = 0; l < of.size(); ++l) {
+    const Cycles& busiest = *std::max_element(of[l].begin(), of[l].end(), [](const Cycles& a, const Cycles& b) { return a[0] < b[0]; });
+    r.layers[l].cycles_by_reason["busy"] = busiest[0];
+    for (size_t s = 0; s < kStalls; ++s) {
+      if (static_cast<Stall>(s) != Stall::kDone && static_cast<Stall>(s) != Stall::kFetch) r.layers[l].cycles_by_reason[to_string(static_cast<Stall>(s))] = busiest[1 + s];
+    }
+  }
+}
+}  // namespace
+
 Report make_report(const isa::Program& program, const Machine& machine, const isa::Sequence& sequence, const Timing& timing) {
   Report r;
   r.model = program.model, r.machine = program.machine_name, r.precision = program.precision;
@@ -44,6 +64,7 @@ Report make_report(const isa::Program& program, const Machine& machine, const is
       if (dram) l.dram_bytes += bytes;
     }
   }
+  split_cycles(r, program, sequence, timing);
   for (LayerReport& l : r.layers) {
     if (l.first_cycle == INT64_MAX) l.first_cycle = l.last_cycle = 0;
   }

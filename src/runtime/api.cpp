@@ -13,6 +13,7 @@
 #include "ops/operator.h"
 #include "passes/pipeline.h"
 #include "report/report.h"
+#include "report/timeline.h"
 #include "sim/energy/energy.h"
 #include "runtime/compiled.h"
 #include "runtime/program_cache.h"
@@ -135,7 +136,7 @@ void accumulate(Report& total, const Report& r, int64_t runs) {
   }
 }
 
-Report report_of(Plan& plan, const std::string& name, const Machine& machine) {
+Report report_of(Plan& plan, const std::string& name, const Machine& machine, Timeline* timeline = nullptr) {
   Report total;
   total.model = name, total.machine = machine.name, total.clock_hz = static_cast<double>(machine.clock_hz);
   total.programs = total.program_runs = 0;
@@ -144,7 +145,10 @@ Report report_of(Plan& plan, const std::string& name, const Machine& machine) {
   plan.visit_programs([&](LoadedProgram& p) {
     const isa::Sequence sequence = isa::sequence(p.program.code, "program '" + p.program.model + "'");
     const int64_t runs = plan.whole() || ran == 0 ? 1 : p.runs;
-    accumulate(total, make_report(p.program, machine, sequence, simulate(sequence, machine)), runs);
+    const Timing timing = simulate(sequence, machine);
+    const Report report = make_report(p.program, machine, sequence, timing);
+    if (timeline) append(*timeline, p.program, machine, sequence, timing, report.energy.power_w, static_cast<int64_t>(total.layers.size()));
+    accumulate(total, report, runs);
     ++total.programs, total.program_runs += runs;
   });
   plan.visit_host_nodes([&](HostNodeInfo& n) { total.host.push_back({n.name, n.type, n.reason, n.runs}); });
@@ -233,6 +237,21 @@ Result<Report> profile(const Compiled& model, const std::string& point) {
       Report r = report_of(plan, model->name, machine);
       r.precision = model->precision();
       return r;
+    });
+  });
+}
+
+Result<bool> write_pictures(const Compiled& model, const PictureFiles& files, const Comparison& comparison, const std::string& point) {
+  return catch_failures([&] {
+    const Machine machine = at_operating_point(model->machine(), point);
+    return model->with_plan([&](Plan& plan) {
+      Timeline timeline;
+      Report r = report_of(plan, model->name, machine, &timeline);
+      r.precision = model->precision();
+      if (!files.html.empty()) write_file(files.html, html_page(r, timeline, machine, comparison));
+      if (!files.trace.empty()) write_file(files.trace, trace_json(r, timeline));
+      if (!files.csv.empty()) write_file(files.csv, to_csv(r));
+      return true;
     });
   });
 }

@@ -37,6 +37,14 @@ struct ModelOptions {
   Compiled load(const std::map<std::string, Shape>& input_shapes, double* seconds) const;
 };
 
+/// --report, --trace and --csv of the commands that time a model.
+struct PictureOptions {
+  PictureFiles files;
+  void add_to(CLI::App& command);
+  /// Writes what was asked for; the page compares with modelled processors where the model is an ONNX file.
+  void write(const Compiled& compiled, const ModelOptions& model) const;
+};
+
 /// "a=b" at the first '='; no '=' gives {"", text}.
 std::pair<std::string, std::string> split_pair(const std::string& text);
 /// Writes to a file, or to standard output for "-".

@@ -15,6 +15,7 @@ namespace {
 
 struct RunOptions {
   ModelOptions model;
+  PictureOptions pictures;
   std::vector<std::string> inputs;
   std::string out, labels, json;
   int64_t random = -1;
@@ -106,6 +107,7 @@ void execute(const RunOptions& options) {
   const auto timing_begin = std::chrono::steady_clock::now();
   const Report report = profile(model, o.model.point).value();
   const double timing_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - timing_begin).count();
+  o.pictures.write(model, o.model);
   std::vector<std::string> labels;
   if (!o.labels.empty()) {
     std::istringstream in(read_text(o.labels));
@@ -137,6 +139,7 @@ void add_run(CLI::App& app) {
   c->add_option("--random", o->random, "seeded random data for inputs that are not given");
   c->add_option("--out,-o", o->out, "folder for the outputs, one NAME.npy each");
   c->add_option("--labels", o->labels, "text file with a class name per line: prints the top five");
+  o->pictures.add_to(*c);
   c->add_option("--json", o->json, "write the report as JSON to a file, or - for standard output");
   c->add_option("--image-scale", o->image.scale, "pictures: pixel / SCALE before mean and deviation")->capture_default_str();
   c->add_option("--image-mean", o->mean, "pictures: mean per channel, e.g. 0.485,0.456,0.406");

@@ -198,7 +198,9 @@ class Simulator {
       EngineTime& t = result_.engines[e];
       const int64_t busy = std::clamp<int64_t>(busy_until_[e] - now, 0, next - now);
       t.busy += busy;
-      t.stalled[static_cast<size_t>(blocked(e, now))] += next - now - busy;
+      const size_t reason = static_cast<size_t>(blocked(e, now));
+      t.stalled[reason] += next - now - busy;
+      if (started_[e] < dispatched_[e]) result_.events[queue_[e][started_[e]]].stalled[reason] += next - now - busy;
     }
   }
 

@@ -24,6 +24,7 @@ struct EngineTime {
 struct Event {
   int64_t dispatched = 0, start = 0, retire = 0;
   int64_t dram_read_bytes = 0, dram_write_bytes = 0, dram_row_misses = 0;
+  std::array<int64_t, kStalls> stalled{};  ///< cycles in which it stood first in its queue and could not start, by reason
 };
 
 struct Timing {

@@ -1,4 +1,4 @@
-// Text and JSON of a comparison.
+// Text and JSON of a comparison of processors.
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
