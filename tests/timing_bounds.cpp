@@ -18,7 +18,7 @@ namespace {
 
 int64_t cycles(const Graph& graph, const Machine& machine) {
   auto judge = [&](const isa::Program& p) { return simulate(isa::sequence(p.code, "t"), machine).cycles; };
-  return judge(generate(graph, machine, "bf16", {judge, {}, nullptr}));
+  return judge(generate(graph, machine, "bf16", {.judge = judge}));
 }
 
 struct Resource {
@@ -66,7 +66,7 @@ TEST(TimingBounds, ResNet50ReachesSeventyPercentOfItsBound) {
     const std::string path = std::string(SYSTOLE_BUILD) + "/" + name + "-bounds.onnx";
     find_architecture(name).write(path, 1, 224);
     const FrontResult front = run_front(import_onnx(path, {}), "auto");
-    const isa::Program program = generate(front.graph, machine, front.precision, {judge, {}, nullptr});
+    const isa::Program program = generate(front.graph, machine, front.precision, {.judge = judge});
     const auto sequence = isa::sequence(program.code, "t");
     const Report r = make_report(program, machine, sequence, simulate(sequence, machine));
     std::printf("  %s in %s on edge: %lld cycles, %.1f %% of the bound\n", name, front.precision.c_str(), static_cast<long long>(r.cycles), 100 * r.efficiency);

@@ -225,6 +225,28 @@ std::vector<std::string> comparison_processors();
 std::string to_text(const Comparison& comparison);
 std::string to_json(const Comparison& comparison);
 
+struct SweepOptions {
+  std::string space;               ///< YAML: base machine and values of its parameters (docs/sweeps.md)
+  std::string search = "grid";     ///< grid, random, evolve
+  int64_t points = 0;              ///< machines to try; 0: the whole grid, or 1000
+  uint64_t seed = 1;
+  std::string precision = "auto";
+  std::string out = "sweep.csv", html;  ///< OUT.journal holds what is done until the end
+  std::function<void(int64_t done, int64_t all)> progress;
+};
+struct SweepPoint {
+  int64_t point = 0;
+  std::vector<std::pair<std::string, std::string>> values;
+  double latency_s = 0, energy_j = 0, area_mm2 = 0;  ///< geometric means over the models
+};
+struct SweepReport {
+  int64_t points = 0, resumed = 0, infeasible = 0;
+  std::vector<SweepPoint> front;  ///< Pareto-optimal in latency, energy and area, by latency
+};
+/// Tries machines of a space on models and writes a CSV line each. Killed, it continues from its journal; under mpirun the
+/// ranks share the work. The file is the same in every case.
+Result<SweepReport> sweep(const std::vector<std::string>& models, const SweepOptions& options);
+
 /// Host threads for all later calls; 0 is all cores. Results do not depend on it.
 void set_threads(int threads);
 

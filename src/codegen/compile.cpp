@@ -155,9 +155,13 @@ isa::Program generate(const Graph& graph, const Machine& machine, const std::str
   std::optional<isa::Program> program;
   std::optional<Failure> failure;
   const int64_t groups = machine.memory.groups, group = machine.group_bytes();
-  for (int64_t ring : {groups / 4, groups * 3 / 8, groups / 2, groups * 5 / 8, groups * 3 / 4, groups}) {
+  std::vector<int64_t> rings = {groups / 4, groups * 3 / 8, groups / 2, groups * 5 / 8, groups * 3 / 4, groups};
+  if (options.quick) rings = {groups * 3 / 8, groups / 2, groups};
+  for (int64_t ring : rings) {
     // Packed tightly with many small blocks, or spread over lock groups with fewer larger blocks.
-    for (const Preferences& preferences : {Preferences{ring, 4, group / 16, group / 4}, Preferences{ring, 48, 256, 1024}}) {
+    std::vector<Preferences> choices = {Preferences{ring, 4, group / 16, group / 4}, Preferences{ring, 48, 256, 1024}};
+    if (options.quick) choices.erase(choices.begin());
+    for (const Preferences& preferences : choices) {
       try {
         Candidate c = emit_all(graph, schedule, machine, preferences);
         synchronise(c.emitter->code, machine);
@@ -172,7 +176,7 @@ isa::Program generate(const Graph& graph, const Machine& machine, const std::str
   }
   if (!best) throw *failure;
   if (options.phase_text) *options.phase_text = options.stop_after == "place" ? print_placement(graph, schedule, *best->placement) : print_emitted(best->emitter->code, best->layers, options.stop_after == "synchronise");
-  fill_constants(graph, *best->emitter, *program);
+  if (!options.code_only) fill_constants(graph, *best->emitter, *program);
   return std::move(*program);
 }
 

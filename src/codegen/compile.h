@@ -19,6 +19,8 @@ using Judge = std::function<int64_t(const isa::Program&)>;
 
 struct GenerateOptions {
   Judge judge;                   ///< default: the sum over layers of the busiest engine's cycles
+  bool quick = false;            ///< a quarter of the candidates, those that win most often: for sweeps
+  bool code_only = false;        ///< leave the constants out: for timing alone
   std::string stop_after;        ///< a back phase: its text goes to phase_text, for the candidate that was chosen
   std::string* phase_text = nullptr;
 };

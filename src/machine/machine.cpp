@@ -4,6 +4,8 @@
 
 #include <yaml-cpp/yaml.h>
 
+#include <cmath>
+#include <cstdlib>
 #include <functional>
 #include <set>
 
@@ -82,22 +84,12 @@ struct Reader {
     return source + (mark.is_null() ? "" : ":" + std::to_string(mark.line + 1)) + ": " + key;
   }
 
-  /// A number with an optional unit suffix: Ki, Mi, Gi for bytes; k, M, G for rates.
   int64_t number(const YAML::Node& node, const std::string& key, int64_t lo, int64_t hi) const {
     const std::string range = "an integer from " + std::to_string(lo) + " to " + std::to_string(hi) + " (suffixes Ki, Mi, Gi, k, M, G)";
     if (!node.IsScalar()) fail(ErrorCode::kBadInput, at(node, key), "not a number", range);
     const std::string text = node.Scalar();
-    size_t used = 0;
-    double value = 0;
-    try {
-      value = std::stod(text, &used);
-    } catch (const std::exception&) {
-      fail(ErrorCode::kBadInput, at(node, key), "'" + text + "'", range);
-    }
-    const std::string unit = text.substr(used);
-    const double scale = unit.empty() ? 1 : unit == "Ki" ? 0x1p10 : unit == "Mi" ? 0x1p20 : unit == "Gi" ? 0x1p30 : unit == "k" ? 1e3 : unit == "M" ? 1e6 : unit == "G" ? 1e9 : -1;
-    value *= scale;
-    if (scale < 0 || !(value >= static_cast<double>(lo) && value <= static_cast<double>(hi)) || value != static_cast<double>(static_cast<int64_t>(value))) {
+    const double value = parse_quantity(text).value_or(NAN);
+    if (!(value >= static_cast<double>(lo) && value <= static_cast<double>(hi)) || value != static_cast<double>(static_cast<int64_t>(value))) {
       fail(ErrorCode::kBadInput, at(node, key), "'" + text + "'", range);
     }
     return static_cast<int64_t>(value);
@@ -146,6 +138,14 @@ void check_relations(const Machine& m, const std::string& source) {
 }
 
 }  // namespace
+
+std::optional<double> parse_quantity(const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  const std::string unit = end;
+  const double scale = unit.empty() ? 1 : unit == "Ki" ? 0x1p10 : unit == "Mi" ? 0x1p20 : unit == "Gi" ? 0x1p30 : unit == "k" ? 1e3 : unit == "M" ? 1e6 : unit == "G" ? 1e9 : 0;
+  return end == text.c_str() || scale == 0 ? std::nullopt : std::optional(value * scale);
+}
 
 Machine parse_machine(std::string_view yaml, const std::string& source) {
   if (yaml.size() > (1u << 20)) fail(ErrorCode::kResource, source, "the description is larger than 1 MiB");

@@ -2,6 +2,7 @@
 // reports know about a machine comes from here; src/machine/cost.h turns it into cycles.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -96,6 +97,9 @@ struct Machine {
   /// Peak multiply-adds per second for int8; bf16 runs at float_units / depth of it.
   double peak_int8_macs_per_second() const { return static_cast<double>(macs_per_cycle()) * static_cast<double>(clock_hz); }
 };
+
+/// A number with an optional unit suffix: Ki, Mi, Gi for bytes; k, M, G for rates.
+std::optional<double> parse_quantity(const std::string& text);
 
 /// Parses a description. `source` names it in errors ("edge.yaml:12: mx.rows: ...").
 Machine parse_machine(std::string_view yaml, const std::string& source);

@@ -41,33 +41,10 @@ json page_data(const Report& r, const Timeline& t, const Machine& m, const Compa
           {"comparison", comparison.rows.empty() ? json::array() : json::parse(to_json(comparison))["rows"]}};
 }
 
-void replace(std::string& text, std::string_view mark, std::string_view by) {
-  const size_t at = text.find(mark);
-  if (at != std::string::npos) text.replace(at, mark.size(), by);
-}
-
-/// Text inside a script or a title: no tag can begin in it.
-std::string harmless(const std::string& text) {
-  std::string out;
-  for (char c : text) out += c == '<' ? std::string("\\u003c") : c == '&' ? std::string("\\u0026") : std::string(1, c);
-  return out;
-}
-std::string as_html(const std::string& text) {
-  std::string out;
-  for (char c : text) out += c == '<' ? std::string("&lt;") : c == '&' ? std::string("&amp;") : std::string(1, c);
-  return out;
-}
-
 }  // namespace
 
 std::string html_page(const Report& report, const Timeline& timeline, const Machine& machine, const Comparison& comparison) {
-  std::string page(page_template());
-  replace(page, "@TITLE@", as_html(report.model + " on " + report.machine));
-  replace(page, "@CSS@", page_style());
-  replace(page, "@JS@", page_script());
-  replace(page, "@D3@", plotting_library());
-  replace(page, "@DATA@", harmless(page_data(report, timeline, machine, comparison).dump(-1, ' ', true, json::error_handler_t::replace)));
-  return page;
+  return fill_page(page_template(), report.model + " on " + report.machine, page_script(), page_data(report, timeline, machine, comparison).dump(-1, ' ', true, json::error_handler_t::replace));
 }
 
 }  // namespace systole

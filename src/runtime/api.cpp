@@ -99,7 +99,7 @@ std::string phase_text(Graph graph, const Machine& machine, const CompileOptions
     return false;
   };
   const FrontResult front = run_front(std::move(graph), options.precision, observer);
-  if (!front.stopped) generate(front.graph, machine, front.precision, {[&](const isa::Program& p) { return simulate(isa::sequence(p.code, "candidate"), machine).cycles; }, options.stop_after, &text});
+  if (!front.stopped) generate(front.graph, machine, front.precision, {.judge = [&](const isa::Program& p) { return simulate(isa::sequence(p.code, "candidate"), machine).cycles; }, .stop_after = options.stop_after, .phase_text = &text});
   return text;
 }
 

@@ -36,7 +36,7 @@ std::unique_ptr<LoadedProgram> compile_region(Graph primitives, const PlanContex
   const ProgramCache cache(context.cache_folder);
   const std::string key = cache.enabled() ? cache.key_of(primitives, context.machine, context.precision) : "";
   if (auto kept = cache.find(key, context.machine)) return std::make_unique<LoadedProgram>(std::move(*kept), context.machine);
-  isa::Program program = generate(primitives, context.machine, context.precision, {context.judge, {}, nullptr});
+  isa::Program program = generate(primitives, context.machine, context.precision, {.judge = context.judge});
   cache.store(key, program);
   return std::make_unique<LoadedProgram>(std::move(program), context.machine);
 }

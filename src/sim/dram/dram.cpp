@@ -41,9 +41,22 @@ int64_t Dram::burst(int64_t cycle, uint64_t address, bool write) {
 }
 
 int64_t Dram::access(int64_t cycle, uint64_t address, int64_t bytes, bool write) {
-  const uint64_t size = static_cast<uint64_t>(t_.burst_bytes);
+  const int64_t size = t_.burst_bytes, end = static_cast<int64_t>(address) + bytes;
   int64_t done = cycle;
-  for (uint64_t at = address / size * size; at < address + static_cast<uint64_t>(bytes); at += size) done = burst(cycle, at, write);
+  for (int64_t at = static_cast<int64_t>(address) / size * size; at < end;) {
+    done = burst(cycle, static_cast<uint64_t>(at), write);
+    // The bursts that follow in the open row leave the bus no gap until the next refresh is due.
+    const int64_t row = at / t_.row_bytes, row_end = std::min(end, (row + 1) * t_.row_bytes);
+    at += size;
+    int64_t more = std::max<int64_t>(0, (row_end - at + size - 1) / size);
+    if (t_.refresh_interval_cycles) more = std::clamp<int64_t>((next_refresh_ - bus_free_ + burst_cycles_ - 1) / burst_cycles_, 0, more);
+    if (more == 0) continue;
+    bus_free_ += more * burst_cycles_;
+    banks_[static_cast<size_t>(row % t_.banks)].ready = bus_free_;
+    (write ? bytes_written_ : bytes_read_) += more * size;
+    at += more * size;
+    done = bus_free_ + t_.cas_cycles;
+  }
   return done;
 }
 

@@ -1,0 +1,62 @@
+#include "sweep/evaluate.h"
+
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "codegen/compile.h"
+#include "import/onnx.h"
+#include "passes/partition.h"
+#include "passes/pipeline.h"
+#include "sim/energy/energy.h"
+#include "sim/timing/timing.h"
+
+namespace systole {
+
+SweepModel read_model(const std::string& path, const std::string& precision) {
+  SweepModel m;
+  m.name = std::filesystem::path(path).stem().string();
+  const auto bytes = read_file(path);
+  m.content = content_hash({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  const FrontResult front = run_onnx_passes(import_onnx(path, {}), precision);
+  m.precision = front.precision;
+  Partition p = partition(front.graph, front.policy);
+  m.host_nodes = p.host_nodes;
+  auto add = [&](Graph primitives) {
+    fuse_maps(primitives);
+    m.graphs.push_back(std::move(primitives));
+  };
+  if (p.whole) add(std::move(p.primitives));
+  for (const auto& step : p.steps) {
+    if (const auto* r = std::get_if<Region>(&step); r && !p.whole) add(legalise(r->graph, front.policy));
+  }
+  return m;
+}
+
+PointCost evaluate(const std::vector<SweepModel>& models, const Machine& machine) {
+  PointCost cost;
+  try {
+    const EnergyModel energy(machine);
+    cost.area_mm2 = energy.area_mm2().total();
+    const auto judge = [&](const isa::Program& p) { return simulate(isa::sequence(p.code, "candidate"), machine).cycles; };
+    for (const SweepModel& m : models) {
+      ModelCost c;
+      for (const Graph& g : m.graphs) {
+        const isa::Program program = generate(g, machine, m.precision, {.judge = judge, .quick = true, .code_only = true});
+        const isa::Sequence sequence = isa::sequence(program.code, m.name);
+        const Timing timing = simulate(sequence, machine);
+        const ProgramEnergy e = program_energy(energy, machine, sequence, timing);
+        c.cycles += timing.cycles;
+        c.energy_j += e.dynamic.total() + e.constant.total();
+      }
+      c.latency_s = static_cast<double>(c.cycles) / static_cast<double>(machine.clock_hz);
+      cost.models.push_back(c);
+    }
+  } catch (const Failure& f) {
+    cost.error = f.what();
+    cost.models.clear();
+  }
+  return cost;
+}
+
+}  // namespace systole

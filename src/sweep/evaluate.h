@@ -1,0 +1,31 @@
+// One machine of a sweep on all models.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+#include "machine/machine.h"
+
+namespace systole {
+
+/// A model read once: its primitives, one graph per region of the NPU.
+struct SweepModel {
+  std::string name, precision;
+  std::vector<Graph> graphs;
+  size_t host_nodes = 0;
+  uint64_t content = 0;  ///< hash of the file
+};
+SweepModel read_model(const std::string& path, const std::string& precision);
+
+struct ModelCost {
+  int64_t cycles = 0;
+  double latency_s = 0, energy_j = 0;
+};
+struct PointCost {
+  std::string error;  ///< why the machine cannot be built or cannot run a model; empty: it can
+  std::vector<ModelCost> models;
+  double area_mm2 = 0;
+};
+PointCost evaluate(const std::vector<SweepModel>& models, const Machine& machine);
+
+}  // namespace systole
