@@ -19,7 +19,7 @@ with tempfile.TemporaryDirectory() as d:
     os.chdir(d)
     os.environ["SYSTOLE_CACHE"] = ""
     expect(run("--help"), "Examples:", "run", "profile", "compile")
-    for sub in "run profile compile check machine model asm disasm ops generate quantize verify compare sweep".split():
+    for sub in "run profile compile check machine model asm disasm ops generate quantize verify compare sweep explain".split():
         expect(run(sub, "--help"), "Usage" if sub == "ops" else sub)
     expect(run("machine"), "edge", "nano", "server")
     expect(run("machine", "edge"), "2.048 TOPS int8", "MAC per DRAM byte", "memory map")
@@ -62,6 +62,10 @@ with tempfile.TemporaryDirectory() as d:
         failures.append(f"compare: {c}")
     expect(run("compare", "r.onnx", "--no-cpu"), "inferences per joule", "modelled", "simulated")
     expect(run("compare", "r.onnx", "--processors", "abacus", ok=False), "jetson-agx-orin")
+    x = json.loads(run("explain", "r.onnx", "--json", "-"))
+    done = [c for c in x["changes"] if not c["error"]]
+    if not x["findings"] or len(done) < 10 or not any("int8" in c["what"] and c["speedup"] > 1.2 for c in done):
+        failures.append(f"explain: {x}")
     # a model with nodes on the host: what, why, and the same bits on every machine
     run("model", "gpt2-tiny", "-o", "g.onnx", "--size", "16")
     expect(run("check", "g.onnx"), "host", "Gather", "change:")

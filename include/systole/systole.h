@@ -247,6 +247,24 @@ struct SweepReport {
 /// ranks share the work. The file is the same in every case.
 Result<SweepReport> sweep(const std::vector<std::string>& models, const SweepOptions& options);
 
+/// One change of the model or the machine, made and simulated again.
+struct ExplainChange {
+  std::string kind, what;  ///< kind: model or machine
+  std::string error;       ///< why it cannot be done; empty otherwise
+  double speedup = 0, energy_ratio = 0, area_ratio = 0;  ///< new machine or model against the given one; speedup > 1 is faster
+};
+struct Explanation {
+  std::string model, machine, precision;
+  int64_t cycles = 0;
+  double latency_s = 0, energy_j = 0, area_mm2 = 0;
+  std::vector<std::string> findings;    ///< what limits the run now
+  std::vector<ExplainChange> changes;   ///< by gain in latency x energy
+};
+/// What to change first, and what it brings. All figures come from programs compiled and timed for the change.
+Result<Explanation> explain_model(const std::string& onnx_path, const CompileOptions& compile_options);
+std::string to_text(const Explanation& explanation);
+std::string to_json(const Explanation& explanation);
+
 /// Host threads for all later calls; 0 is all cores. Results do not depend on it.
 void set_threads(int threads);
 

@@ -13,13 +13,9 @@
 
 namespace systole {
 
-SweepModel read_model(const std::string& path, const std::string& precision) {
+SweepModel primitives_of(const FrontResult& front, const std::string& name) {
   SweepModel m;
-  m.name = std::filesystem::path(path).stem().string();
-  const auto bytes = read_file(path);
-  m.content = content_hash({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-  const FrontResult front = run_onnx_passes(import_onnx(path, {}), precision);
-  m.precision = front.precision;
+  m.name = name, m.precision = front.precision;
   Partition p = partition(front.graph, front.policy);
   m.host_nodes = p.host_nodes;
   auto add = [&](Graph primitives) {
@@ -30,6 +26,13 @@ SweepModel read_model(const std::string& path, const std::string& precision) {
   for (const auto& step : p.steps) {
     if (const auto* r = std::get_if<Region>(&step); r && !p.whole) add(legalise(r->graph, front.policy));
   }
+  return m;
+}
+
+SweepModel read_model(const std::string& path, const std::string& precision) {
+  const auto bytes = read_file(path);
+  SweepModel m = primitives_of(run_onnx_passes(import_onnx(path, {}), precision), std::filesystem::path(path).stem().string());
+  m.content = content_hash({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   return m;
 }
 

@@ -15,6 +15,9 @@ struct SweepModel {
   size_t host_nodes = 0;
   uint64_t content = 0;  ///< hash of the file
 };
+struct FrontResult;
+/// The primitives of a model after its ONNX passes.
+SweepModel primitives_of(const FrontResult& front, const std::string& name);
 SweepModel read_model(const std::string& path, const std::string& precision);
 
 struct ModelCost {
