@@ -35,6 +35,13 @@ for path in sorted((root / "src").rglob("*")):
     lines = path.read_text().count("\n")
     if path.suffix != ".inc" and lines > 430:
         errors.append(f"{path.relative_to(root)} has {lines} lines")
+# One name, one type: two types of one name in one program are merged by the linker without a word.
+types = {}
+for path in sorted((root / "src").rglob("*.h")) + sorted((root / "include").rglob("*.h")):
+    space = "isa::" if "namespace systole::isa" in path.read_text() else ""
+    for name in re.findall(r"^(?:class|struct|enum class) (\w+)[^;]*\{", path.read_text(), re.M):
+        if types.setdefault(space + name, path) != path:
+            errors.append(f"{path.relative_to(root)} and {types[space + name].relative_to(root)} both define {space}{name}")
 compiler, models = {"graph", "ops", "import", "passes", "schedule", "codegen"}, {"sim_functional", "sim_timing", "sim_dram", "sim_check", "sim_energy"}
 for m in models:
     if closure(m) & compiler:

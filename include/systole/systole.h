@@ -197,6 +197,40 @@ struct VerifyReport {
 /// Compares the model as it runs on the NPU with the float reference, layer by layer, and its accuracy on a labelled set.
 Result<VerifyReport> verify_model(const std::string& onnx_path, const CompileOptions& compile_options, const VerifyOptions& options);
 
+struct TrainProgress {
+  int64_t step = 0, steps = 0;
+  double loss = 0, batch_accuracy = -1, validation_accuracy = -1;  ///< percent; -1: none
+  double step_s = 0, step_j = 0;                                   ///< of one step on the NPU
+};
+struct TrainOptions {
+  DataOptions data, validation;
+  double validation_share = 0.2;       ///< of `data`, where `validation` names none
+  std::string loss = "cross-entropy";  ///< cross-entropy, mse, mae, huber, bce
+  double label_smoothing = 0;
+  std::string optimizer = "adamw";     ///< sgd, adam, adamw, lamb
+  double learning_rate = 1e-3, momentum = 0.9, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0, clip_norm = 0;
+  bool nesterov = false;
+  std::string schedule = "constant";   ///< constant, step, cosine
+  int64_t warm_up = 0, batch = 32, epochs = 1, steps = 0;  ///< steps > 0 replaces epochs
+  uint64_t seed = 1;
+  std::vector<std::string> freeze;     ///< beginnings of names of weights that do not learn
+  std::string checkpoint, log;         ///< paths; empty: none
+  int64_t checkpoint_every = 100;
+  std::function<void(const TrainProgress&)> progress;
+};
+struct TrainReport {
+  int64_t steps = 0, resumed_at = 0, parameters = 0, host_nodes = 0;
+  double loss = 0, validation_accuracy = -1;          ///< of the last step; in percent
+  int64_t step_cycles = 0, update_cycles = 0;         ///< forward and backward; update
+  double step_efficiency = 0, step_s = 0, step_j = 0; ///< of forward and backward; whole steps
+  int64_t memory_bytes = 0;                           ///< of DRAM, for a step
+  double host_s = 0;
+  std::string precision;
+};
+/// Trains a float model: forward and backward in the precision asked for (bf16 by default), update and master weights in
+/// fp32. With a checkpoint a killed run goes on with the same bits. Writes the trained model as ONNX.
+Result<TrainReport> train_model(const std::string& onnx_path, const std::string& out_path, const CompileOptions& compile_options, const TrainOptions& options);
+
 struct CompareOptions {
   std::vector<std::string> npus = {"edge"};
   std::vector<std::string> processors = {"h200", "jetson-agx-orin", "xeon-8480"};  ///< presets of processors/, or .yaml files

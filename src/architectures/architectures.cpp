@@ -83,6 +83,14 @@ void write_unet(const std::string& path, uint64_t seed, int64_t size) {
   w.finish(w.conv(x, 4, 1, 1, Activation::kNone), path, "Sigmoid");
 }
 
+/// LeCun et al. 1998 in today's dress: two convolutions with maximum pools, two layers; ten classes of 28 x 28 digits.
+void write_lenet(const std::string& path, uint64_t seed, int64_t size) {
+  CnnWriter w("lenet", seed, 1, size, size);
+  const Feature x = w.max_pool(w.conv(w.max_pool(w.conv(w.input(), 8, 5), 2, 2, 0), 16, 5), 2, 2, 0);
+  w.dense_classifier(x, {64, 10});
+  w.save(path);
+}
+
 /// A network for pictures of three channels, in float or in QDQ form.
 template <void (*network)(CnnWriter&, const std::string&), bool kQdq>
 void write(const std::string& path, uint64_t seed, int64_t size) {
@@ -97,6 +105,7 @@ constexpr Architecture kList[] = {
     {"mobilenetv2-qdq", "the same in QDQ form", write<mobilenetv2, true>, 224},
     {"resnet8", "MLPerf Tiny image classification, 12.5 MMAC", write<resnet8, false>, 32},
     {"resnet8-qdq", "the same in QDQ form", write<resnet8, true>, 32},
+    {"lenet", "digit recognition, 28 x 28 (LeCun et al. 1998)", write_lenet, 28},
     {"ds-cnn", "MLPerf Tiny keyword spotting, 2.7 MMAC", write_ds_cnn, 49},
     {"unet", "semantic segmentation (Ronneberger et al. 2015, narrow)", write_unet, 256},
 };

@@ -107,6 +107,19 @@ void CnnWriter::classifier(const Feature& x, int64_t classes) {
   writer_.output("logits", DType::kF32, {1, classes});
 }
 
+void CnnWriter::dense_classifier(const Feature& x, const std::vector<int64_t>& widths) {
+  std::string y = writer_.node("Flatten", {x.name}, {{"axis", int64_t{1}}});
+  int64_t in = x.channels * x.size * x.size;
+  for (size_t i = 0; i < widths.size(); ++i) {
+    const bool last = i + 1 == widths.size();
+    const auto [w, b] = parameters({widths[i], in}, static_cast<float>(std::sqrt(2.0 / static_cast<double>(in))), 0.01f, x.scale);
+    y = writer_.node("Gemm", {y, w, b}, {{"transB", int64_t{1}}}, last ? "logits" : "");
+    if (!last) y = writer_.node("Relu", {y});
+    in = widths[i];
+  }
+  writer_.output("logits", DType::kF32, {1, in});
+}
+
 void CnnWriter::finish(const Feature& x, const std::string& path, const std::string& op) {
   writer_.node(op, {x.name}, {}, "output");
   writer_.output("output", DType::kF32, {1, x.channels, x.size, x.size});

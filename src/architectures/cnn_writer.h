@@ -29,6 +29,8 @@ class CnnWriter {
   Feature concat(const Feature& a, const Feature& b);
   /// Global average pool and a fully connected layer to `classes`, as output "logits".
   void classifier(const Feature& x, int64_t classes);
+  /// Fully connected layers of these widths over all of x, Relu between them, as output "logits". Float networks only.
+  void dense_classifier(const Feature& x, const std::vector<int64_t>& widths);
   void finish(const Feature& x, const std::string& path, const std::string& op = "Identity");
   void save(const std::string& path) const { writer_.save(path); }
 

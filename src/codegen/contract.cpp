@@ -212,7 +212,7 @@ class ContractEmitter {
     const int64_t first_channel = g * s_.columns + o.first;
     if (bias_address_ >= 0) m.init = isa::Init::kBias, m.bias_imm = static_cast<uint32_t>(bias_address_ + 4 * first_channel);
     const int64_t pixels = p.rows * p.cols;
-    std::vector<Range> ranges = {{isa::Space::kScratchpad, a_address_, a_address_ + static_cast<uint64_t>(std::max<int64_t>(1, a_rows_ * a_row_pitch_)), false},
+    std::vector<ByteRange> ranges = {{isa::Space::kScratchpad, a_address_, a_address_ + static_cast<uint64_t>(std::max<int64_t>(1, a_rows_ * a_row_pitch_)), false},
                                  {isa::Space::kScratchpad, m.b_imm, m.b_imm + b_reach(o), false},
                                  {isa::Space::kAccumulator, 4ull * m.acc, 4ull * (m.acc + static_cast<uint64_t>(pixels * slots)), true}};
     if (bias_address_ >= 0) ranges.push_back({isa::Space::kScratchpad, m.bias_imm, m.bias_imm + static_cast<uint64_t>(4 * o.count), false});
@@ -228,7 +228,7 @@ class ContractEmitter {
   }
 
   /// A resident image is only touched in the rows under the block: narrower locks let other engines work on the rest.
-  void narrow_a_range(const Pixels& p, Range& range) const {
+  void narrow_a_range(const Pixels& p, ByteRange& range) const {
     const int64_t first = std::clamp<int64_t>(p.row * c_.stride_h - c_.pad_top, 0, s_.in_h - 1);
     const int64_t last = std::clamp<int64_t>((p.row + p.rows - 1) * c_.stride_h + (c_.kernel_h - 1) * c_.dilation_h - c_.pad_top, first, s_.in_h - 1);
     range.lo = a_address_ + static_cast<uint64_t>(first * a_row_pitch_);

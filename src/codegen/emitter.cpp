@@ -125,7 +125,7 @@ std::vector<Dim> collapse(const Emitter::Copy& c) {
   return dims;
 }
 
-Range span(isa::Space space, uint64_t address, const std::vector<Dim>& dims, bool src, int64_t element, bool write) {
+ByteRange span(isa::Space space, uint64_t address, const std::vector<Dim>& dims, bool src, int64_t element, bool write) {
   int64_t lo = 0, hi = 0;
   for (const Dim& d : dims) {
     const int64_t reach = (src ? d.src : d.dst) * (d.extent - 1);
@@ -158,7 +158,7 @@ void Emitter::copy(const Copy& c) {
     const size_t to = isa::kCopyDims - dims.size() + d;
     desc.extents[to] = static_cast<uint32_t>(dims[d].extent), desc.src_strides[to] = dims[d].src, desc.dst_strides[to] = dims[d].dst;
   }
-  std::vector<Range> ranges = {span(c.dst, c.dst_address, dims, false, c.element_bytes, true)};
+  std::vector<ByteRange> ranges = {span(c.dst, c.dst_address, dims, false, c.element_bytes, true)};
   if (c.src != isa::Space::kFill) ranges.push_back(span(c.src, c.src_address, dims, true, c.element_bytes, false));
   auto fill_in = [&](auto instruction) {
     instruction.desc = describe(desc);

@@ -12,7 +12,7 @@
 namespace systole {
 
 /// Bytes [lo, hi) of one memory; accumulators count 4 bytes an element.
-struct Range {
+struct ByteRange {
   isa::Space space;
   uint64_t lo, hi;
   bool write;
@@ -21,7 +21,7 @@ struct Range {
 struct Emitted {
   isa::Instruction instruction;
   uint32_t layer;
-  std::vector<Range> ranges;
+  std::vector<ByteRange> ranges;
 };
 
 /// A constant as it lies in DRAM: plain, or B packed into panels of `panel` columns, [G][N / panel][K][panel].
@@ -73,7 +73,7 @@ class Emitter {
   int next_half = 0;  ///< accumulator half of the next block
   const Preferences preferences;
 
-  void push(isa::Instruction instruction, std::vector<Range> ranges) { code.push_back({std::move(instruction), layer, std::move(ranges)}); }
+  void push(isa::Instruction instruction, std::vector<ByteRange> ranges) { code.push_back({std::move(instruction), layer, std::move(ranges)}); }
 
   /// Strided copy, in bytes; loops collapse, their order is chosen (element order does not matter: source and target are
   /// different tensors), and more than five are unrolled. `fill` replaces the source.

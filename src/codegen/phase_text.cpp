@@ -42,7 +42,7 @@ std::string print_emitted(const std::vector<Emitted>& code, const std::vector<is
     }
     text += isa::disassemble(plain);
     for (size_t r = 0; r < e.ranges.size(); ++r) {
-      const Range& range = e.ranges[r];
+      const ByteRange& range = e.ranges[r];
       const bool constant = range.space == isa::Space::kDram && range.lo >= kConstantBit;
       const uint64_t base = constant ? kConstantBit : 0;
       text += std::string(r ? ", " : "  # ") + (range.write ? "writes " : "reads ") + (constant ? "constants" : space_name(range.space)) + " " + std::to_string(range.lo - base) + ".." + std::to_string(range.hi - base);

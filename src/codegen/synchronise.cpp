@@ -21,14 +21,14 @@ struct Last {
 class Table {
  public:
   template <class F>
-  void visit(const Range& r, F&& f) {
+  void visit(const ByteRange& r, F&& f) {
     const uint64_t lo = r.lo / kGranule, hi = (r.hi - 1) / kGranule + 1;
     cut(lo);
     cut(hi);
     for (auto it = runs_.lower_bound(lo); it->first < hi; ++it) f(it->second);
   }
   /// After an update: equal neighbours inside the range become one run.
-  void join(const Range& r) {
+  void join(const ByteRange& r) {
     const uint64_t lo = r.lo / kGranule, hi = (r.hi - 1) / kGranule + 1;
     auto it = runs_.lower_bound(lo);
     while (it->first < hi) {
@@ -48,10 +48,10 @@ class Table {
   std::map<uint64_t, Last> runs_{{0, {}}};  ///< first granule of each run; the last run has no end
 };
 
-uint32_t lock_mask(const std::vector<Range>& ranges, const Machine& m) {
+uint32_t lock_mask(const std::vector<ByteRange>& ranges, const Machine& m) {
   uint32_t mask = 0;
   const uint64_t group = static_cast<uint64_t>(m.group_bytes()), half = static_cast<uint64_t>(m.memory.accumulator_bytes / 2);
-  for (const Range& r : ranges) {
+  for (const ByteRange& r : ranges) {
     if (r.space == Space::kScratchpad) {
       for (uint64_t g = r.lo / group; g <= (r.hi - 1) / group; ++g) mask |= 1u << g;
     } else if (r.space == Space::kAccumulator) {
@@ -73,7 +73,7 @@ void synchronise(std::vector<Emitted>& code, const Machine& machine) {
     // MX and VX run one instruction at a time in order; LD and ST overlap their own.
     const bool overlaps = engine == Engine::kLoad || engine == Engine::kStore;
     std::array<uint32_t, isa::kEngines> needed{};
-    for (const Range& r : e.ranges) {
+    for (const ByteRange& r : e.ranges) {
       if (r.space == Space::kDram && r.lo >= kConstantBit) continue;  // constants are never written
       tables[static_cast<size_t>(r.space)].visit(r, [&](const Last& last) {
         for (size_t f = 0; f < isa::kEngines; ++f) {
@@ -83,7 +83,7 @@ void synchronise(std::vector<Emitted>& code, const Machine& machine) {
       });
     }
     const uint32_t ordinal = ++dispatched[own];
-    for (const Range& r : e.ranges) {
+    for (const ByteRange& r : e.ranges) {
       if (r.space == Space::kDram && r.lo >= kConstantBit) continue;
       Table& table = tables[static_cast<size_t>(r.space)];
       table.visit(r, [&](Last& last) { (r.write ? last.write : last.read)[own] = ordinal; });

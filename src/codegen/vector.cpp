@@ -276,8 +276,8 @@ class VectorEmitter {
     e_.push(v, ranges(x));
   }
 
-  std::vector<Range> ranges(const Instruction& x) const {
-    std::vector<Range> list;
+  std::vector<ByteRange> ranges(const Instruction& x) const {
+    std::vector<ByteRange> list;
     for (size_t s = 0; s <= isa::kVectorInputs; ++s) {
       if (types_[s] == isa::StreamType::kNone) continue;
       const bool out = s == isa::kVectorInputs;

@@ -52,25 +52,34 @@ Contract make_contract(const Convolution& c, MacFormat format) {
   return k;
 }
 
-/// Emits contract + identity drain for a float convolution with constant weights in ONNX order.
-ValueId emit_float(Lowering& l, const Node& node, ValueId image, const Tensor& weights, const TensorPtr& bias, const Convolution& c) {
-  const Tensor arranged = arrange_weights(weights, c.groups, c.depthwise, c.window.kernel[0], c.window.kernel[1]);
-  std::vector<ValueId> in = {image, l.convert(l.add_constant(node.name + ".weight", arranged), operand_type(l.policy.format))};
-  if (bias) in.push_back(l.convert(l.add_constant(node.name + ".bias", *bias), DType::kF32));
-  const Shape a = l.out.value(image).shape, shape = {a[0], c.window.out[0], c.window.out[1], weights.shape[0]};
-  const ValueId acc = l.emit(node.name, make_contract(c, l.policy.format), in, DType::kF32, shape);
-  MapBuilder m(l, node.name, shape);
-  m.op(isa::Micro::kMove, {m.input(acc, direct_access(4))});
-  return m.finish(l.policy.store);
+/// Weights [Co, C/G, KH, KW] as the contract wants them: arranged now when they are constants; otherwise in whichever form
+/// they are, moved if need be, the two channel axes in either order.
+ValueId weights_for(Lowering& l, const Node& node, const Convolution& c, Contract& contract) {
+  const DType type = operand_type(l.policy.format);
+  if (const TensorPtr w = l.constant(node.inputs[1])) return l.convert(l.add_constant(node.name + ".weight", arrange_weights(*w, c.groups, c.depthwise, c.window.kernel[0], c.window.kernel[1])), type);
+  const Shape w = l.shape(node.inputs[1]);
+  if (w.size() != 4 || (c.groups > 1 && !c.depthwise)) Lowering::unsupported(node, "weights computed at run time in groups, or in one dimension");
+  contract.b_transposed = !c.depthwise && l.best(node.inputs[1]).perm == Perm{2, 3, 0, 1};
+  const ValueId id = l.form_as(node.inputs[1], contract.b_transposed ? Perm{2, 3, 0, 1} : Perm{2, 3, 1, 0}, type);
+  return l.emit_view(node.name + ".weight", id, {1, 1, w[2], w[3], contract.b_transposed ? w[0] : w[1], contract.b_transposed ? w[1] : w[0]});
 }
 
 void lower_conv(Lowering& l, const Node& node) {
   const Shape x = l.shape(node.inputs[0]);
-  const TensorPtr w = l.need_constant(node, 1, "W");
-  const Convolution c = read_convolution(node, x, w->shape);
-  const TensorPtr bias = Lowering::present(node, 2) ? l.need_constant(node, 2, "B") : nullptr;
+  const int64_t co = l.shape(node.inputs[1])[0];
+  const Convolution c = read_convolution(node, x, l.shape(node.inputs[1]));
+  Contract contract = make_contract(c, l.policy.format);
   const ValueId image = image_form_as(l, node.inputs[0], operand_type(l.policy.format));
-  define_image(l, node, node.outputs[0], emit_float(l, node, image, *w, bias, c), x.size());
+  std::vector<ValueId> in = {image, weights_for(l, node, c, contract)};
+  const TensorPtr bias = Lowering::present(node, 2) ? l.constant(node.inputs[2]) : nullptr;
+  if (bias) in.push_back(l.convert(l.add_constant(node.name + ".bias", *bias), DType::kF32));
+  const Shape shape = {l.out.value(image).shape[0], c.window.out[0], c.window.out[1], co};
+  const ValueId acc = l.emit(node.name, contract, in, DType::kF32, shape);
+  MapBuilder m(l, node.name, shape);
+  const Operand sum = m.input(acc, direct_access(4));
+  if (Lowering::present(node, 2) && !bias) m.op(isa::Micro::kAdd, {sum, m.input(l.logical(node.inputs[2]), Access{{IndexExpr{0, {{3, 1}}}}})});
+  else m.op(isa::Micro::kMove, {sum});
+  define_image(l, node, node.outputs[0], m.finish(l.policy.store), x.size());
 }
 
 void lower_qlinear_conv(Lowering& l, const Node& node) {

@@ -7,7 +7,10 @@
 
 namespace systole {
 
-/// Folds BatchNormalization into the convolution before it and turns Constant nodes into constants.
+/// Turns Constant nodes into constants.
+void inline_constants(Graph& graph);
+
+/// Folds BatchNormalization into the convolution before it, after inline_constants.
 void simplify(Graph& graph);
 
 /// Computes nodes whose inputs are all constants on the host (DequantizeLinear stays: it belongs to its reader).

@@ -9,20 +9,6 @@ namespace {
 
 TensorPtr constant_input(const Graph& g, const Node& n, size_t k) { return k < n.inputs.size() && n.inputs[k] != kNoValue ? g.value(n.inputs[k]).constant : nullptr; }
 
-void constants_of_nodes(Graph& graph) {
-  for (Node& n : graph.nodes) {
-    const auto& op = std::get<OnnxOp>(n.op);
-    if (op.type != "Constant" || !op.domain.empty() || n.outputs.size() != 1) continue;
-    const auto it = op.attributes.find("value");
-    if (it == op.attributes.end() || !std::holds_alternative<TensorPtr>(it->second)) continue;
-    Value& v = graph.value(n.outputs[0]);
-    v.constant = std::get<TensorPtr>(it->second);
-    v.type = v.constant->type, v.shape = v.constant->shape, v.shape_known = true;
-    n.outputs.clear();
-  }
-  std::erase_if(graph.nodes, [](const Node& n) { return n.outputs.empty(); });
-}
-
 /// W' = W g / sqrt(var + eps) per output channel, b' = (b - mean) g / sqrt(var + eps) + beta, in double, rounded once.
 void fold_batch_norms(Graph& graph) {
   const Uses uses(graph);
@@ -62,8 +48,22 @@ void fold_batch_norms(Graph& graph) {
 
 }  // namespace
 
+void inline_constants(Graph& graph) {
+  for (Node& n : graph.nodes) {
+    const auto& op = std::get<OnnxOp>(n.op);
+    if (op.type != "Constant" || !op.domain.empty() || n.outputs.size() != 1) continue;
+    const auto it = op.attributes.find("value");
+    if (it == op.attributes.end() || !std::holds_alternative<TensorPtr>(it->second)) continue;
+    Value& v = graph.value(n.outputs[0]);
+    v.constant = std::get<TensorPtr>(it->second);
+    v.type = v.constant->type, v.shape = v.constant->shape, v.shape_known = true;
+    n.outputs.clear();
+  }
+  std::erase_if(graph.nodes, [](const Node& n) { return n.outputs.empty(); });
+}
+
 void simplify(Graph& graph) {
-  constants_of_nodes(graph);
+  inline_constants(graph);
   fold_batch_norms(graph);
   prune_and_sort(graph);
 }

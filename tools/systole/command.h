@@ -24,6 +24,7 @@ void add_verify(CLI::App& app);
 void add_compare(CLI::App& app);
 void add_sweep(CLI::App& app);
 void add_explain(CLI::App& app);
+void add_train(CLI::App& app);
 
 /// The model argument and the options that decide how it is compiled.
 struct ModelOptions {

@@ -1,0 +1,179 @@
+// Every gradient rule against finite differences in fp32: directional derivatives of random projections.
+#include "train/gradients.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <set>
+
+#include "base/error.h"
+#include "runtime/plan.h"
+
+namespace systole {
+namespace {
+
+std::vector<Tensor> run(const Graph& g, const std::vector<Tensor>& inputs) {
+  static const auto context = std::make_shared<const PlanContext>(PlanContext{load_machine("server"), {DType::kF32, MacFormat::kF32}, "fp32", {}});
+  Plan plan(g, context);
+  std::vector<HostValue> values(inputs.begin(), inputs.end());
+  std::vector<Tensor> out;
+  for (const HostValue& v : plan.run(values)) out.push_back(*v.tensor);
+  return out;
+}
+
+Tensor random_tensor(std::mt19937& rng, const Shape& shape, float lo, float hi) {
+  Tensor t(DType::kF32, shape);
+  std::uniform_real_distribution<float> d(lo, hi);
+  for (int64_t i = 0; i < t.count(); ++i) t.data<float>()[i] = d(rng);
+  return t;
+}
+
+double dot(const Tensor& a, const Tensor& b) {
+  double sum = 0;
+  for (int64_t i = 0; i < a.count(); ++i) sum += a.at(i) * b.at(i);
+  return sum;
+}
+
+/// Several random projections of outputs, differentiated with respect to all inputs.
+void check(const std::string& name, const std::vector<Shape>& shapes, const std::function<ValueId(Builder&, const std::vector<ValueId>&)>& build, float lo, float hi) {
+  std::mt19937 rng(static_cast<unsigned>(std::hash<std::string>()(name)));
+  Graph forward;
+  forward.name = name;
+  Builder b(forward, "f.");
+  std::vector<ValueId> in;
+  std::vector<Tensor> x;
+  for (size_t k = 0; k < shapes.size(); ++k) in.push_back(b.input("x" + std::to_string(k), DType::kF32, shapes[k])), x.push_back(random_tensor(rng, shapes[k], lo, hi));
+  const ValueId y = build(b, in);
+  Graph both = forward;
+  forward.outputs = {y};
+  const ValueId seed = Builder(both, "s.").input("dy", DType::kF32, both.value(y).shape);
+  const auto gradients = backward(both, {{y, seed}}, in);
+  for (ValueId g : gradients) ASSERT_NE(g, kNoValue) << name;
+  both.outputs = gradients;
+  prune_and_sort(both);
+  const Tensor r = random_tensor(rng, forward.value(y).shape, -1, 1);
+  auto all = x;
+  all.push_back(r);
+  const auto g = run(both, all);
+  for (size_t k = 0; k < in.size(); ++k) {
+    ASSERT_EQ(g[k].shape, shapes[k]) << name;
+    const Tensor v = random_tensor(rng, shapes[k], -1, 1);
+    const float h = 2e-3f;
+    auto moved = [&](float by) {
+      auto at = x;
+      for (int64_t i = 0; i < v.count(); ++i) at[k].data<float>()[i] += by * v.data<float>()[i];
+      return dot(run(forward, at)[0], r);
+    };
+    const double numeric = (8 * (moved(h) - moved(-h)) - (moved(2 * h) - moved(-2 * h))) / (12 * static_cast<double>(h));
+    const double scale = std::sqrt(dot(g[k], g[k]) * dot(v, v)) + 1e-6;
+    EXPECT_LE(std::fabs(dot(g[k], v) - numeric) / scale, 1e-3) << name << ", input " << k << ": " << dot(g[k], v) << " against " << numeric;
+  }
+}
+
+struct Case {
+  const char* name;
+  std::vector<Shape> shapes;
+  std::function<ValueId(Builder&, const std::vector<ValueId>&)> build;
+  float lo = -1, hi = 1;
+};
+
+using In = const std::vector<ValueId>&;
+ValueId conv(Builder& b, In in, Shape out, std::vector<int64_t> pads, std::vector<int64_t> strides, std::vector<int64_t> dilations, int64_t group = 1) {
+  const Shape w = b.shape(in[1]);
+  return b.node("Conv", in, std::move(out), {{"pads", pads}, {"strides", strides}, {"dilations", dilations}, {"group", group}, {"kernel_shape", std::vector<int64_t>{w[2], w[3]}}});
+}
+
+const std::vector<Case>& cases() {
+  static const std::vector<Case> list = {
+      {"Add", {{2, 3, 4}, {3, 1}}, [](Builder& b, In in) { return b.add(in[0], in[1]); }},
+      {"Sub", {{3, 4}, {2, 3, 4}}, [](Builder& b, In in) { return b.sub(in[0], in[1]); }},
+      {"Mul", {{2, 3, 4}, {4}}, [](Builder& b, In in) { return b.mul(in[0], in[1]); }},
+      {"Div", {{2, 3, 4}, {3, 1}}, [](Builder& b, In in) { return b.div(in[0], in[1]); }, 0.5f, 2},
+      {"Sum", {{3, 4}, {4}}, [](Builder& b, In in) { return b.node("Sum", in, {3, 4}); }},
+      {"Identity", {{3, 4}}, [](Builder& b, In in) { return b.unary("Identity", in[0]); }},
+      {"Cast", {{3, 4}}, [](Builder& b, In in) { return b.node("Cast", in, {3, 4}, {{"systole_to", static_cast<int64_t>(DType::kF32)}}); }},
+      {"Neg", {{3, 4}}, [](Builder& b, In in) { return b.neg(in[0]); }},
+      {"Exp", {{3, 4}}, [](Builder& b, In in) { return b.unary("Exp", in[0]); }},
+      {"Log", {{3, 4}}, [](Builder& b, In in) { return b.unary("Log", in[0]); }, 0.5f, 2},
+      {"Sqrt", {{3, 4}}, [](Builder& b, In in) { return b.unary("Sqrt", in[0]); }, 0.5f, 2},
+      {"Reciprocal", {{3, 4}}, [](Builder& b, In in) { return b.unary("Reciprocal", in[0]); }, 0.5f, 2},
+      {"Abs", {{3, 4}}, [](Builder& b, In in) { return b.unary("Abs", in[0]); }, 0.1f, 2},
+      {"Relu", {{6, 7}}, [](Builder& b, In in) { return b.unary("Relu", b.add(in[0], b.tensor(Tensor::from_floats({-1, 1, -1, 1, -1, 1, -1}, {7})))); }, -0.9f, 0.9f},
+      {"LeakyRelu", {{6, 7}}, [](Builder& b, In in) { return b.node("LeakyRelu", {b.add(in[0], b.tensor(Tensor::from_floats({-1, 1, -1, 1, -1, 1, -1}, {7})))}, {6, 7}, {{"alpha", 0.2f}}); }, -0.9f, 0.9f},
+      {"Sigmoid", {{3, 4}}, [](Builder& b, In in) { return b.unary("Sigmoid", in[0]); }},
+      {"Tanh", {{3, 4}}, [](Builder& b, In in) { return b.unary("Tanh", in[0]); }},
+      {"Erf", {{3, 4}}, [](Builder& b, In in) { return b.unary("Erf", in[0]); }},
+      {"Softplus", {{3, 4}}, [](Builder& b, In in) { return b.unary("Softplus", in[0]); }},
+      {"Pow", {{3, 4}}, [](Builder& b, In in) { return b.add(b.binary("Pow", in[0], b.scalar(2)), b.binary("Pow", in[0], b.scalar(3))); }, 0.5f, 2},
+      {"Clip", {{4, 5}}, [](Builder& b, In in) { return b.node("Clip", {in[0], b.scalar(-3), b.scalar(3)}, {4, 5}); }},
+      {"Softmax", {{2, 3, 5}}, [](Builder& b, In in) { return b.add(b.node("Softmax", in, {2, 3, 5}, {{"axis", int64_t{-1}}}), b.node("Softmax", in, {2, 3, 5}, {{"axis", int64_t{1}}})); }},
+      {"LogSoftmax", {{4, 6}}, [](Builder& b, In in) { return b.node("LogSoftmax", in, {4, 6}, {{"axis", int64_t{1}}}); }},
+      {"MatMul", {{2, 3, 4}, {4, 5}}, [](Builder& b, In in) { return b.matmul(in[0], in[1]); }},
+      {"MatMul of batches", {{2, 3, 4}, {2, 4, 5}}, [](Builder& b, In in) { return b.matmul(in[0], in[1]); }},
+      {"Gemm", {{4, 3}, {5, 4}, {5}}, [](Builder& b, In in) { return b.node("Gemm", in, {3, 5}, {{"transA", int64_t{1}}, {"transB", int64_t{1}}, {"alpha", 0.5f}, {"beta", 2.0f}}); }},
+      {"Gemm plain", {{3, 4}, {4, 5}, {3, 5}}, [](Builder& b, In in) { return b.node("Gemm", in, {3, 5}); }},
+      {"Conv", {{2, 3, 6, 7}, {4, 3, 3, 3}, {4}}, [](Builder& b, In in) { return conv(b, in, {2, 4, 6, 7}, {1, 1, 1, 1}, {1, 1}, {1, 1}); }},
+      {"Conv 1 x 1", {{2, 3, 4, 4}, {5, 3, 1, 1}, {5}}, [](Builder& b, In in) { return conv(b, in, {2, 5, 4, 4}, {0, 0, 0, 0}, {1, 1}, {1, 1}); }},
+      {"Conv, stride 2", {{2, 3, 7, 8}, {4, 3, 3, 3}}, [](Builder& b, In in) { return conv(b, in, {2, 4, 4, 4}, {1, 1, 1, 1}, {2, 2}, {1, 1}); }},
+      {"Conv, stride 2, even kernel", {{1, 2, 8, 8}, {3, 2, 2, 4}}, [](Builder& b, In in) { return conv(b, in, {1, 3, 4, 3}, {0, 0, 0, 0}, {2, 2}, {1, 1}); }},
+      {"Conv 1 x 1, stride 2", {{2, 3, 5, 6}, {4, 3, 1, 1}}, [](Builder& b, In in) { return conv(b, in, {2, 4, 3, 3}, {0, 0, 0, 0}, {2, 2}, {1, 1}); }},
+      {"Conv, dilation 2", {{1, 2, 9, 9}, {3, 2, 3, 3}}, [](Builder& b, In in) { return conv(b, in, {1, 3, 9, 9}, {2, 2, 2, 2}, {1, 1}, {2, 2}); }},
+      {"Conv, uneven pads", {{1, 2, 6, 6}, {3, 2, 4, 3}}, [](Builder& b, In in) { return conv(b, in, {1, 3, 6, 6}, {1, 0, 2, 2}, {1, 1}, {1, 1}); }},
+      {"Conv, depthwise", {{2, 4, 6, 6}, {4, 1, 3, 3}, {4}}, [](Builder& b, In in) { return conv(b, in, {2, 4, 6, 6}, {1, 1, 1, 1}, {1, 1}, {1, 1}, 4); }},
+      {"Conv, depthwise, stride 2", {{1, 4, 6, 6}, {4, 1, 3, 3}}, [](Builder& b, In in) { return conv(b, in, {1, 4, 3, 3}, {1, 1, 1, 1}, {2, 2}, {1, 1}, 4); }},
+      {"Reshape", {{3, 4}}, [](Builder& b, In in) { return b.reshape(in[0], {2, 6}); }},
+      {"Flatten", {{3, 4, 2}}, [](Builder& b, In in) { return b.node("Flatten", in, {3, 8}); }},
+      {"Squeeze", {{3, 1, 2}}, [](Builder& b, In in) { return b.node("Squeeze", {in[0], b.ints({1})}, {3, 2}); }},
+      {"Unsqueeze", {{3, 2}}, [](Builder& b, In in) { return b.node("Unsqueeze", {in[0], b.ints({0})}, {1, 3, 2}); }},
+      {"Transpose", {{2, 3, 4}}, [](Builder& b, In in) { return b.transpose(in[0], {2, 0, 1}); }},
+      {"Concat", {{2, 3}, {2, 1}}, [](Builder& b, In in) { return b.concat({in[0], in[1], in[0]}, 1); }},
+      {"Split", {{2, 6}}, [](Builder& b, In in) {
+         const ValueId first = b.node("Split", {in[0], b.ints({2, 4})}, {2, 2}, {{"axis", int64_t{1}}}), rest = b.graph().add_value("rest", DType::kF32, {2, 4});
+         b.graph().nodes.back().outputs.push_back(rest);
+         return b.concat({rest, first, rest}, 1);
+       }},
+      {"Slice", {{3, 6}}, [](Builder& b, In in) { return b.slice(in[0], {1}, {2}, {5}, {1}); }},
+      {"Pad", {{3, 4}}, [](Builder& b, In in) { return b.pad(in[0], {1, 0}, {2, 3}); }},
+      {"Expand", {{3, 1}}, [](Builder& b, In in) { return b.expand(in[0], {2, 3, 4}); }},
+      {"ReduceSum", {{2, 3, 4}}, [](Builder& b, In in) { return b.node("ReduceSum", {in[0], b.ints({1})}, {2, 4}, {{"keepdims", int64_t{0}}}); }},
+      {"ReduceMean", {{2, 3, 4}}, [](Builder& b, In in) { return b.node("ReduceMean", {in[0], b.ints({0, 2})}, {1, 3, 1}); }},
+      {"ReduceMax", {{5, 9}}, [](Builder& b, In in) { return b.node("ReduceMax", {in[0], b.ints({1})}, {5, 1}); }},
+      {"ReduceMin", {{5, 9}}, [](Builder& b, In in) { return b.node("ReduceMin", {in[0], b.ints({1})}, {5, 1}); }},
+      {"MaxPool", {{2, 3, 6, 4}}, [](Builder& b, In in) { return b.node("MaxPool", in, {2, 3, 3, 2}, {{"kernel_shape", std::vector<int64_t>{2, 2}}, {"strides", std::vector<int64_t>{2, 2}}}); }},
+      {"MaxPool, overlapping", {{1, 2, 7, 7}}, [](Builder& b, In in) { return b.node("MaxPool", in, {1, 2, 4, 4}, {{"kernel_shape", std::vector<int64_t>{3, 3}}, {"strides", std::vector<int64_t>{2, 2}}, {"pads", std::vector<int64_t>{1, 1, 1, 1}}}); }},
+      {"AveragePool", {{2, 3, 6, 4}}, [](Builder& b, In in) { return b.node("AveragePool", in, {2, 3, 3, 2}, {{"kernel_shape", std::vector<int64_t>{2, 2}}, {"strides", std::vector<int64_t>{2, 2}}}); }},
+      {"AveragePool, overlapping", {{1, 2, 7, 7}}, [](Builder& b, In in) { return b.node("AveragePool", in, {1, 2, 5, 5}, {{"kernel_shape", std::vector<int64_t>{3, 3}}, {"strides", std::vector<int64_t>{1, 1}}}); }},
+      {"GlobalAveragePool", {{2, 3, 5, 4}}, [](Builder& b, In in) { return b.node("GlobalAveragePool", in, {2, 3, 1, 1}); }},
+      {"Where", {{3, 4}, {3, 4}}, [](Builder& b, In in) {
+         const ValueId mask = b.tensor(Tensor(DType::kBool, {3, 4}));
+         const_cast<Tensor&>(*b.graph().value(mask).constant).bytes[5] = 1;
+         return b.node("Where", {mask, in[0], in[1]}, {3, 4});
+       }},
+  };
+  return list;
+}
+
+TEST(Gradients, AgreeWithFiniteDifferences) {
+  std::set<std::string> seen;
+  for (const Case& c : cases()) {
+    seen.insert(std::string(c.name).substr(0, std::string(c.name).find_first_of(" ,")));
+    check(c.name, c.shapes, c.build, c.lo, c.hi);
+  }
+  for (const GradientRule& r : gradient_rules()) EXPECT_TRUE(seen.count(r.operator_type) || std::string(r.operator_type) == "Dropout") << "no case for " << r.operator_type;
+}
+
+TEST(Gradients, MissingRulesAreNamed) {
+  Graph g;
+  Builder b(g, "f.");
+  const ValueId x = b.input("x", DType::kF32, {3}), y = b.unary("Round", x), seed = b.input("dy", DType::kF32, {3});
+  try {
+    backward(g, {{y, seed}}, {x});
+    FAIL();
+  } catch (const Failure& f) {
+    EXPECT_NE(std::string(f.what()).find("Round"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace systole

@@ -1,0 +1,96 @@
+// Gradients of elementwise operators, softmax and casts.
+#include <cmath>
+#include <numbers>
+
+#include "graph/checks.h"
+#include "train/gradients.h"
+
+namespace systole {
+namespace {
+
+void give(GradientCall& c, size_t k, ValueId gradient) {
+  if (c.wants(k)) c.inputs[k] = c.b.sum_to(gradient, c.shape(k));
+}
+
+void add(GradientCall& c) { give(c, 0, c.dy()), give(c, 1, c.dy()); }
+void sub(GradientCall& c) {
+  give(c, 0, c.dy());
+  if (c.wants(1)) give(c, 1, c.b.neg(c.dy()));
+}
+void mul(GradientCall& c) {
+  if (c.wants(0)) give(c, 0, c.b.mul(c.dy(), c.in(1)));
+  if (c.wants(1)) give(c, 1, c.b.mul(c.dy(), c.in(0)));
+}
+void div(GradientCall& c) {
+  if (c.wants(0)) give(c, 0, c.b.div(c.dy(), c.in(1)));
+  if (c.wants(1)) give(c, 1, c.b.neg(c.b.div(c.b.mul(c.dy(), c.out()), c.in(1))));
+}
+void sum_of(GradientCall& c) {
+  for (size_t k = 0; k < c.node.inputs.size(); ++k) give(c, k, c.dy());
+}
+void pass(GradientCall& c) { c.inputs[0] = c.dy(); }
+void neg(GradientCall& c) { c.inputs[0] = c.b.neg(c.dy()); }
+void exp(GradientCall& c) { c.inputs[0] = c.b.mul(c.dy(), c.out()); }
+void log(GradientCall& c) { c.inputs[0] = c.b.div(c.dy(), c.in(0)); }
+void sqrt(GradientCall& c) { c.inputs[0] = c.b.scale(c.b.div(c.dy(), c.out()), 0.5); }
+void reciprocal(GradientCall& c) { c.inputs[0] = c.b.neg(c.b.mul(c.dy(), c.b.mul(c.out(), c.out()))); }
+void abs(GradientCall& c) { c.inputs[0] = c.b.mul(c.dy(), c.b.unary("Sign", c.in(0))); }
+void relu(GradientCall& c) { c.inputs[0] = c.b.mul(c.dy(), c.b.greater(c.in(0), c.b.scalar(0))); }
+void sigmoid(GradientCall& c) { c.inputs[0] = c.b.mul(c.dy(), c.b.mul(c.out(), c.b.sub(c.b.scalar(1), c.out()))); }
+void tanh(GradientCall& c) { c.inputs[0] = c.b.mul(c.dy(), c.b.sub(c.b.scalar(1), c.b.mul(c.out(), c.out()))); }
+void leaky_relu(GradientCall& c) {
+  const double alpha = static_cast<double>(c.op().real("alpha", 0.01f));
+  c.inputs[0] = c.b.mul(c.dy(), c.b.add(c.b.scale(c.b.greater(c.in(0), c.b.scalar(0)), 1 - alpha), c.b.scalar(alpha)));
+}
+/// d/dx erf = 2 / sqrt(pi) exp(-x^2)
+void erf(GradientCall& c) {
+  const ValueId bell = c.b.unary("Exp", c.b.neg(c.b.mul(c.in(0), c.in(0))));
+  c.inputs[0] = c.b.mul(c.dy(), c.b.scale(bell, 2 / std::sqrt(std::numbers::pi)));
+}
+void softplus(GradientCall& c) { c.inputs[0] = c.b.mul(c.dy(), c.b.unary("Sigmoid", c.in(0))); }
+void pow(GradientCall& c) {
+  const TensorPtr e = c.constant(1);
+  if (!e || e->count() != 1) unsupported(c.node, "the gradient of a power with an exponent that is no constant");
+  const double p = e->at(0);
+  c.inputs[0] = p == 2 ? c.b.mul(c.dy(), c.b.scale(c.in(0), 2)) : c.b.mul(c.dy(), c.b.scale(c.b.binary("Pow", c.in(0), c.b.scalar(p - 1)), p));
+}
+/// 1 inside the bounds.
+void clip(GradientCall& c) {
+  ValueId mask = kNoValue;
+  if (c.in(1) != kNoValue) mask = c.b.greater(c.in(0), c.in(1));
+  if (c.in(2) != kNoValue) {
+    const ValueId below = c.b.greater(c.in(2), c.in(0));
+    mask = mask == kNoValue ? below : c.b.mul(mask, below);
+  }
+  c.inputs[0] = mask == kNoValue ? c.dy() : c.b.mul(c.dy(), mask);
+}
+/// dx = y (dy - sum(dy y))
+void softmax(GradientCall& c) {
+  const int64_t axis = normalise_axis(c.node, c.op().integer("axis", -1), c.b.rank(c.in(0)));
+  const ValueId weighted = c.b.mul(c.dy(), c.out());
+  c.inputs[0] = c.b.sub(weighted, c.b.mul(c.out(), c.b.sum(weighted, {axis}, true)));
+}
+/// dx = dy - exp(y) sum(dy)
+void log_softmax(GradientCall& c) {
+  const int64_t axis = normalise_axis(c.node, c.op().integer("axis", -1), c.b.rank(c.in(0)));
+  c.inputs[0] = c.b.sub(c.dy(), c.b.mul(c.b.unary("Exp", c.out()), c.b.sum(c.dy(), {axis}, true)));
+}
+/// Where(mask, a, b)
+void where(GradientCall& c) {
+  const ValueId zero = c.b.scalar(0);
+  auto chosen = [&](ValueId a, ValueId b) {
+    return c.b.node("Where", {c.in(0), a, b}, c.b.shape(c.out()));
+  };
+  if (c.wants(1)) give(c, 1, chosen(c.dy(), zero));
+  if (c.wants(2)) give(c, 2, chosen(zero, c.dy()));
+}
+
+constexpr GradientRule kRules[] = {{"Add", add}, {"Sub", sub}, {"Mul", mul}, {"Div", div}, {"Sum", sum_of}, {"Identity", pass}, {"Cast", pass}, {"Dropout", pass}, {"Neg", neg}, {"Exp", exp}, {"Log", log}, {"Sqrt", sqrt},
+                                   {"Reciprocal", reciprocal}, {"Abs", abs}, {"Relu", relu}, {"Sigmoid", sigmoid}, {"Tanh", tanh}, {"LeakyRelu", leaky_relu}, {"Erf", erf}, {"Softplus", softplus}, {"Pow", pow},
+                                   {"Clip", clip}, {"Softmax", softmax}, {"LogSoftmax", log_softmax}, {"Where", where}};
+
+}  // namespace
+
+std::span<const GradientRule> elementwise_gradients() { return kRules; }
+
+}  // namespace systole

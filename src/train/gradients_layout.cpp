@@ -1,0 +1,116 @@
+// Gradients of movement and reductions.
+#include <algorithm>
+#include <numeric>
+
+#include "graph/checks.h"
+#include "train/gradients.h"
+
+namespace systole {
+namespace {
+
+void reshape(GradientCall& c) { c.inputs[0] = c.b.reshape(c.dy(), c.shape(0)); }
+
+void transpose(GradientCall& c) {
+  std::vector<int64_t> perm = c.op().integers("perm"), inverse(c.shape(0).size());
+  if (perm.empty()) {
+    perm.resize(inverse.size());
+    std::iota(perm.rbegin(), perm.rend(), 0);
+  }
+  for (size_t i = 0; i < perm.size(); ++i) inverse[static_cast<size_t>(perm[i])] = static_cast<int64_t>(i);
+  c.inputs[0] = c.b.transpose(c.dy(), inverse);
+}
+
+void concat(GradientCall& c) {
+  const int64_t axis = normalise_axis(c.node, c.op().integer("axis", 0), c.b.rank(c.dy()));
+  int64_t at = 0;
+  for (size_t k = 0; k < c.node.inputs.size(); ++k) {
+    const int64_t n = c.shape(k)[static_cast<size_t>(axis)];
+    if (c.wants(k)) c.inputs[k] = c.b.slice(c.dy(), {axis}, {at}, {at + n}, {1});
+    at += n;
+  }
+}
+
+void split(GradientCall& c) {
+  const int64_t axis = normalise_axis(c.node, c.op().integer("axis", 0), c.b.rank(c.in(0)));
+  std::vector<ValueId> parts;
+  for (size_t k = 0; k < c.outputs.size(); ++k) {
+    const Shape s = c.b.shape(c.node.outputs[k]);
+    parts.push_back(c.outputs[k] != kNoValue ? c.outputs[k] : c.b.expand(c.b.scalar(0), s));
+  }
+  c.inputs[0] = c.b.concat(parts, axis);
+}
+
+/// Steps of 1 only: zeros around the gradient.
+void slice(GradientCall& c) {
+  const Shape& x = c.shape(0);
+  const TensorPtr starts = c.constant(1), ends = c.constant(2), axes = c.constant(3), steps = c.constant(4);
+  if (!starts || !ends) unsupported(c.node, "the gradient of a slice whose bounds come at run time");
+  std::vector<int64_t> begin(x.size(), 0), end(x.size(), 0);
+  for (int64_t i = 0; i < starts->count(); ++i) {
+    const size_t d = static_cast<size_t>(normalise_axis(c.node, axes ? axes->int_at(i) : i, static_cast<int64_t>(x.size())));
+    if (steps && steps->int_at(i) != 1) unsupported(c.node, "the gradient of a slice with steps");
+    const int64_t from = starts->int_at(i) < 0 ? starts->int_at(i) + x[d] : starts->int_at(i);
+    begin[d] = std::clamp<int64_t>(from, 0, x[d]);
+    end[d] = x[d] - begin[d] - c.b.shape(c.dy())[d];
+  }
+  c.inputs[0] = c.b.pad(c.dy(), begin, end);
+}
+
+/// Constant mode: the part inside.
+void pad(GradientCall& c) {
+  const TensorPtr pads = c.constant(1);
+  if (!pads || c.op().text("mode", "constant") != std::string("constant") || c.in(3) != kNoValue) unsupported(c.node, "the gradient of a pad other than a constant one over all axes");
+  const Shape& x = c.shape(0);
+  std::vector<int64_t> axes(x.size()), starts, ends, steps(x.size(), 1);
+  std::iota(axes.begin(), axes.end(), 0);
+  for (size_t d = 0; d < x.size(); ++d) {
+    starts.push_back(pads->int_at(static_cast<int64_t>(d))), ends.push_back(starts.back() + x[d]);
+    if (starts.back() < 0 || pads->int_at(static_cast<int64_t>(d + x.size())) < 0) unsupported(c.node, "the gradient of a pad that crops");
+  }
+  c.inputs[0] = c.b.slice(c.dy(), axes, starts, ends, steps);
+}
+
+void expand(GradientCall& c) { c.inputs[0] = c.b.sum_to(c.dy(), c.shape(0)); }
+
+/// The axes of a reduction: input 1 or the attribute; all of them when absent.
+std::vector<int64_t> axes_of(const GradientCall& c) {
+  std::vector<int64_t> axes = c.constant(1) ? c.constant(1)->to_ints() : c.op().integers("axes");
+  for (int64_t& a : axes) a = normalise_axis(c.node, a, c.b.rank(c.in(0)));
+  if (axes.empty() && !c.op().integer("noop_with_empty_axes", 0)) {
+    axes.resize(c.shape(0).size());
+    std::iota(axes.begin(), axes.end(), 0);
+  }
+  return axes;
+}
+
+/// The gradient with the reduced axes as extents of 1.
+ValueId kept(GradientCall& c, ValueId v, const std::vector<int64_t>& axes) {
+  Shape s = c.shape(0);
+  for (int64_t a : axes) s[static_cast<size_t>(a)] = 1;
+  return c.b.reshape(v, s);
+}
+
+void reduce_sum(GradientCall& c) { c.inputs[0] = c.b.expand(kept(c, c.dy(), axes_of(c)), c.shape(0)); }
+
+void reduce_mean(GradientCall& c) {
+  const auto axes = axes_of(c);
+  double n = 1;
+  for (int64_t a : axes) n *= static_cast<double>(c.shape(0)[static_cast<size_t>(a)]);
+  c.inputs[0] = c.b.expand(c.b.scale(kept(c, c.dy(), axes), 1 / n), c.shape(0));
+}
+
+/// Equals share the gradient.
+void reduce_extreme(GradientCall& c) {
+  const auto axes = axes_of(c);
+  const ValueId mask = c.b.equal(c.in(0), kept(c, c.out(), axes));
+  c.inputs[0] = c.b.mul(mask, c.b.div(kept(c, c.dy(), axes), c.b.sum(mask, axes, true)));
+}
+
+constexpr GradientRule kRules[] = {{"Reshape", reshape}, {"Flatten", reshape}, {"Squeeze", reshape}, {"Unsqueeze", reshape}, {"Transpose", transpose}, {"Concat", concat}, {"Split", split}, {"Slice", slice}, {"Pad", pad},
+                                   {"Expand", expand}, {"ReduceSum", reduce_sum}, {"ReduceMean", reduce_mean}, {"ReduceMax", reduce_extreme}, {"ReduceMin", reduce_extreme}};
+
+}  // namespace
+
+std::span<const GradientRule> layout_gradients() { return kRules; }
+
+}  // namespace systole

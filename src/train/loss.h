@@ -1,0 +1,21 @@
+// Losses: from the model's output and a target to a loss per row and the gradient of the output.
+#pragma once
+#include <string>
+
+#include "train/builder.h"
+
+namespace systole {
+
+struct Loss {
+  ValueId targets = kNoValue;   ///< input of the output's shape: numbers, or shares of the classes
+  ValueId scale = kNoValue;     ///< input [1]: one over the number of rows (or elements) that count
+  ValueId losses = kNoValue;    ///< before the scale; their sum x scale is the loss
+  ValueId gradient = kNoValue;  ///< of the output
+};
+
+/// "cross-entropy" (classes along axis 1), "mse", "mae", "huber" (delta 1), "bce" (with logits). Fails (kBadInput) otherwise.
+Loss build_loss(Builder& b, const std::string& name, ValueId output);
+/// Whether targets are class numbers.
+bool takes_classes(const std::string& loss);
+
+}  // namespace systole

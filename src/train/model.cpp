@@ -1,0 +1,186 @@
+#include "train/model.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+
+#include "base/error.h"
+#include "graph/checks.h"
+#include "import/graph_writer.h"
+#include "import/onnx.h"
+#include "passes/passes.h"
+#include "runtime/plan.h"
+
+namespace systole {
+namespace {
+
+const OnnxOp& op_of(const Node& n) { return std::get<OnnxOp>(n.op); }
+
+/// Inputs of a node that learn.
+std::vector<size_t> weight_inputs(const Node& n) {
+  const std::string& t = op_of(n).type;
+  if (t == "Conv" || t == "Gemm" || t == "BatchNormalization" || t == "LayerNormalization") return {1, 2};
+  if (t == "MatMul" || t == "Add" || t == "Mul") return {0, 1};
+  return {};
+}
+
+/// y = (x - mean) / sqrt(variance + epsilon) scale + bias, along axis 1 (BatchNormalization 15).
+ValueId normalise(Builder& b, const Node& n, ValueId x, ValueId scale, ValueId bias, ValueId mean, ValueId variance) {
+  const Shape s = b.shape(x);
+  Shape per_channel(s.size(), 1);
+  per_channel[1] = s[1];
+  auto shaped = [&](ValueId v) { return b.reshape(v, per_channel); };
+  const ValueId deviation = b.unary("Sqrt", b.add(shaped(variance), b.scalar(static_cast<double>(op_of(n).real("epsilon", 1e-5f)))));
+  return b.add(b.mul(b.div(b.sub(x, shaped(mean)), deviation), shaped(scale)), shaped(bias));
+}
+
+/// LayerNormalization 17 in its parts.
+ValueId normalise_layer(Builder& b, const Node& n, ValueId x, ValueId scale, ValueId bias) {
+  std::vector<int64_t> axes;
+  for (int64_t a = normalise_axis(n, op_of(n).integer("axis", -1), b.rank(x)); a < b.rank(x); ++a) axes.push_back(a);
+  const ValueId centred = b.sub(x, b.mean(x, axes, true));
+  const ValueId deviation = b.unary("Sqrt", b.add(b.mean(b.mul(centred, centred), axes, true), b.scalar(static_cast<double>(op_of(n).real("epsilon", 1e-5f)))));
+  const ValueId y = b.mul(b.div(centred, deviation), scale);
+  return bias == kNoValue ? y : b.add(y, bias);
+}
+
+}  // namespace
+
+TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logits, const std::vector<std::string>& freeze) {
+  file_ = import_onnx(path, {});
+  file_.name = std::filesystem::path(path).stem().string();
+  inline_constants(file_);
+  fold_constants(file_);
+  prune_and_sort(file_);
+  if (policy_name(file_, "auto") == "int8") fail(ErrorCode::kBadInput, path, "a quantised model", "a float model");
+  if (file_.inputs.size() != 1 || file_.outputs.size() != 1) fail(ErrorCode::kUnsupported, path, std::to_string(file_.inputs.size()) + " inputs and " + std::to_string(file_.outputs.size()) + " outputs", "one of each");
+  whole_ = file_;
+  Value& in = file_.value(file_.inputs[0]);
+  if (in.shape.empty() || !is_float(in.type)) fail(ErrorCode::kUnsupported, path, "an input of " + std::string(to_string(in.type)) + to_string(in.shape), "floats [batch, ...]");
+  in.shape[0] = batch;
+  Node& last = file_.nodes.back();
+  if (logits && op_of(last).type == "Softmax" && last.outputs[0] == file_.outputs[0]) file_.outputs[0] = last.inputs[0];
+  prune_and_sort(file_);
+  infer_shapes();
+  if (logits_shape().empty() || logits_shape()[0] != batch) fail(ErrorCode::kUnsupported, path, "an output of shape " + to_string(logits_shape()) + " for a batch of " + std::to_string(batch), "a first extent that follows the batch", "the model may reshape to a fixed batch of 1");
+  find_parameters(freeze);
+}
+
+void TrainableModel::infer_shapes() {
+  Graph all = file_;
+  all.outputs.clear();
+  std::vector<ValueId> order;
+  for (const Node& n : file_.nodes) {
+    for (ValueId v : n.outputs) {
+      if (v != kNoValue) order.push_back(v);
+    }
+  }
+  all.outputs = order;
+  const auto context = std::make_shared<const PlanContext>(PlanContext{load_machine("edge"), {DType::kF32, MacFormat::kF32}, "fp32", {}, {}, true});
+  const Plan plan(all, context);
+  for (size_t k = 0; k < order.size(); ++k) {
+    if (!plan.outputs()[k].known) fail(ErrorCode::kUnsupported, file_.name, "value '" + file_.value(order[k]).name + "' has a shape that follows from data", "fixed shapes");
+    file_.value(order[k]).shape = plan.outputs()[k].shape, file_.value(order[k]).shape_known = true;
+  }
+}
+
+void TrainableModel::find_parameters(const std::vector<std::string>& freeze) {
+  std::map<ValueId, size_t> known;
+  for (const Node& n : file_.nodes) {
+    for (size_t k : weight_inputs(n)) {
+      if (k >= n.inputs.size() || n.inputs[k] == kNoValue) continue;
+      const Value& v = file_.value(n.inputs[k]);
+      if (!v.constant || v.constant->type != DType::kF32 || v.constant->count() < 2 || known.count(n.inputs[k])) continue;
+      known[n.inputs[k]] = parameters_.size();
+      Weight p{v.name, n.inputs[k], {}, false};
+      if (op_of(n).type == "Conv" && k == 1 && v.constant->shape.size() == 4) p.perm = {2, 3, 1, 0};
+      p.frozen = std::any_of(freeze.begin(), freeze.end(), [&](const std::string& f) { return v.name.starts_with(f); });
+      parameters_.push_back(std::move(p));
+    }
+    if (op_of(n).type == "BatchNormalization") statistics_.push_back({n.inputs.at(3), n.inputs.at(4), static_cast<double>(op_of(n).real("momentum", 0.9f))});
+  }
+  if (parameters_.empty()) fail(ErrorCode::kUnsupported, file_.name, "no float weights", "a model with convolutions or products");
+  if (std::all_of(parameters_.begin(), parameters_.end(), [](const Weight& p) { return p.frozen; })) fail(ErrorCode::kBadInput, "--freeze", "all weights", "some that learn");
+}
+
+std::vector<Tensor> TrainableModel::initial_parameters() const {
+  std::vector<Tensor> list;
+  for (const Weight& p : parameters_) {
+    const Tensor& t = *file_.value(p.constant).constant;
+    list.push_back(p.perm.empty() ? t : transpose(t, Perm(p.perm.begin(), p.perm.end())));
+  }
+  return list;
+}
+
+std::vector<Tensor> TrainableModel::initial_statistics() const {
+  std::vector<Tensor> list;
+  for (const RunningStatistics& s : statistics_) list.push_back(*file_.value(s.mean_constant).constant), list.push_back(*file_.value(s.variance_constant).constant);
+  return list;
+}
+
+ForwardGraph TrainableModel::forward(bool training) const {
+  ForwardGraph f;
+  f.graph = file_;
+  f.graph.nodes.clear();
+  Builder b(f.graph, training ? "train." : "eval.");
+  f.data = f.graph.inputs[0];
+  std::map<ValueId, ValueId> now;  // values that others stand for
+  for (const Weight& p : parameters_) {
+    const Tensor& t = *file_.value(p.constant).constant;
+    Shape held;
+    for (size_t i = 0; i < t.shape.size(); ++i) held.push_back(p.perm.empty() ? t.shape[i] : t.shape[static_cast<size_t>(p.perm[i])]);
+    f.parameters.push_back(b.input(p.name + ".parameter", DType::kF32, held));
+    now[p.constant] = p.perm.empty() ? f.parameters.back() : b.transpose(f.parameters.back(), {3, 2, 0, 1});
+  }
+  for (const RunningStatistics& s : statistics_) {
+    for (ValueId v : {s.mean_constant, s.variance_constant}) f.running.push_back(b.input(file_.value(v).name + ".running", DType::kF32, file_.value(v).constant->shape));
+  }
+  auto current = [&](ValueId v) { return now.count(v) ? now.at(v) : v; };
+  size_t statistic = 0;
+  for (const Node& from : file_.nodes) {
+    Node n = from;
+    for (ValueId& v : n.inputs) v = v == kNoValue ? v : current(v);
+    const std::string& type = op_of(n).type;
+    if (type == "BatchNormalization") {
+      ValueId mean = f.running[2 * statistic], variance = f.running[2 * statistic + 1];
+      if (training) {
+        std::vector<int64_t> axes = {0};
+        for (int64_t d = 2; d < b.rank(n.inputs[0]); ++d) axes.push_back(d);
+        mean = b.mean(n.inputs[0], axes, false);
+        Shape per_channel(b.shape(n.inputs[0]).size(), 1);
+        per_channel[1] = b.shape(mean)[0];
+        const ValueId centred = b.sub(n.inputs[0], b.reshape(mean, per_channel));
+        variance = b.mean(b.mul(centred, centred), axes, false);
+        f.batch_statistics.push_back(mean), f.batch_statistics.push_back(variance);
+      }
+      ++statistic;
+      now[n.outputs[0]] = normalise(b, n, n.inputs[0], n.inputs[1], n.inputs[2], mean, variance);
+    } else if (type == "LayerNormalization") {
+      now[n.outputs[0]] = normalise_layer(b, n, n.inputs[0], n.inputs[1], n.inputs.size() > 2 ? n.inputs[2] : kNoValue);
+    } else {
+      f.graph.nodes.push_back(std::move(n));
+    }
+  }
+  f.logits = current(file_.outputs[0]);
+  f.graph.outputs = {f.logits};
+  return f;
+}
+
+void TrainableModel::write(const std::vector<Tensor>& parameters, const std::vector<Tensor>& statistics, const std::string& doc, const std::string& path) const {
+  Graph g = whole_;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const Weight& p = parameters_[i];
+    Perm back(p.perm.size());
+    for (size_t d = 0; d < p.perm.size(); ++d) back[static_cast<size_t>(p.perm[d])] = static_cast<int>(d);
+    g.value(p.constant).constant = std::make_shared<const Tensor>(p.perm.empty() ? parameters[i] : transpose(parameters[i], back));
+  }
+  for (size_t i = 0; i < statistics_.size(); ++i) {
+    g.value(statistics_[i].mean_constant).constant = std::make_shared<const Tensor>(statistics[2 * i]);
+    g.value(statistics_[i].variance_constant).constant = std::make_shared<const Tensor>(statistics[2 * i + 1]);
+  }
+  int opset = 7;
+  for (const Node& n : g.nodes) opset = std::max(opset, op_of(n).domain.empty() ? op_of(n).opset : 0);
+  write_onnx(g, opset, doc, path);
+}
+
+}  // namespace systole

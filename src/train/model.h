@@ -1,0 +1,61 @@
+// An inference model as something that learns: its weights become inputs of the graph.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "train/builder.h"
+
+namespace systole {
+
+/// A weight. It is held in the order in which the NPU reads and makes it (convolutions: [KH, KW, C, Co]).
+struct Weight {
+  std::string name;           ///< of the initializer
+  ValueId constant;           ///< in the file's graph
+  std::vector<int64_t> perm;  ///< held = transpose(file, perm); empty: the same
+  bool frozen = false;
+};
+
+/// Batch statistics of one BatchNormalization, and what it keeps of them.
+struct RunningStatistics {
+  ValueId mean_constant, variance_constant;  ///< in the file's graph
+  double momentum = 0.9;                     ///< running = momentum running + (1 - momentum) batch
+};
+
+/// A forward graph whose inputs are the data, then the parameters in order, then mean and variance of each statistic.
+struct ForwardGraph {
+  Graph graph;
+  ValueId data = kNoValue, logits = kNoValue;
+  std::vector<ValueId> parameters;
+  std::vector<ValueId> running;       ///< inputs: mean, variance, mean, variance, ...
+  std::vector<ValueId> batch_statistics;  ///< training only: the same of this batch
+};
+
+class TrainableModel {
+ public:
+  /// Reads a float model with one input, its batch set to `batch`. A Softmax at the end is left out where `logits` asks for
+  /// what it reads. `freeze`: beginnings of weights' names that stay as they are. Fails (kUnsupported, kBadInput) saying why.
+  TrainableModel(const std::string& path, int64_t batch, bool logits, const std::vector<std::string>& freeze);
+
+  const std::vector<Weight>& parameters() const { return parameters_; }
+  const std::vector<RunningStatistics>& statistics() const { return statistics_; }
+  /// One sample's shape, and the name and type of the input.
+  const Value& input() const { return file_.value(file_.inputs[0]); }
+  Shape logits_shape() const { return file_.value(file_.outputs[0]).shape; }
+  /// Weights as the file has them, in the order in which they are held; then means and variances.
+  std::vector<Tensor> initial_parameters() const;
+  std::vector<Tensor> initial_statistics() const;
+
+  ForwardGraph forward(bool training) const;
+  /// The file's graph with these weights, as an ONNX model.
+  void write(const std::vector<Tensor>& parameters, const std::vector<Tensor>& statistics, const std::string& doc, const std::string& path) const;
+
+ private:
+  void infer_shapes();
+  void find_parameters(const std::vector<std::string>& freeze);
+  Graph file_;   ///< with shapes; the last Softmax left out
+  Graph whole_;  ///< as it will be written
+  std::vector<Weight> parameters_;
+  std::vector<RunningStatistics> statistics_;
+};
+
+}  // namespace systole

@@ -1,0 +1,33 @@
+// Optimisers and learning-rate schedules. An update is a graph of its own, in fp32, so that master weights keep their digits.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "train/builder.h"
+
+namespace systole {
+
+struct OptimizerOptions {
+  std::string name = "adamw";  ///< sgd, adam, adamw, lamb
+  double momentum = 0.9, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0;
+  bool nesterov = false;
+  double clip_norm = 0;        ///< of all gradients together; 0: none
+};
+
+/// Inputs: learning rate, correction 1, correction 2 (each [1]); weights; gradients; states (each kind for all weights).
+/// Outputs: weights, then states. Fails (kBadInput) on an unknown name.
+Graph update_graph(const OptimizerOptions& options, const std::vector<Shape>& weights);
+/// States per weight: momentum or moments.
+int states_of(const OptimizerOptions& options);
+/// 1 / (1 - beta^t) of both moments at step t = 1, 2, ...
+std::pair<float, float> corrections(const OptimizerOptions& options, int64_t step);
+
+struct RateSchedule {
+  std::string name = "constant";  ///< constant, step (x 0.1 at a half and three quarters), cosine (to 0)
+  double rate = 1e-3;
+  int64_t warm_up = 0, steps = 1;
+  /// At step 0, 1, ... Fails (kBadInput) on an unknown name.
+  double at(int64_t step) const;
+};
+
+}  // namespace systole

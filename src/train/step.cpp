@@ -1,0 +1,112 @@
+#include "train/step.h"
+
+#include "codegen/compile.h"
+#include "passes/passes.h"
+#include "runtime/program_cache.h"
+#include "sim/timing/timing.h"
+#include "train/gradients.h"
+
+namespace systole {
+namespace {
+
+Compiled compile_graph(Graph graph, const std::string& precision, const StepOptions& o) {
+  prune_and_sort(graph);
+  const FloatPolicy policy = choose_policy(graph, precision);
+  auto context = std::make_shared<PlanContext>(PlanContext{load_machine(o.npu), policy, policy_name(graph, precision), {}, o.cache ? ProgramCache::default_folder() : "", o.reference});
+  context->judge = [m = &context->machine](const isa::Program& p) { return simulate(isa::sequence(p.code, "candidate"), *m).cycles; };
+  std::string name = graph.name;
+  return std::make_shared<const CompiledModel>(std::move(name), std::make_unique<Plan>(std::move(graph), context), context);
+}
+
+std::vector<Tensor> run_all(const Compiled& model, const std::vector<HostValue>& inputs) {
+  std::vector<Tensor> out;
+  for (const HostValue& v : model->run(inputs)) out.push_back(*v.tensor);
+  return out;
+}
+
+void append(std::vector<HostValue>& list, const std::vector<Tensor>& tensors) { list.insert(list.end(), tensors.begin(), tensors.end()); }
+
+/// running' = momentum running + (1 - momentum) batch, beside the optimiser's update.
+void add_statistics(Graph& g, const TrainableModel& model) {
+  Builder b(g, "statistics.");
+  std::vector<std::pair<ValueId, double>> running, batch;
+  for (const RunningStatistics& s : model.statistics()) {
+    for (int k = 0; k < 2; ++k) running.push_back({kNoValue, s.momentum});
+  }
+  const auto shapes = model.initial_statistics();
+  for (size_t i = 0; i < running.size(); ++i) running[i].first = b.input("running" + std::to_string(i), DType::kF32, shapes[i].shape);
+  for (size_t i = 0; i < running.size(); ++i) batch.push_back({b.input("batch" + std::to_string(i), DType::kF32, shapes[i].shape), 1 - running[i].second});
+  for (size_t i = 0; i < running.size(); ++i) g.outputs.push_back(b.add(b.scale(running[i].first, running[i].second), b.scale(batch[i].first, batch[i].second)));
+}
+
+}  // namespace
+
+TrainingPrograms::TrainingPrograms(const TrainableModel& model, const StepOptions& options) : model_(model), options_(options) {
+  ForwardGraph f = model.forward(true);
+  std::erase_if(f.graph.inputs, [&](ValueId v) { return std::count(f.running.begin(), f.running.end(), v) != 0; });
+  std::vector<ValueId> wrt;
+  std::vector<Shape> shapes;
+  for (size_t i = 0; i < model.parameters().size(); ++i) {
+    if (model.parameters()[i].frozen) continue;
+    learning_.push_back(i), wrt.push_back(f.parameters[i]), shapes.push_back(f.graph.value(f.parameters[i]).shape);
+  }
+  Builder b(f.graph, "loss.");
+  const Loss loss = build_loss(b, options.loss, f.logits);
+  f.graph.outputs = {loss.losses, f.logits};
+  const auto gradients = backward(f.graph, {{f.logits, loss.gradient}}, wrt);
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    if (gradients[i] == kNoValue) fail(ErrorCode::kUnsupported, "weight '" + model.parameters()[learning_[i]].name + "'", "the loss does not depend on it", "a weight on the way to the output", "leave it out with --freeze");
+    f.graph.outputs.push_back(gradients[i]);
+  }
+  f.graph.outputs.insert(f.graph.outputs.end(), f.batch_statistics.begin(), f.batch_statistics.end());
+  f.graph.name += ".step";
+  forward_backward_ = compile_graph(std::move(f.graph), options.precision, options);
+  Graph update = update_graph(options.optimizer, shapes);
+  add_statistics(update, model);
+  update_ = compile_graph(std::move(update), "fp32", options);
+  ForwardGraph e = model.forward(false);
+  e.graph.name += ".evaluation";
+  evaluation_ = compile_graph(std::move(e.graph), options.precision, options);
+}
+
+TrainingState TrainingPrograms::initial_state() const {
+  TrainingState s{model_.initial_parameters(), {}, model_.initial_statistics()};
+  for (int k = 0; k < states_of(options_.optimizer); ++k) {
+    for (size_t i : learning_) s.states.emplace_back(DType::kF32, s.weights[i].shape);
+  }
+  return s;
+}
+
+TrainingPrograms::StepResult TrainingPrograms::step(TrainingState& state, const Tensor& data, const Tensor& targets, float scale, double rate, int64_t step) {
+  std::vector<HostValue> in = {HostValue(data)};
+  append(in, state.weights);
+  in.emplace_back(targets), in.emplace_back(Tensor::from_floats({scale}, {1}));
+  std::vector<Tensor> out = run_all(forward_backward_, in);
+  StepResult r;
+  for (int64_t i = 0; i < out[0].count(); ++i) r.loss += out[0].at(i);
+  r.loss *= static_cast<double>(scale);
+  r.logits = std::move(out[1]);
+  const auto [c1, c2] = corrections(options_.optimizer, step);
+  std::vector<HostValue> u = {HostValue(Tensor::from_floats({static_cast<float>(rate)}, {1})), HostValue(Tensor::from_floats({c1}, {1})), HostValue(Tensor::from_floats({c2}, {1}))};
+  for (size_t i : learning_) u.emplace_back(state.weights[i]);
+  const auto first = out.begin() + 2, last = first + static_cast<long>(learning_.size());
+  u.insert(u.end(), first, last);
+  append(u, state.states);
+  append(u, state.statistics);
+  u.insert(u.end(), last, out.end());
+  r.gradients.assign(first, last);
+  std::vector<Tensor> now = run_all(update_, u);
+  for (size_t i = 0; i < learning_.size(); ++i) state.weights[learning_[i]] = std::move(now[i]);
+  for (size_t i = 0; i < state.states.size(); ++i) state.states[i] = std::move(now[learning_.size() + i]);
+  for (size_t i = 0; i < state.statistics.size(); ++i) state.statistics[i] = std::move(now[learning_.size() + state.states.size() + i]);
+  return r;
+}
+
+Tensor TrainingPrograms::evaluate(const TrainingState& state, const Tensor& data) const {
+  std::vector<HostValue> in = {HostValue(data)};
+  append(in, state.weights);
+  append(in, state.statistics);
+  return run_all(evaluation_, in)[0];
+}
+
+}  // namespace systole

@@ -1,0 +1,241 @@
+// train_model: epochs over shuffled data, validation, a log, checkpoints, and the trained model as ONNX.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+#include <random>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "runtime/dataset.h"
+#include "train/checkpoint.h"
+#include "train/step.h"
+
+namespace systole {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// The same order for the same seed and epoch, on any standard library.
+void shuffle(std::vector<size_t>& order, uint64_t seed, int64_t epoch) {
+  std::mt19937_64 rng(seed * 0x9E3779B97F4A7C15ull + static_cast<uint64_t>(epoch));
+  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[rng() % i]);
+}
+
+StepOptions step_options(const CompileOptions& c, const TrainOptions& o) {
+  StepOptions s;
+  s.npu = c.npu, s.precision = c.precision == "auto" ? "bf16" : c.precision, s.loss = o.loss, s.cache = c.cache;
+  if (s.precision != "bf16" && s.precision != "fp32" && s.precision != "fp16") fail(ErrorCode::kBadInput, "--precision", "'" + s.precision + "'", "bf16, fp32 or fp16 for training");
+  s.optimizer = {o.optimizer, o.momentum, o.beta1, o.beta2, o.epsilon, o.weight_decay, o.nesterov, o.clip_norm};
+  return s;
+}
+
+class Trainer {
+ public:
+  Trainer(const std::string& path, const CompileOptions& c, const TrainOptions& o)
+      : o_(o), model_(path, o.batch, takes_classes(o.loss), o.freeze), programs_(model_, step_options(c, o)), schedule_{o.schedule, o.learning_rate, o.warm_up, 1} {
+    const Value& in = model_.input();
+    Shape sample = in.shape;
+    sample[0] = 1;
+    const TensorInfo info{in.name, in.type, sample};
+    data_ = load_dataset(o.data, info);
+    classes_ = model_.logits_shape()[1];
+    require_labels(data_, o.data.data);
+    split(info);
+    if (train_.size() < static_cast<size_t>(o.batch)) fail(ErrorCode::kBadInput, "--data", std::to_string(train_.size()) + " samples to learn from", "at least a batch of " + std::to_string(o.batch));
+    steps_per_epoch_ = static_cast<int64_t>(train_.size()) / o.batch;
+    report_.steps = o.steps > 0 ? o.steps : o.epochs * steps_per_epoch_;
+    schedule_.steps = report_.steps;
+    schedule_.at(0);  // an unknown name fails before the work
+    state_ = programs_.initial_state();
+    const auto bytes = read_file(path);
+    run_ = fmt::format("{:016x};{};{};{};{};{};{};{};{};{};{};{};{}", content_hash({reinterpret_cast<const char*>(bytes.data()), bytes.size()}), train_.size(), o.batch, o.seed, o.loss, o.optimizer, o.learning_rate, o.schedule,
+                       o.warm_up, report_.steps, o.weight_decay, o.clip_norm, c.precision) +
+           fmt::format(";{};{};{};{};{};{}", o.momentum, o.nesterov, o.beta1, o.beta2, o.label_smoothing, c.npu);
+    measure();
+  }
+
+  TrainReport run(const std::string& out) {
+    const int64_t from = resume();
+    std::ofstream log = open_log(from);
+    const auto begin = Clock::now();
+    for (int64_t step = from; step < report_.steps; ++step) {
+      const auto r = one_step(step);
+      report_.loss = r.loss;
+      log << fmt::format("{},{},{:.9g},{:.9g},{:.9g},{:.9g},{:.9g}", step, step / steps_per_epoch_, r.loss, batch_accuracy_, schedule_.at(step), static_cast<double>(step + 1) * report_.step_s, static_cast<double>(step + 1) * report_.step_j);
+      const bool epoch_ends = (step + 1) % steps_per_epoch_ == 0 || step + 1 == report_.steps;
+      if (epoch_ends && !validation_.empty()) report_.validation_accuracy = validate(), log << fmt::format(",{:.6g}", report_.validation_accuracy);
+      else log << ",";
+      log << "\n" << std::flush;
+      if (!std::isfinite(r.loss)) fail(ErrorCode::kMismatch, "step " + std::to_string(step), "a loss that is no number", "a finite one", "a smaller --rate, or --clip-norm 1");
+      if (!o_.checkpoint.empty() && ((step + 1) % o_.checkpoint_every == 0 || epoch_ends)) save(step + 1);
+      if (o_.progress) o_.progress({step + 1, report_.steps, r.loss, batch_accuracy_, report_.validation_accuracy, report_.step_s, report_.step_j});
+    }
+    report_.host_s = std::chrono::duration<double>(Clock::now() - begin).count();
+    if (from >= report_.steps && !validation_.empty()) report_.validation_accuracy = validate();
+    model_.write(state_.weights, state_.statistics, fmt::format("Trained by systole train: {} steps, {} and {}.", report_.steps, o_.loss, o_.optimizer), out);
+    return report_;
+  }
+
+ private:
+  void require_labels(const Dataset& d, const std::string& path) const {
+    if (d.labels.empty()) fail(ErrorCode::kBadInput, path, "no labels", "folders per class, or --labels");
+    for (int64_t l : d.labels) {
+      if (takes_classes(o_.loss) && (l < 0 || l >= classes_)) fail(ErrorCode::kBadInput, path, "class " + std::to_string(l), "0 to " + std::to_string(classes_ - 1));
+    }
+  }
+
+  /// Validation data of its own, or an even share of the data.
+  void split(const TensorInfo& info) {
+    if (!o_.validation.data.empty()) {
+      validation_data_ = load_dataset(o_.validation, info);
+      require_labels(validation_data_, o_.validation.data);
+      train_.resize(data_.inputs.size()), validation_.resize(validation_data_.inputs.size());
+      std::iota(train_.begin(), train_.end(), size_t{0}), std::iota(validation_.begin(), validation_.end(), size_t{0});
+      return;
+    }
+    if (!(o_.validation_share >= 0 && o_.validation_share < 1)) fail(ErrorCode::kBadInput, "--validation-share", std::to_string(o_.validation_share), "0 to 0.9");
+    double due = 0;
+    for (size_t i = 0; i < data_.inputs.size(); ++i) {
+      due += o_.validation_share;
+      if (due >= 1 - 1e-9) validation_.push_back(i), due -= 1;
+      else train_.push_back(i);
+    }
+  }
+
+  /// Cycles and joules of the programs, before anything runs.
+  void measure() {
+    const Report step = profile(programs_.forward_backward()).value(), update = profile(programs_.update()).value();
+    report_.parameters = 0;
+    for (const Tensor& t : state_.weights) report_.parameters += t.count();
+    report_.step_cycles = step.cycles, report_.update_cycles = update.cycles;
+    report_.step_efficiency = step.efficiency;
+    report_.step_s = step.latency_s + update.latency_s, report_.step_j = step.energy.system_j + update.energy.system_j;
+    report_.memory_bytes = step.dram_footprint_bytes;
+    report_.host_nodes = step.nodes_on_host + update.nodes_on_host;
+    report_.precision = step.precision;
+  }
+
+  Tensor gather(const Dataset& d, const std::vector<size_t>& which, size_t from) const {
+    Tensor t(DType::kF32, model_.input().shape);
+    const size_t each = t.bytes.size() / static_cast<size_t>(o_.batch);
+    for (size_t k = 0; k < static_cast<size_t>(o_.batch); ++k) {
+      const Tensor& x = d.inputs[which[std::min(from + k, which.size() - 1)]];
+      std::copy(x.bytes.begin(), x.bytes.end(), t.bytes.begin() + static_cast<long>(k * each));
+    }
+    return t;
+  }
+
+  /// Shares of the classes, smoothed; or the number itself in every element of the row.
+  Tensor targets(const std::vector<size_t>& which, size_t from) const {
+    Tensor t(DType::kF32, model_.logits_shape());
+    const int64_t each = t.count() / o_.batch;
+    const float rest = static_cast<float>(o_.label_smoothing / static_cast<double>(classes_)), own = static_cast<float>(1 - o_.label_smoothing) + rest;
+    for (int64_t k = 0; k < o_.batch; ++k) {
+      const int64_t label = data_.labels[which[from + static_cast<size_t>(k)]];
+      for (int64_t e = 0; e < each; ++e) t.data<float>()[k * each + e] = !takes_classes(o_.loss) ? static_cast<float>(label) : e / (each / classes_) == label ? own : rest;
+    }
+    return t;
+  }
+
+  TrainingPrograms::StepResult one_step(int64_t step) {
+    const int64_t epoch = step / steps_per_epoch_;
+    if (epoch != shuffled_epoch_) {
+      order_ = train_;
+      shuffle(order_, o_.seed, epoch);
+      shuffled_epoch_ = epoch;
+    }
+    const size_t from = static_cast<size_t>(step % steps_per_epoch_ * o_.batch);
+    const int64_t rows = takes_classes(o_.loss) ? element_count(model_.logits_shape()) / classes_ : element_count(model_.logits_shape());
+    auto r = programs_.step(state_, gather(data_, order_, from), targets(order_, from), static_cast<float>(1.0 / static_cast<double>(rows)), schedule_.at(step), step + 1);
+    batch_accuracy_ = takes_classes(o_.loss) ? accuracy(r.logits, data_, order_, from, static_cast<size_t>(o_.batch)) / static_cast<double>(o_.batch) * 100 : -1;
+    return r;
+  }
+
+  /// Rows whose greatest value is at the label.
+  double accuracy(const Tensor& logits, const Dataset& d, const std::vector<size_t>& which, size_t from, size_t count) const {
+    const int64_t each = logits.count() / o_.batch;
+    double right = 0;
+    for (size_t k = 0; k < count; ++k) {
+      const int64_t row = static_cast<int64_t>(k) * each;
+      int64_t best = 0;
+      for (int64_t e = 1; e < each; ++e) best = logits.at(row + e) > logits.at(row + best) ? e : best;
+      right += best == d.labels[which[from + k]];
+    }
+    return right;
+  }
+
+  double validate() const {
+    const Dataset& d = o_.validation.data.empty() ? data_ : validation_data_;
+    double right = 0;
+    for (size_t from = 0; from < validation_.size(); from += static_cast<size_t>(o_.batch)) {
+      right += accuracy(programs_.evaluate(state_, gather(d, validation_, from)), d, validation_, from, std::min(static_cast<size_t>(o_.batch), validation_.size() - from));
+    }
+    return takes_classes(o_.loss) ? 100 * right / static_cast<double>(validation_.size()) : -1;
+  }
+
+  void save(int64_t step) const {
+    Checkpoint c{run_, step, state_.weights};
+    c.tensors.insert(c.tensors.end(), state_.states.begin(), state_.states.end());
+    c.tensors.insert(c.tensors.end(), state_.statistics.begin(), state_.statistics.end());
+    write_checkpoint(c, o_.checkpoint);
+  }
+
+  int64_t resume() {
+    const auto c = o_.checkpoint.empty() ? std::nullopt : read_checkpoint(o_.checkpoint, run_);
+    if (!c) return 0;
+    size_t at = 0;
+    for (auto* list : {&state_.weights, &state_.states, &state_.statistics}) {
+      for (Tensor& t : *list) {
+        if (at >= c->tensors.size() || c->tensors[at].shape != t.shape) fail(ErrorCode::kMismatch, o_.checkpoint, "tensors of other shapes", "those of this run");
+        t = c->tensors[at++];
+      }
+    }
+    report_.resumed_at = c->step;
+    return c->step;
+  }
+
+  /// The log's lines before step `from` stay.
+  std::ofstream open_log(int64_t from) const {
+    if (o_.log.empty()) return std::ofstream();
+    std::string kept = "step,epoch,loss,batch_accuracy,rate,simulated_s,energy_j,validation_accuracy\n";
+    if (from > 0 && file_exists(o_.log)) {
+      std::ifstream in(o_.log);
+      std::string line;
+      std::getline(in, line);
+      while (std::getline(in, line)) {
+        if (!in.eof() && std::atoll(line.c_str()) < from) kept += line + "\n";
+      }
+    }
+    write_file(o_.log, kept);
+    return std::ofstream(o_.log, std::ios::app);
+  }
+
+  const TrainOptions& o_;
+  const TrainableModel model_;
+  TrainingPrograms programs_;
+  RateSchedule schedule_;
+  Dataset data_, validation_data_;
+  std::vector<size_t> train_, validation_, order_;
+  TrainingState state_;
+  std::string run_;
+  TrainReport report_;
+  int64_t classes_ = 0, steps_per_epoch_ = 1, shuffled_epoch_ = -1;
+  double batch_accuracy_ = 0;
+};
+
+}  // namespace
+
+Result<TrainReport> train_model(const std::string& onnx_path, const std::string& out_path, const CompileOptions& compile_options, const TrainOptions& options) {
+  return catch_failures([&] {
+    if (options.batch < 1 || options.epochs < 1 || options.steps < 0 || options.checkpoint_every < 1) fail(ErrorCode::kBadInput, "training", "a batch, epochs or an interval of less than 1", "1 or more");
+    return Trainer(onnx_path, compile_options, options).run(out_path);
+  });
+}
+
+}  // namespace systole
