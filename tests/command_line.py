@@ -19,7 +19,7 @@ with tempfile.TemporaryDirectory() as d:
     os.chdir(d)
     os.environ["SYSTOLE_CACHE"] = ""
     expect(run("--help"), "Examples:", "run", "profile", "compile")
-    for sub in "run profile compile check machine model asm disasm ops generate quantize verify compare sweep explain".split():
+    for sub in "run profile compile check machine model asm disasm ops generate quantize verify compare sweep explain train".split():
         expect(run(sub, "--help"), "Usage" if sub == "ops" else sub)
     expect(run("machine"), "edge", "nano", "server")
     expect(run("machine", "edge"), "2.048 TOPS int8", "MAC per DRAM byte", "memory map")

@@ -167,6 +167,7 @@ void verify_contract(const Graph& graph, const Node& node, const Contract& c, co
   const Shape &a = graph.value(node.inputs[0]).shape, &b = graph.value(node.inputs[1]).shape, &out = graph.value(node.outputs[0]).shape;
   SYSTOLE_CHECK(a.size() == 4 && b.size() == 6 && out.size() == 4, where);
   SYSTOLE_CHECK(a[0] == out[0] && (b[0] == 1 || b[0] == a[0]) && b[1] == (c.depthwise ? 1 : c.groups) && b[2] == c.kernel_h && b[3] == c.kernel_w, where + to_string(a) + to_string(b));
+  SYSTOLE_CHECK(!c.b_transposed || c.kernel_h * c.kernel_w == 1, where + ": a transposed B with several taps");
   const int64_t k = b[c.b_transposed ? 5 : 4], n = b[c.b_transposed ? 4 : 5];
   if (c.depthwise) SYSTOLE_CHECK(k == 1 && n == out[3] && out[3] % a[3] == 0, where);
   else SYSTOLE_CHECK(k * c.groups == a[3] && n * c.groups == out[3], where + to_string(a) + to_string(b) + to_string(out));

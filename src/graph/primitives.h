@@ -19,7 +19,7 @@ struct Contract {
   int64_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, dilation_h = 1, dilation_w = 1;
   int64_t pad_top = 0, pad_left = 0;
   int64_t groups = 1;
-  bool depthwise = false, b_transposed = false;
+  bool depthwise = false, b_transposed = false;  ///< b_transposed: kernels of one tap only
   int64_t a_zero = 0, b_zero = 0;  ///< subtracted from the operands; padding reads as a_zero
 };
 

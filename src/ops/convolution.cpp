@@ -59,7 +59,8 @@ ValueId weights_for(Lowering& l, const Node& node, const Convolution& c, Contrac
   if (const TensorPtr w = l.constant(node.inputs[1])) return l.convert(l.add_constant(node.name + ".weight", arrange_weights(*w, c.groups, c.depthwise, c.window.kernel[0], c.window.kernel[1])), type);
   const Shape w = l.shape(node.inputs[1]);
   if (w.size() != 4 || (c.groups > 1 && !c.depthwise)) Lowering::unsupported(node, "weights computed at run time in groups, or in one dimension");
-  contract.b_transposed = !c.depthwise && l.best(node.inputs[1]).perm == Perm{2, 3, 0, 1};
+  // One address step per k: with several taps the channels must follow each other before the outputs do.
+  contract.b_transposed = !c.depthwise && w[2] * w[3] == 1 && l.best(node.inputs[1]).perm == Perm{2, 3, 0, 1};
   const ValueId id = l.form_as(node.inputs[1], contract.b_transposed ? Perm{2, 3, 0, 1} : Perm{2, 3, 1, 0}, type);
   return l.emit_view(node.name + ".weight", id, {1, 1, w[2], w[3], contract.b_transposed ? w[0] : w[1], contract.b_transposed ? w[1] : w[0]});
 }

@@ -1,0 +1,80 @@
+"""systole train as users meet it: killed at random moments and resumed, other threads, the trained model elsewhere, errors.
+Usage: training.py PATH_TO_SYSTOLE KILLS"""
+import gzip, json, os, random, re, signal, struct, subprocess, sys, tempfile, time
+
+systole, kills = os.path.abspath(sys.argv[1]), int(sys.argv[2])
+failures = []
+
+def check(ok, what):
+    if not ok:
+        failures.append(what)
+
+def run(*args, ok=True):
+    r = subprocess.run([systole, *args], capture_output=True, text=True, timeout=300)
+    check((r.returncode == 0) == ok, f"{args}: exit {r.returncode}\n{r.stdout}{r.stderr}")
+    return r.stdout + r.stderr
+
+def idx(path, shape, data):
+    with gzip.open(path, "wb") as f:
+        f.write(bytes([0, 0, 8, len(shape)]) + b"".join(struct.pack(">I", d) for d in shape) + bytes(data))
+
+with tempfile.TemporaryDirectory() as d:
+    os.chdir(d)
+    os.environ["SYSTOLE_CACHE"] = os.path.join(d, "cache")
+    # pictures of 12 x 12: a bright bar whose place is the class
+    rng = random.Random(1)
+    pictures, labels = [], []
+    for _ in range(600):
+        c = rng.randrange(10)
+        labels.append(c)
+        pictures += [min(255, rng.randrange(60) + (190 if (y if c < 5 else x) // 2 == c % 5 + (1 if c >= 5 else 0) else 0)) for y in range(12) for x in range(12)]
+    idx("x-idx3-ubyte.gz", (600, 12, 12), pictures)
+    idx("y-idx1-ubyte.gz", (600,), labels)
+    run("model", "lenet", "-o", "lenet.onnx", "--size", "12")
+    base = ["train", "lenet.onnx", "--data", "x-idx3-ubyte.gz", "--labels", "y-idx1-ubyte.gz", "--batch", "16", "--steps", "150", "--rate", "3e-3", "--npu", "server", "--checkpoint-every", "5"]
+    whole = json.loads(run(*base, "-o", "whole.onnx", "--checkpoint", "whole.ckpt", "--log", "whole.csv", "--json", "-"))
+    check(whole["validation_accuracy"] >= 95, f"accuracy {whole['validation_accuracy']}")
+    check(whole["host_nodes"] == 0 and whole["step_cycles"] > 0 and whole["step_j"] > 0, f"{whole}")
+    lines = open("whole.csv").read().splitlines()
+    check(len(lines) == 151 and lines[-1].split(",")[-1] != "", f"log of {len(lines)} lines")
+    # killed at random moments until it is done
+    done = killed = 0
+    while killed < kills:
+        p = subprocess.Popen([systole, *base, "-o", "killed.onnx", "--checkpoint", "killed.ckpt", "--log", "killed.csv"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        time.sleep(rng.uniform(0.02, 0.4))
+        if p.poll() is None:
+            p.send_signal(signal.SIGKILL)
+            killed += 1
+        p.wait()
+        if p.returncode == 0:  # it got to the end: from the start again
+            done += 1
+            check(open("killed.onnx", "rb").read() == open("whole.onnx", "rb").read(), "other bits after kills")
+            os.remove("killed.ckpt")
+        else:
+            check(p.returncode == -signal.SIGKILL, f"after a kill: {p.stderr.read().decode()}")
+    run(*base, "-o", "killed.onnx", "--checkpoint", "killed.ckpt", "--log", "killed.csv")
+    check(open("killed.onnx", "rb").read() == open("whole.onnx", "rb").read(), f"other bits after {killed} kills")
+    check(open("killed.csv").read() == open("whole.csv").read(), "another log after kills")
+    run(*base, "-o", "one.onnx", "--threads", "1")
+    check(open("one.onnx", "rb").read() == open("whole.onnx", "rb").read(), "other bits with one thread")
+    # the trained model is a model: it runs, and it is as accurate as training said
+    text = run("verify", "whole.onnx", "--data", "x-idx3-ubyte.gz", "--labels", "y-idx1-ubyte.gz", "--npu", "nano")
+    top = re.search(r"top-1\s+([0-9.]+) %", text)
+    check(top and float(top.group(1)) >= 95, f"verify: {text[-300:]}")
+    # a rate of 0 changes nothing but the note in the file
+    run("train", "whole.onnx", "--data", "x-idx3-ubyte.gz", "--labels", "y-idx1-ubyte.gz", "--batch", "16", "--steps", "3", "--optimizer", "sgd", "--momentum", "0", "--rate", "0", "-o", "same.onnx")
+    # errors say what to do
+    for args, expected in ((["--loss", "guess"], "cross-entropy"), (["--optimizer", "hope"], "adamw"), (["--schedule", "never"], "cosine"), (["--batch", "10000"], "samples to learn from"), (["--precision", "int8"], "bf16"),
+                           (["--checkpoint", "whole.ckpt"], "another run")):
+        batch = [] if "--batch" in args else ["--batch", "16"]
+        more = run(*base[:2], "--data", "x-idx3-ubyte.gz", "--labels", "y-idx1-ubyte.gz", *batch, "--steps", "2", *args, ok=False)
+        check(expected in more, f"{args}: {more}")
+    data = open("whole.ckpt", "rb").read()
+    for n in (0, 10, len(data) // 2, len(data) - 1):
+        open("cut.ckpt", "wb").write(data[:n])
+        check("systole:" in run(*base, "--checkpoint", "cut.ckpt", ok=False), "a cut checkpoint was taken")
+    run("model", "gpt2-tiny", "-o", "g.onnx")
+    check("systole:" in run("train", "g.onnx", "--data", "x-idx3-ubyte.gz", "--labels", "y-idx1-ubyte.gz", ok=False), "token input")
+    print(f"{killed} kills, {done} runs to the end")
+print("\n".join(failures) or "training agrees")
+sys.exit(bool(failures))
