@@ -117,6 +117,7 @@ const std::vector<Case>& cases() {
       {"Conv 1 x 1", {{2, 3, 4, 4}, {5, 3, 1, 1}, {5}}, [](Builder& b, In in) { return conv(b, in, {2, 5, 4, 4}, {0, 0, 0, 0}, {1, 1}, {1, 1}); }},
       {"Conv, stride 2", {{2, 3, 7, 8}, {4, 3, 3, 3}}, [](Builder& b, In in) { return conv(b, in, {2, 4, 4, 4}, {1, 1, 1, 1}, {2, 2}, {1, 1}); }},
       {"Conv, stride 2, even kernel", {{1, 2, 8, 8}, {3, 2, 2, 4}}, [](Builder& b, In in) { return conv(b, in, {1, 3, 4, 3}, {0, 0, 0, 0}, {2, 2}, {1, 1}); }},
+      {"Conv, more pixels than one product takes", {{1, 1, 130, 130}, {2, 1, 1, 1}}, [](Builder& b, In in) { return conv(b, in, {1, 2, 130, 130}, {0, 0, 0, 0}, {1, 1}, {1, 1}); }},
       {"Conv 1 x 1, stride 2", {{2, 3, 5, 6}, {4, 3, 1, 1}}, [](Builder& b, In in) { return conv(b, in, {2, 4, 3, 3}, {0, 0, 0, 0}, {2, 2}, {1, 1}); }},
       {"Conv, dilation 2", {{1, 2, 9, 9}, {3, 2, 3, 3}}, [](Builder& b, In in) { return conv(b, in, {1, 3, 9, 9}, {2, 2, 2, 2}, {1, 1}, {2, 2}); }},
       {"Conv, uneven pads", {{1, 2, 6, 6}, {3, 2, 4, 3}}, [](Builder& b, In in) { return conv(b, in, {1, 3, 6, 6}, {1, 0, 2, 2}, {1, 1}, {1, 1}); }},

@@ -15,6 +15,19 @@ ValueId swap_last(Builder& b, ValueId v) {
   return b.transpose(v, perm);
 }
 
+/// a [M, K] b [K, N], in parts of K that a scratchpad holds.
+ValueId long_product(Builder& b, ValueId a, ValueId x) {
+  constexpr int64_t kMost = 16384;
+  const int64_t k = b.shape(a)[1], m = b.shape(a)[0], n = b.shape(x)[1];
+  ValueId total = kNoValue;
+  for (int64_t from = 0; from < k; from += kMost) {
+    const int64_t to = std::min(k, from + kMost);
+    const ValueId part = b.matmul(b.slice(a, {0, 1}, {0, from}, {m, to}, {1, 1}), b.slice(x, {0, 1}, {from, 0}, {to, n}, {1, 1}));
+    total = total == kNoValue ? part : b.add(total, part);
+  }
+  return total;
+}
+
 void matmul(GradientCall& c) {
   Builder& b = c.b;
   const Shape &sa = c.shape(0), &sb = c.shape(1);
@@ -23,7 +36,7 @@ void matmul(GradientCall& c) {
   if (!c.wants(1)) return;
   if (sb.size() == 2) {  // one matrix for all rows: their products add up inside one contraction
     const int64_t rows = element_count(sa) / sa.back();
-    c.inputs[1] = b.matmul(swap_last(b, b.reshape(c.in(0), {rows, sa.back()})), b.reshape(c.dy(), {rows, sb[1]}));
+    c.inputs[1] = long_product(b, swap_last(b, b.reshape(c.in(0), {rows, sa.back()})), b.reshape(c.dy(), {rows, sb[1]}));
   } else {
     c.inputs[1] = b.sum_to(b.matmul(swap_last(b, c.in(0)), c.dy()), sb);
   }
@@ -122,7 +135,7 @@ ValueId weight_gradient(GradientCall& c, const Geometry& g) {
   for (int64_t kh = 0; kh < g.kernel[0]; ++kh) {
     for (int64_t kw = 0; kw < g.kernel[1]; ++kw) {
       const ValueId seen = b.reshape(seen_by_tap(b, by_channel, g, kh, kw), {x[1], pixels});
-      taps.push_back(b.reshape(b.matmul(seen, dy), {1, x[1], y[1]}));
+      taps.push_back(b.reshape(long_product(b, seen, dy), {1, x[1], y[1]}));
     }
   }
   return b.transpose(b.reshape(b.concat(taps, 0), {g.kernel[0], g.kernel[1], x[1], y[1]}), {3, 2, 0, 1});

@@ -38,7 +38,7 @@ StepOptions step_options(const CompileOptions& c, const TrainOptions& o) {
 class Trainer {
  public:
   Trainer(const std::string& path, const CompileOptions& c, const TrainOptions& o)
-      : o_(o), model_(path, o.batch, takes_classes(o.loss), o.freeze), programs_(model_, step_options(c, o)), schedule_{o.schedule, o.learning_rate, o.warm_up, 1} {
+      : o_(o), model_(path, o.batch, takes_classes(o.loss), o.freeze), schedule_{o.schedule, o.learning_rate, o.warm_up, 1} {
     const Value& in = model_.input();
     Shape sample = in.shape;
     sample[0] = 1;
@@ -52,7 +52,8 @@ class Trainer {
     report_.steps = o.steps > 0 ? o.steps : o.epochs * steps_per_epoch_;
     schedule_.steps = report_.steps;
     schedule_.at(0);  // an unknown name fails before the work
-    state_ = programs_.initial_state();
+    programs_ = std::make_unique<TrainingPrograms>(model_, step_options(c, o));
+    state_ = programs_->initial_state();
     const auto bytes = read_file(path);
     run_ = fmt::format("{:016x};{};{};{};{};{};{};{};{};{};{};{};{}", content_hash({reinterpret_cast<const char*>(bytes.data()), bytes.size()}), train_.size(), o.batch, o.seed, o.loss, o.optimizer, o.learning_rate, o.schedule,
                        o.warm_up, report_.steps, o.weight_decay, o.clip_norm, c.precision) +
@@ -110,7 +111,7 @@ class Trainer {
 
   /// Cycles and joules of the programs, before anything runs.
   void measure() {
-    const Report step = profile(programs_.forward_backward()).value(), update = profile(programs_.update()).value();
+    const Report step = profile(programs_->forward_backward()).value(), update = profile(programs_->update()).value();
     report_.parameters = 0;
     for (const Tensor& t : state_.weights) report_.parameters += t.count();
     report_.step_cycles = step.cycles, report_.update_cycles = update.cycles;
@@ -152,7 +153,7 @@ class Trainer {
     }
     const size_t from = static_cast<size_t>(step % steps_per_epoch_ * o_.batch);
     const int64_t rows = takes_classes(o_.loss) ? element_count(model_.logits_shape()) / classes_ : element_count(model_.logits_shape());
-    auto r = programs_.step(state_, gather(data_, order_, from), targets(order_, from), static_cast<float>(1.0 / static_cast<double>(rows)), schedule_.at(step), step + 1);
+    auto r = programs_->step(state_, gather(data_, order_, from), targets(order_, from), static_cast<float>(1.0 / static_cast<double>(rows)), schedule_.at(step), step + 1);
     batch_accuracy_ = takes_classes(o_.loss) ? accuracy(r.logits, data_, order_, from, static_cast<size_t>(o_.batch)) / static_cast<double>(o_.batch) * 100 : -1;
     return r;
   }
@@ -174,7 +175,7 @@ class Trainer {
     const Dataset& d = o_.validation.data.empty() ? data_ : validation_data_;
     double right = 0;
     for (size_t from = 0; from < validation_.size(); from += static_cast<size_t>(o_.batch)) {
-      right += accuracy(programs_.evaluate(state_, gather(d, validation_, from)), d, validation_, from, std::min(static_cast<size_t>(o_.batch), validation_.size() - from));
+      right += accuracy(programs_->evaluate(state_, gather(d, validation_, from)), d, validation_, from, std::min(static_cast<size_t>(o_.batch), validation_.size() - from));
     }
     return takes_classes(o_.loss) ? 100 * right / static_cast<double>(validation_.size()) : -1;
   }
@@ -218,7 +219,7 @@ class Trainer {
 
   const TrainOptions& o_;
   const TrainableModel model_;
-  TrainingPrograms programs_;
+  std::unique_ptr<TrainingPrograms> programs_;
   RateSchedule schedule_;
   Dataset data_, validation_data_;
   std::vector<size_t> train_, validation_, order_;
