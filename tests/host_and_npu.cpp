@@ -2,6 +2,8 @@
 // border, branches and loops on data, shapes that depend on values.
 #include <gtest/gtest.h>
 
+#include <cstring>
+
 #include "base/error.h"
 #include "runtime/plan.h"
 
@@ -140,6 +142,51 @@ TEST(HostAndNpu, DivisionByZeroIsAnError) {
     EXPECT_EQ(host_nodes(*plan), 1u);
     EXPECT_THROW(plan->run({HostValue(Tensor(DType::kI8, {2})), HostValue(Tensor(DType::kI8, {2}))}), Failure);
   }
+}
+
+/// Wide integers as 16-bit parts, against the host's exact arithmetic, with extremes of every type.
+TEST(HostAndNpu, WideIntegersAreExact) {
+  const struct { DType type; std::vector<int64_t> values; } kTypes[] = {
+      {DType::kI32, {INT32_MIN, -65537, -65536, -32769, -1, 0, 1, 32767, 32768, 65535, 65536, 16777217, INT32_MAX}},
+      {DType::kU32, {0, 1, 32768, 65535, 65536, 16777216, 16777217, int64_t{1} << 31, 0xFFFFFFFF}},
+      {DType::kI64, {INT64_MIN, -(int64_t{1} << 40) - 1, -65536, -1, 0, 1, 65535, int64_t{1} << 32, (int64_t{1} << 53) + 1, INT64_MAX}},
+      {DType::kU64, {0, 1, 65535, 65536, int64_t{1} << 32, (int64_t{1} << 53) + 1, INT64_MAX, -1}},  // -1: 2^64 - 1
+  };
+  for (const auto& t : kTypes) {
+    const int64_t n = static_cast<int64_t>(t.values.size());
+    Tensor a(t.type, {n, 1}), c(t.type, {n});
+    for (int64_t i = 0; i < n; ++i) {
+      std::memcpy(a.bytes.data() + i * bytes_of(t.type), &t.values[static_cast<size_t>(i)], static_cast<size_t>(bytes_of(t.type)));
+      std::memcpy(c.bytes.data() + i * bytes_of(t.type), &t.values[static_cast<size_t>(i)], static_cast<size_t>(bytes_of(t.type)));
+    }
+    for (const char* op : {"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Max", "Min", "BitwiseNot"}) {
+      Builder b;
+      const bool one = std::string(op) == "BitwiseNot", extreme = std::string(op) == "Max" || std::string(op) == "Min";
+      std::vector<ValueId> in = {b.input("a", t.type, a.shape)};
+      std::vector<HostValue> values = {HostValue(a)};
+      if (!one) in.push_back(b.input("c", t.type, c.shape)), values.emplace_back(c);
+      b.output(b.node(op, in), one || extreme ? t.type : DType::kBool);
+      const Node node = b.g.nodes[0];
+      const auto plan = b.plan();
+      const Tensor got = *plan->run(values)[0].tensor, want = *run_host(node, values, {})[0].tensor;
+      EXPECT_TRUE(got.type == want.type && got.shape == want.shape && got.bytes == want.bytes) << op << " of " << to_string(t.type);
+      EXPECT_EQ(host_nodes(*plan), extreme && t.type == DType::kI32 ? 1u : 0u) << op << " of " << to_string(t.type);
+    }
+  }
+}
+
+/// Axes that only a run brings: a program per value, no node on the host; other values give other programs.
+TEST(HostAndNpu, AxesAtRunTimeMakePrograms) {
+  Builder b;
+  const ValueId x = b.input("x", DType::kF32, {2, 3}), axes = b.input("axes", DType::kI64, {1});
+  b.output(b.node("ReduceSum", {b.node("Relu", {x}), axes}, {{"keepdims", int64_t{0}}}), DType::kF32);
+  const auto plan = b.plan();
+  for (int round = 0; round < 20; ++round) {  // more values than are bound
+    const int64_t axis = round % 4 - 2;
+    const auto y = *plan->run({HostValue(floats({1, 2, -3, 4, 5, 6}, {2, 3})), HostValue(ints({axis}, {1}))})[0].tensor;
+    EXPECT_EQ(y.to_floats(), (axis == 0 || axis == -2 ? std::vector<float>{5, 7, 6} : std::vector<float>{3, 15})) << axis;
+  }
+  EXPECT_EQ(host_nodes(*plan), 0u);
 }
 
 }  // namespace

@@ -189,7 +189,10 @@ void verify(const Graph& graph, const char* after) {
     }
     std::visit(Overload{[&](const Map& m) { verify_map(graph, node, m, where); }, [&](const Move& m) { verify_move(graph, node, m, where); },
                         [&](const Contract& c) { verify_contract(graph, node, c, where); },
-                        [&](const View&) { SYSTOLE_CHECK(element_count(graph.value(node.inputs[0]).shape) == element_count(graph.value(node.outputs[0]).shape), where); }, [](const OnnxOp&) {}},
+                        [&](const View&) {
+                          const Value &from = graph.value(node.inputs[0]), &to = graph.value(node.outputs[0]);
+                          SYSTOLE_CHECK(element_count(from.shape) * bytes_of(from.type) == element_count(to.shape) * bytes_of(to.type), where);
+                        }, [](const OnnxOp&) {}},
                node.op);
   }
   for (ValueId v : graph.outputs) SYSTOLE_CHECK(defined[static_cast<size_t>(v)], std::string(after) + ": output '" + graph.value(v).name + "'");

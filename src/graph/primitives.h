@@ -87,7 +87,7 @@ struct Move {
   uint64_t fill_bits = 0;
 };
 
-/// The same bytes under another shape.
+/// The same bytes under another shape or type.
 struct View {};
 
 }  // namespace systole

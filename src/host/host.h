@@ -69,6 +69,7 @@ struct HostOperator {
   void (*run)(HostCall&);
   uint32_t shape_inputs = 0;
   bool folds = true;  ///< its result follows from constant inputs alone: no random numbers, no subgraphs, no sequences
+  bool specialises = false;  ///< worth a program for the very values of its shape inputs, where only a run brings them
 };
 
 const HostOperator* find_host_operator(std::string_view domain, std::string_view name);

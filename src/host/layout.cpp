@@ -318,9 +318,9 @@ void run_reverse_sequence(HostCall& c) {
 }
 
 constexpr HostOperator kOperators[] = {
-    {"", "Reshape", run_reshape, 2}, {"", "Flatten", run_flatten}, {"", "Squeeze", run_squeeze, 2}, {"", "Unsqueeze", run_unsqueeze, 2}, {"", "Identity", run_identity}, {"", "Transpose", run_transpose},
-    {"", "Concat", run_concat}, {"", "ConcatFromSequence", run_concat_from_sequence, kAllInputs}, {"", "Split", run_split, 2}, {"", "SplitToSequence", run_split_to_sequence, kAllInputs, false}, {"", "Slice", run_slice, 0x1E},
-    {"", "Expand", run_expand, 2}, {"", "Tile", run_tile, 2}, {"", "Pad", run_pad, 0xA}, {"", "Trilu", run_trilu}, {"", "ReverseSequence", run_reverse_sequence},
+    {"", "Reshape", run_reshape, 2, true, true}, {"", "Flatten", run_flatten}, {"", "Squeeze", run_squeeze, 2}, {"", "Unsqueeze", run_unsqueeze, 2}, {"", "Identity", run_identity}, {"", "Transpose", run_transpose},
+    {"", "Concat", run_concat}, {"", "ConcatFromSequence", run_concat_from_sequence, kAllInputs}, {"", "Split", run_split, 2, true, true}, {"", "SplitToSequence", run_split_to_sequence, kAllInputs, false}, {"", "Slice", run_slice, 0x1E},
+    {"", "Expand", run_expand, 2}, {"", "Tile", run_tile, 2}, {"", "Pad", run_pad, 0xA}, {"", "Trilu", run_trilu, 2, true, true}, {"", "ReverseSequence", run_reverse_sequence},
 };
 
 }  // namespace

@@ -189,7 +189,7 @@ void run_hardmax(HostCall& c) {
 }
 
 constexpr HostOperator kScans[] = {
-    {"", "ArgMax", run_arg}, {"", "ArgMin", run_arg}, {"", "CumSum", run_cumulative}, {"", "CumProd", run_cumulative}, {"", "TopK", run_top_k, 2}, {"", "Hardmax", run_hardmax},
+    {"", "ArgMax", run_arg}, {"", "ArgMin", run_arg}, {"", "CumSum", run_cumulative, 2, true, true}, {"", "CumProd", run_cumulative}, {"", "TopK", run_top_k, 2, true, true}, {"", "Hardmax", run_hardmax},
 };
 
 }  // namespace
@@ -197,7 +197,7 @@ constexpr HostOperator kScans[] = {
 std::span<const HostOperator> host_reductions() {
   static const std::vector<HostOperator> list = [] {
     std::vector<HostOperator> l;
-    for (const Reduction& r : kReductions) l.push_back({"", r.name, run_reduce, 2});
+    for (const Reduction& r : kReductions) l.push_back({"", r.name, run_reduce, 2, true, true});
     return l;
   }();
   return list;

@@ -97,7 +97,7 @@ void run_mel(HostCall& c) {
   }
 }
 
-constexpr HostOperator kOperators[] = {{"", "DFT", run_dft, 6}, {"", "STFT", run_stft, 10}, {"", "MelWeightMatrix", run_mel, 7}};
+constexpr HostOperator kOperators[] = {{"", "DFT", run_dft, 6, true, true}, {"", "STFT", run_stft, 10}, {"", "MelWeightMatrix", run_mel, 7}};
 
 }  // namespace
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "ops/operator.h"
+#include "ops/wide_integers.h"
 
 namespace systole {
 namespace {
@@ -290,6 +291,12 @@ void lower_swish(Lowering& l, const Node& node) {
 }
 
 /// Before opset 7: B's axes stand at `axis` of A (broadcast = 1); PRelu's slopes belong to the channels.
+bool expand_legacy_broadcast(Expander& x);
+template <Comparison which>
+bool expand_comparison(Expander& x) { return expand_wide_comparison(x, which) || expand_legacy_broadcast(x); }
+template <bool greatest>
+bool expand_extreme(Expander& x) { return expand_wide_extreme(x, greatest); }
+
 bool expand_legacy_broadcast(Expander& x) {
   const OnnxOp& op = x.op();
   if (op.opset >= 7) return false;
@@ -337,15 +344,15 @@ constexpr Operator kOperators[] = {
     {"", "Div", lower_binary<Micro::kDivide>, "VX", 2, expand_legacy_broadcast},
     {"", "Mod", lower_mod, "VX", 2},
     {"", "Pow", lower_pow, "VX", 2, expand_legacy_broadcast},
-    {"", "Max", lower_variadic<Micro::kMax>, "VX"},
-    {"", "Min", lower_variadic<Micro::kMin>, "VX"},
+    {"", "Max", lower_variadic<Micro::kMax>, "VX", 1, expand_extreme<true>},
+    {"", "Min", lower_variadic<Micro::kMin>, "VX", 1, expand_extreme<false>},
     {"", "Sum", lower_variadic<Micro::kAdd>, "VX"},
     {"", "Mean", lower_variadic<Micro::kAdd>, "VX"},
-    {"", "Equal", lower_comparison<Micro::kEqual>, "VX", 2, expand_legacy_broadcast},
-    {"", "Less", lower_comparison<Micro::kLess>, "VX", 2, expand_legacy_broadcast},
-    {"", "LessOrEqual", lower_comparison<Micro::kLessEqual>, "VX", 2},
-    {"", "Greater", lower_greater, "VX", 2, expand_legacy_broadcast},
-    {"", "GreaterOrEqual", lower_greater_equal, "VX", 2},
+    {"", "Equal", lower_comparison<Micro::kEqual>, "VX", 2, expand_comparison<Comparison::kEqual>},
+    {"", "Less", lower_comparison<Micro::kLess>, "VX", 2, expand_comparison<Comparison::kLess>},
+    {"", "LessOrEqual", lower_comparison<Micro::kLessEqual>, "VX", 2, expand_comparison<Comparison::kLessOrEqual>},
+    {"", "Greater", lower_greater, "VX", 2, expand_comparison<Comparison::kGreater>},
+    {"", "GreaterOrEqual", lower_greater_equal, "VX", 2, expand_comparison<Comparison::kGreaterOrEqual>},
     {"", "Where", lower_where, "VX", 3},
     {"", "Clip", lower_clip, "VX"},
     {"", "LeakyRelu", lower_leaky_relu, "VX"},

@@ -25,6 +25,8 @@ class Expander {
   DType type(size_t k) const { return l_.type(node.inputs.at(k)); }
   /// Input k where it is a constant, otherwise null.
   TensorPtr constant(size_t k) const { return has(k) ? l_.constant(node.inputs[k]) : nullptr; }
+  /// Whether results of arithmetic stay fp32.
+  bool exact() const { return l_.policy.store == DType::kF32; }
   bool wants(size_t k) const { return k < node.outputs.size() && node.outputs[k] != kNoValue; }
 
   /// A node of an operator of this compiler's newest opset; its first output.

@@ -55,5 +55,6 @@ std::span<const Operator> product_operators();
 std::span<const Operator> argument_operators();
 std::span<const Operator> trigonometry_operators();
 std::span<const Operator> dynamic_quantization_operators();
+std::span<const Operator> wide_integer_operators();
 
 }  // namespace systole

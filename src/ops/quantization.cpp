@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "numerics/formats.h"
+#include "ops/expander.h"
 #include "ops/operator.h"
 #include "ops/quantized.h"
 
@@ -86,9 +87,50 @@ void lower_qlinear_binary(Lowering& l, const Node& node) {
   l.define(node.outputs[0], shape, perm, m.finish_quantized(qc.type, qc.zero_point, lo, hi));
 }
 
+/// Scale or zero point (input k) as floats that broadcast over the input.
+ValueId along_axis(Expander& x, size_t k) {
+  const ValueId v = is_float(x.type(k)) ? x.in(k) : x.cast(x.in(k), DType::kF32);
+  const int64_t n = element_count(x.shape(k));
+  if (n == 1) return x.reshape(v, {});
+  Shape s(x.shape(0).size(), 1);
+  s[static_cast<size_t>(normalise_axis(x.node, x.op().integer("axis", 1), x.shape(0).size()))] = n;
+  return x.reshape(v, s);
+}
+
+bool small(DType t) { return t == DType::kI8 || t == DType::kU8 || t == DType::kI16 || t == DType::kU16; }
+
+/// Whether scale or zero point come at run time, one or one per index of the axis.
+bool at_run_time(const Expander& x) {
+  if (!x.exact() || (x.constant(1) && (!x.has(2) || x.constant(2))) || x.type(1) != DType::kF32) return false;
+  const int64_t n = element_count(x.shape(1)), rank = static_cast<int64_t>(x.shape(0).size()), axis = x.op().integer("axis", 1);
+  const bool has_axis = axis < rank && axis >= -rank;
+  return x.shape(1).size() <= 1 && (n == 1 || (has_axis && n == x.shape(0)[static_cast<size_t>(axis < 0 ? axis + rank : axis)])) && (!x.has(2) || element_count(x.shape(2)) == n);
+}
+
+/// clamp(RNE(x / scale) + zero)
+bool expand_quantize(Expander& x) {
+  const DType to = x.has(2) ? x.type(2) : static_cast<DType>(x.op().integer("systole_to", static_cast<int64_t>(DType::kU8)));
+  if (!at_run_time(x) || !small(to) || x.type(0) != DType::kF32) return false;
+  const IntegerKind kind = integer_kind(to);
+  const double hi = std::exp2(kind.bits - (kind.is_signed ? 1 : 0)) - 1, lo = kind.is_signed ? -hi - 1 : 0;
+  ValueId q = x.call("Round", {x.div(x.in(0), along_axis(x, 1))});
+  if (x.has(2)) q = x.add(q, along_axis(x, 2));
+  x.result(0, x.cast(x.call("Clip", {q, x.scalar(lo), x.scalar(hi)}), to));
+  return true;
+}
+
+/// (x - zero) scale
+bool expand_dequantize(Expander& x) {
+  if (!at_run_time(x) || !small(x.type(0))) return false;
+  ValueId v = x.cast(x.in(0), DType::kF32);
+  if (x.has(2)) v = x.sub(v, along_axis(x, 2));
+  x.result(0, x.mul(v, along_axis(x, 1)));
+  return true;
+}
+
 constexpr Operator kOperators[] = {
-    {"", "QuantizeLinear", lower_quantize, "VX", 2},
-    {"", "DequantizeLinear", lower_dequantize, "VX", 2},
+    {"", "QuantizeLinear", lower_quantize, "VX", 2, expand_quantize},
+    {"", "DequantizeLinear", lower_dequantize, "VX", 2, expand_dequantize},
     {"com.microsoft", "QLinearAdd", lower_qlinear_binary<Micro::kAdd>, "VX", 7},
     {"com.microsoft", "QLinearMul", lower_qlinear_binary<Micro::kMul>, "VX", 7},
 };

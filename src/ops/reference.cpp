@@ -241,7 +241,7 @@ Tensor evaluate_node(const Graph& graph, const Node& node, const std::vector<con
                              [&](const Move& m) { return evaluate_move(m, out, in); },
                              [&](const View&) {
                                Tensor t = *in[0];
-                               t.shape = out.shape;
+                               t.shape = out.shape, t.type = out.type;
                                return t;
                              },
                              [&](const OnnxOp& o) -> Tensor { broken_invariant(__FILE__, __LINE__, "primitive", o.full_name()); }},

@@ -22,7 +22,7 @@ struct Decision {
 /// Walks the nodes in order with a Lowering that knows shapes; nodes that expand or are inlined are replaced on the way.
 class Placer {
  public:
-  Placer(Graph graph, FloatPolicy policy) : graph_(std::move(graph)), lowering_(graph_, policy) {}
+  Placer(Graph graph, FloatPolicy policy, bool bound) : graph_(std::move(graph)), lowering_(graph_, policy), bound_(bound) {}
 
   std::vector<Decision> run() {
     std::vector<Node> pending(std::make_move_iterator(graph_.nodes.rbegin()), std::make_move_iterator(graph_.nodes.rend()));
@@ -59,6 +59,19 @@ class Placer {
     return std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return v == kNoValue || lowering_.known(v); });
   }
 
+  /// Its axes, sizes or counts come at run time: a program for their values is compiled then.
+  bool waits_for_values(const Node& node) const {
+    const auto& op = std::get<OnnxOp>(node.op);
+    const HostOperator* host = find_host_operator(op.domain, op.type);
+    if (!host || !host->specialises) return false;
+    for (size_t k = 0; k < node.inputs.size() && k < 32; ++k) {
+      const ValueId v = node.inputs[k];
+      if (!(host->shape_inputs >> k & 1) || v == kNoValue || lowering_.constant(v)) continue;
+      if (!bound_ || !std::count(graph_.inputs.begin(), graph_.inputs.end(), v)) return true;
+    }
+    return false;
+  }
+
   /// A graph input without a shape holds no tensor: shapes are bound before.
   bool reads_no_tensor(const Node& node) const {
     return std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return v != kNoValue && !lowering_.known(v) && std::count(graph_.inputs.begin(), graph_.inputs.end(), v); });
@@ -67,7 +80,7 @@ class Placer {
   bool replace(const Node& node, std::vector<Node>& replacement) {
     const auto& op = std::get<OnnxOp>(node.op);
     const Operator* record = find_operator(op.domain, op.type);
-    if (!record || !record->expand || (!all_known(node) && op.type != "If")) return false;
+    if (!record || !record->expand || (!all_known(node) && op.type != "If") || waits_for_values(node)) return false;
     if (folds(lowering_, node) && find_host_operator(op.domain, op.type)) return false;
     for (size_t k = 0; k < static_cast<size_t>(record->inputs); ++k) {
       if (!Lowering::present(node, k)) malformed(node, "no input " + std::to_string(k), "at least " + std::to_string(record->inputs) + " inputs");
@@ -99,6 +112,7 @@ class Placer {
       const bool host_only = host && (!record || (!record->lower && host->shape_inputs == kAllInputs));
       return host_only && !waits ? on_host(node, *host, "it is an operator of the host") : later(node);
     }
+    if (waits_for_values(node)) return later(node);
     if (folds(lowering_, node)) {
       try {
         lower_node(lowering_, node);
@@ -185,6 +199,7 @@ class Placer {
 
   Graph graph_;
   Lowering lowering_;
+  const bool bound_;
   std::set<ValueId> later_;
   std::map<ValueId, DType> host_types_;  ///< of values that cross in another type than the lowering holds
   std::map<std::string, std::vector<std::string>> missing_;
@@ -286,8 +301,8 @@ void keep_constants(Placer& placer, std::vector<Decision>& decisions) {
 
 }  // namespace
 
-Partition partition(Graph graph, FloatPolicy policy) {
-  Placer placer(std::move(graph), policy);
+Partition partition(Graph graph, FloatPolicy policy, bool bound) {
+  Placer placer(std::move(graph), policy, bound);
   auto decisions = placer.run();
   auto is = [](Where w) { return [w](const Decision& d) { return d.where == w; }; };
   Partition p;
@@ -316,7 +331,7 @@ Partition partition(Graph graph, FloatPolicy policy) {
       for (size_t i : nodes) p.steps.emplace_back(HostStep{i, decisions[i].reason});
     }
   }
-  if (!last.empty() && p.steps.empty()) unsupported(g.nodes[last[0]], "an input that is a sequence or an optional");
+  if (!last.empty() && p.steps.empty() && (bound || !all_tensors)) unsupported(g.nodes[last[0]], "an input that is a sequence or an optional");
   if (!last.empty()) p.tail.push_back(cut(g, last, used_outside(g, last), crossing));
   p.graph = std::move(placer.graph());
   return p;

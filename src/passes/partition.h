@@ -33,8 +33,9 @@ struct Partition {
   size_t npu_nodes = 0, host_nodes = 0;
 };
 
-/// Fails (kUnsupported) listing the nodes that neither side can run.
-Partition partition(Graph graph, FloatPolicy policy);
+/// Fails (kUnsupported) listing the nodes that neither side can run. `bound`: the graph is a later part whose inputs have been
+/// bound to values where that helps; what is an input still will not be known any better.
+Partition partition(Graph graph, FloatPolicy policy, bool bound = false);
 
 /// Inputs of a graph whose values decide shapes inside it.
 std::vector<bool> inputs_that_shape(const Graph& graph);

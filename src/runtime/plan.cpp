@@ -63,8 +63,8 @@ std::vector<Tensor> LoadedProgram::run(const std::vector<Tensor>& inputs) {
   return functional_->run(inputs);
 }
 
-Plan::Plan(Graph graph, std::shared_ptr<const PlanContext> context) : context_(std::move(context)) {
-  partition_ = partition(std::move(graph), context_->policy);
+Plan::Plan(Graph graph, std::shared_ptr<const PlanContext> context, bool bound) : context_(std::move(context)) {
+  partition_ = partition(std::move(graph), context_->policy, bound);
   whole_ = partition_.whole;
   if (whole_) {
     fuse_maps(partition_.primitives);
@@ -231,7 +231,7 @@ std::vector<HostValue> Plan::run_subgraph(const Graph& graph, const std::vector<
       if (free[k].tensor) v.type = free[k].tensor->type, v.shape = free[k].tensor->shape;
     }
     prune_and_sort(g);
-    found = variants.plans.emplace(key, std::make_unique<Plan>(std::move(g), context_)).first;
+    found = variants.plans.emplace(key, std::make_unique<Plan>(std::move(g), context_, true)).first;
   }
   return found->second->run_steps(free);
 }

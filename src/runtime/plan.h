@@ -59,7 +59,8 @@ class Plan {
  public:
   /// Partitions and compiles an ONNX graph (after simplify and recognise_qdq) whose input shapes are bound. Fails like
   /// partition and generate.
-  Plan(Graph graph, std::shared_ptr<const PlanContext> context);
+  /// `bound` as in partition.
+  Plan(Graph graph, std::shared_ptr<const PlanContext> context, bool bound = false);
   /// One program that needs no host.
   Plan(isa::Program program, std::shared_ptr<const PlanContext> context);
 
