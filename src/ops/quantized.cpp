@@ -82,9 +82,17 @@ std::pair<int64_t, int64_t> clamp_range(const Node& node, DType type) {
 }
 
 void check_accumulator_range(const Node& node, const Tensor& weights, size_t axis, int64_t weight_zero, const Tensor* bias) {
-  const int64_t outputs = weights.shape[axis], inner = row_major_strides(weights.shape)[axis];
+  const int64_t outputs = weights.shape[axis], inner = row_major_strides(weights.shape)[axis], count = weights.count(), outer = outputs * inner ? count / (outputs * inner) : 0;
   std::vector<int64_t> sums(static_cast<size_t>(outputs), 0);
-  for (int64_t i = 0; i < weights.count(); ++i) sums[static_cast<size_t>(i / inner % outputs)] += std::abs(weights.int_at(i) - weight_zero);
+  // Millions of weights: the usual type without a switch for each.
+  const int8_t* bytes = weights.type == DType::kI8 ? reinterpret_cast<const int8_t*>(weights.bytes.data()) : nullptr;
+  for (int64_t i = 0, o = 0; o < outer; ++o) {
+    for (int64_t c = 0; c < outputs; ++c) {
+      int64_t sum = 0;
+      for (int64_t k = 0; k < inner; ++k, ++i) sum += std::abs((bytes ? int64_t{bytes[i]} : weights.int_at(i)) - weight_zero);
+      sums[static_cast<size_t>(c)] += sum;
+    }
+  }
   for (int64_t c = 0; c < outputs; ++c) {
     const int64_t largest = 255 * sums[static_cast<size_t>(c)] + (bias && bias->count() == outputs ? std::abs(bias->int_at(c)) : 0);
     if (largest >= (int64_t{1} << 31)) {
