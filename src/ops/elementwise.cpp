@@ -292,7 +292,7 @@ void lower_swish(Lowering& l, const Node& node) {
 
 /// Before opset 7: B's axes stand at `axis` of A (broadcast = 1); PRelu's slopes belong to the channels.
 bool expand_legacy_broadcast(Expander& x);
-template <Comparison which>
+template <IntegerComparison which>
 bool expand_comparison(Expander& x) { return expand_wide_comparison(x, which) || expand_legacy_broadcast(x); }
 template <bool greatest>
 bool expand_extreme(Expander& x) { return expand_wide_extreme(x, greatest); }
@@ -348,11 +348,11 @@ constexpr Operator kOperators[] = {
     {"", "Min", lower_variadic<Micro::kMin>, "VX", 1, expand_extreme<false>},
     {"", "Sum", lower_variadic<Micro::kAdd>, "VX"},
     {"", "Mean", lower_variadic<Micro::kAdd>, "VX"},
-    {"", "Equal", lower_comparison<Micro::kEqual>, "VX", 2, expand_comparison<Comparison::kEqual>},
-    {"", "Less", lower_comparison<Micro::kLess>, "VX", 2, expand_comparison<Comparison::kLess>},
-    {"", "LessOrEqual", lower_comparison<Micro::kLessEqual>, "VX", 2, expand_comparison<Comparison::kLessOrEqual>},
-    {"", "Greater", lower_greater, "VX", 2, expand_comparison<Comparison::kGreater>},
-    {"", "GreaterOrEqual", lower_greater_equal, "VX", 2, expand_comparison<Comparison::kGreaterOrEqual>},
+    {"", "Equal", lower_comparison<Micro::kEqual>, "VX", 2, expand_comparison<IntegerComparison::kEqual>},
+    {"", "Less", lower_comparison<Micro::kLess>, "VX", 2, expand_comparison<IntegerComparison::kLess>},
+    {"", "LessOrEqual", lower_comparison<Micro::kLessEqual>, "VX", 2, expand_comparison<IntegerComparison::kLessOrEqual>},
+    {"", "Greater", lower_greater, "VX", 2, expand_comparison<IntegerComparison::kGreater>},
+    {"", "GreaterOrEqual", lower_greater_equal, "VX", 2, expand_comparison<IntegerComparison::kGreaterOrEqual>},
     {"", "Where", lower_where, "VX", 3},
     {"", "Clip", lower_clip, "VX"},
     {"", "LeakyRelu", lower_leaky_relu, "VX"},

@@ -95,16 +95,16 @@ constexpr Operator kOperators[] = {{"", "BitCast", lower_bit_cast, "shapes"}, {"
 
 }  // namespace
 
-bool expand_wide_comparison(Expander& x, Comparison which) {
+bool expand_wide_comparison(Expander& x, IntegerComparison which) {
   if (!x.exact() || !is_wide(x.type(0)) || x.type(1) != x.type(0)) return false;
   const auto a = parts_of(x, 0), b = parts_of(x, 1);
   ValueId y = kNoValue;
   switch (which) {
-    case Comparison::kEqual: y = equal(x, a, b); break;
-    case Comparison::kGreater: y = greater(x, a, b); break;
-    case Comparison::kLess: y = greater(x, b, a); break;
-    case Comparison::kGreaterOrEqual: y = x.sub(x.scalar(1), greater(x, b, a)); break;
-    case Comparison::kLessOrEqual: y = x.sub(x.scalar(1), greater(x, a, b)); break;
+    case IntegerComparison::kEqual: y = equal(x, a, b); break;
+    case IntegerComparison::kGreater: y = greater(x, a, b); break;
+    case IntegerComparison::kLess: y = greater(x, b, a); break;
+    case IntegerComparison::kGreaterOrEqual: y = x.sub(x.scalar(1), greater(x, b, a)); break;
+    case IntegerComparison::kLessOrEqual: y = x.sub(x.scalar(1), greater(x, a, b)); break;
   }
   x.result(0, x.reshape(x.cast(y, DType::kBool), broadcast_shapes(x.node, x.shape(0), x.shape(1))));
   return true;

@@ -4,9 +4,9 @@
 
 namespace systole {
 
-enum class Comparison : uint8_t { kEqual, kLess, kLessOrEqual, kGreater, kGreaterOrEqual };
+enum class IntegerComparison : uint8_t { kEqual, kLess, kLessOrEqual, kGreater, kGreaterOrEqual };
 /// Rewrite comparisons and extremes of wide integers; false where the inputs are none, or the policy does not keep fp32.
-bool expand_wide_comparison(Expander& x, Comparison which);
+bool expand_wide_comparison(Expander& x, IntegerComparison which);
 bool expand_wide_extreme(Expander& x, bool greatest);
 
 }  // namespace systole
