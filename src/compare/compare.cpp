@@ -118,6 +118,7 @@ Result<Comparison> compare_model(const std::string& onnx_path, const CompileOpti
     CompileOptions o = compile_options;
     if (o.precision == "auto") o.precision = c.precision;
     const auto work = workload_of_model(onnx_path, o);
+    if (work.empty()) fail(ErrorCode::kUnsupported, onnx_path, "a model that is compiled only when a run brings its data", "shapes that are known", "name its dimensions with --dim, or its constants with --constant");
     for (const Processor& p : processors) add_processor(c, p, work, c.precision, options.batch);
     return c;
   });

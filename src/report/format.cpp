@@ -58,7 +58,8 @@ std::string to_text(const Report& r, size_t top_layers) {
   t += fmt::format("  latency      {}  ({} cycles), {:.1f} inferences/s\n", time_text(r.latency_s), r.cycles, r.throughput_per_s);
   t += fmt::format("  efficiency   {:.1f} % of the bound of {} cycles; {:.3f} GMAC\n", 100 * r.efficiency, r.bound_cycles, static_cast<double>(r.macs) * 1e-9);
   t += fmt::format("  program      {} layers, {} instructions; {} nodes on the NPU, {} on the host\n", r.layers.size(), r.instructions, r.nodes_on_npu, r.nodes_on_host);
-  if (r.programs != 1 || r.program_runs != 1) t += fmt::format("  run          {} program{} of the NPU, {} executions; host nodes are not timed\n", r.programs, r.programs == 1 ? "" : "s", r.program_runs);
+  if (r.programs == 0) t += "  note         all of it is compiled when a run brings its data: 'systole run' times what ran\n";
+  else if (r.programs != 1 || r.program_runs != 1) t += fmt::format("  run          {} program{} of the NPU, {} executions; host nodes are not timed\n", r.programs, r.programs == 1 ? "" : "s", r.program_runs);
   t += fmt::format("  memory       weights {}, scratchpad peak {}, DRAM {}\n", bytes_text(r.weights_bytes), bytes_text(r.scratchpad_peak_bytes), bytes_text(r.dram_footprint_bytes));
   t += fmt::format("  DRAM traffic read {}, written {}\n", bytes_text(r.dram_read_bytes), bytes_text(r.dram_write_bytes));
   t += energy_lines(r);

@@ -26,6 +26,7 @@ SweepModel primitives_of(const FrontResult& front, const std::string& name) {
   for (const auto& step : p.steps) {
     if (const auto* r = std::get_if<Region>(&step); r && !p.whole) add(legalise(r->graph, front.policy));
   }
+  if (m.graphs.empty()) fail(ErrorCode::kUnsupported, name, "a model whose programs are compiled only when a run brings its data, or that the host runs alone", "shapes that are known", "'systole check' says why");
   return m;
 }
 

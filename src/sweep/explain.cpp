@@ -75,6 +75,7 @@ std::vector<std::string> diagnosis(const Report& r) {
   std::vector<std::string> lines;
   auto percent = [](double part, double whole) { return std::to_string(static_cast<int>(whole > 0 ? 100 * part / whole + 0.5 : 0)) + " %"; };
   const char* kNames[] = {"LD", "ST", "MX", "VX"};
+  if (r.engines.empty()) return lines;
   size_t busiest = 0;
   for (size_t e = 0; e < r.engines.size(); ++e) {
     if (r.engines[e].busy_cycles > r.engines[busiest].busy_cycles) busiest = e;

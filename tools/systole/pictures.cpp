@@ -14,7 +14,8 @@ void PictureOptions::write(const Compiled& compiled, const ModelOptions& model) 
   if (!files.html.empty() && !model.model.ends_with(".npu")) {
     CompareOptions options;
     options.npus = {model.npu.empty() ? "edge" : model.npu}, options.measure_cpu = false;
-    comparison = compare_model(model.model, model.compile_options(), options).value();
+    // A page without the comparison is better than none: models that only a run compiles have no workload yet.
+    if (auto compared = compare_model(model.model, model.compile_options(), options); compared) comparison = compared.value();
   }
   write_pictures(compiled, files, comparison, model.point).value();
 }
