@@ -80,6 +80,11 @@ window.addEventListener('load', function () {
 });
 </script>"""
 browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+if browser:  # one that cannot show an empty page here says nothing about ours
+    probe = subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={out}/browser", "--dump-dom", "data:text/html,<p>works</p>"], capture_output=True, text=True, timeout=180)
+    if "works" not in probe.stdout:
+        print(f"{browser} does not run here: {probe.stderr[-500:]}")
+        browser = None
 if not browser:
     print("no Chromium here: the page was written and its size checked, but not opened (scripts/install_packages.sh test)")
 for model in ("resnet50-qdq", "gpt2-tiny"):
