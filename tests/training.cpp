@@ -6,6 +6,7 @@
 
 #include "architectures/architectures.h"
 #include "base/parallel.h"
+#include "import/writer.h"
 #include "train/step.h"
 
 namespace systole {
@@ -83,6 +84,83 @@ TEST(Training, EveryLossFalls) {
     const Outcome r = train(model, o, 12);
     EXPECT_LT(r.losses.back(), 0.8 * r.losses.front()) << loss << ": " << r.losses.front() << " -> " << r.losses.back();
   }
+}
+
+/// Convolution, BatchNormalization, Relu, mean, LayerNormalization, Gemm.
+std::string write_normalised(const std::string& path) {
+  ModelWriter w("normalised", "for a test");
+  std::mt19937_64 rng(5);
+  auto random = [&](const char* name, const Shape& shape, double lo, double hi) {
+    Tensor t(DType::kF32, shape);
+    for (int64_t i = 0; i < t.count(); ++i) t.data<float>()[i] = static_cast<float>(lo + (hi - lo) * static_cast<double>(rng() >> 11) * 0x1p-53);
+    return w.constant(name, t);
+  };
+  w.input("x", DType::kF32, {1, 3, 8, 8});
+  const std::string conv = w.node("Conv", {"x", random("w", {6, 3, 3, 3}, -0.4, 0.4), random("b", {6}, -0.1, 0.1)}, {{"pads", std::vector<int64_t>{1, 1, 1, 1}}});
+  const std::string bn = w.node("BatchNormalization", {conv, random("scale", {6}, 0.5, 1.5), random("bias", {6}, -0.2, 0.2), random("mean", {6}, -0.2, 0.2), random("variance", {6}, 0.5, 2)}, {{"momentum", 0.8f}});
+  const std::string flat = w.node("Flatten", {w.node("GlobalAveragePool", {w.node("Tanh", {bn})})}, {{"axis", int64_t{1}}});
+  const std::string ln = w.node("LayerNormalization", {flat, random("ln.scale", {6}, 0.5, 1.5), random("ln.bias", {6}, -0.2, 0.2)}, {{"axis", int64_t{-1}}});
+  w.node("Gemm", {ln, random("fc", {4, 6}, -0.6, 0.6), random("fc.bias", {4}, -0.1, 0.1)}, {{"transB", int64_t{1}}}, "logits");
+  w.output("logits", DType::kF32, {1, 4});
+  w.save(path);
+  return path;
+}
+
+TEST(Training, NormalisationsEvaluateLikeTheFileAndDifferentiate) {
+  const std::string path = write_normalised(std::string(SYSTOLE_BUILD) + "/training-normalised.onnx");
+  const TrainableModel model(path, 4, true, {});
+  StepOptions o;
+  o.precision = "fp32", o.npu = "server", o.cache = false, o.optimizer.name = "sgd", o.optimizer.momentum = 0;
+  TrainingPrograms programs(model, o);
+  std::mt19937_64 rng(9);
+  Tensor x(DType::kF32, {4, 3, 8, 8}), t(DType::kF32, {4, 4});
+  for (int64_t i = 0; i < x.count(); ++i) x.data<float>()[i] = static_cast<float>(static_cast<double>(rng() >> 11) * 0x1p-53 * 2 - 1);
+  for (int64_t n = 0; n < 4; ++n) t.data<float>()[n * 4 + n] = 1;
+  // Evaluation by running statistics is the inference that the file describes.
+  TrainingState state = programs.initial_state();
+  const Tensor got = programs.evaluate(state, x);
+  CompileOptions c;
+  c.npu = "server", c.precision = "fp32", c.cache = false;
+  const Compiled file = compile(path, c).value().model;
+  for (int64_t n = 0; n < 4; ++n) {
+    Tensor one(DType::kF32, {1, 3, 8, 8});
+    std::copy_n(x.data<float>() + n * one.count(), one.count(), one.data<float>());
+    const Tensor want = run(file, {one}).value()[0];
+    for (int64_t k = 0; k < 4; ++k) EXPECT_NEAR(got.at(n * 4 + k), want.at(k), 1e-5);
+  }
+  // Gradients through batch statistics, against differences of the training loss along a random direction for each weight.
+  auto loss_at = [&](const TrainingState& s) {
+    TrainingState copy = s;
+    return programs.step(copy, x, t, 0.25f, 0, 1).loss;
+  };
+  TrainingState still = state;
+  const auto gradients = programs.step(still, x, t, 0.25f, 0, 1).gradients;
+  ASSERT_EQ(gradients.size(), state.weights.size());
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    TrainingState plus = state, minus = state;
+    double along = 0, norm = 1e-2;  // the loss is rounded to 1e-7, the step is 1e-2
+    for (int64_t k = 0; k < gradients[i].count(); ++k) {
+      const float d = rng() & 1 ? 5e-3f : -5e-3f;
+      plus.weights[i].data<float>()[k] += d, minus.weights[i].data<float>()[k] -= d;
+      along += gradients[i].at(k) * static_cast<double>(d) / 5e-3, norm += std::fabs(gradients[i].at(k));
+    }
+    EXPECT_NEAR(along, (loss_at(plus) - loss_at(minus)) / 1e-2, 4e-3 * norm) << model.parameters()[i].name;
+  }
+  // running' = 0.8 running + 0.2 batch; the convolution's mean over the batch, by hand from the change.
+  ASSERT_EQ(state.statistics.size(), 2u);
+  TrainingState after = state;
+  for (int s = 1; s <= 60; ++s) programs.step(after, x, t, 0.25f, 0, s);
+  TrainingState next = after;
+  programs.step(next, x, t, 0.25f, 0, 61);
+  const TrainingState& settled = next;  // 0.8^60 of the file's is left: the batch's own statistics
+  TrainingState first = state;
+  programs.step(first, x, t, 0.25f, 0, 1);
+  for (size_t s = 0; s < 2; ++s) {
+    for (int64_t k = 0; k < 6; ++k) EXPECT_NEAR(first.statistics[s].at(k), 0.8 * state.statistics[s].at(k) + 0.2 * settled.statistics[s].at(k), 1e-4) << s;
+  }
+  // By its own statistics a batch is normal: evaluation with them is the training output.
+  const Tensor trained = programs.step(next, x, t, 0.25f, 0, 62).logits, evaluated = programs.evaluate(settled, x);
+  for (int64_t k = 0; k < 16; ++k) EXPECT_NEAR(trained.at(k), evaluated.at(k), 1e-4);
 }
 
 }  // namespace

@@ -57,6 +57,10 @@ with tempfile.TemporaryDirectory() as d:
     check(open("killed.csv").read() == open("whole.csv").read(), "another log after kills")
     run(*base, "-o", "one.onnx", "--threads", "1")
     check(open("one.onnx", "rb").read() == open("whole.onnx", "rb").read(), "other bits with one thread")
+    # the checkpoint of other data of the same size is another run's
+    idx("other-idx1-ubyte.gz", (600,), labels[1:] + labels[:1])
+    more = run(*[a if a != "y-idx1-ubyte.gz" else "other-idx1-ubyte.gz" for a in base], "-o", "other.onnx", "--checkpoint", "whole.ckpt", ok=False)
+    check("another run" in more, f"other labels: {more}")
     # the trained model is a model: it runs, and it is as accurate as training said
     text = run("verify", "whole.onnx", "--data", "x-idx3-ubyte.gz", "--labels", "y-idx1-ubyte.gz", "--npu", "nano")
     top = re.search(r"top-1\s+([0-9.]+) %", text)

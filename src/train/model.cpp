@@ -97,7 +97,11 @@ void TrainableModel::find_parameters(const std::vector<std::string>& freeze) {
       p.frozen = std::any_of(freeze.begin(), freeze.end(), [&](const std::string& f) { return v.name.starts_with(f); });
       parameters_.push_back(std::move(p));
     }
-    if (op_of(n).type == "BatchNormalization") statistics_.push_back({n.inputs.at(3), n.inputs.at(4), static_cast<double>(op_of(n).real("momentum", 0.9f))});
+    if (op_of(n).type != "BatchNormalization") continue;
+    for (size_t k : {1, 2, 3, 4}) {
+      if (k >= n.inputs.size() || n.inputs[k] == kNoValue || !file_.value(n.inputs[k]).constant) unsupported(n, "training with scale, bias or statistics that the file does not hold");
+    }
+    statistics_.push_back({n.inputs.at(3), n.inputs.at(4), static_cast<double>(op_of(n).real("momentum", 0.9f))});
   }
   if (parameters_.empty()) fail(ErrorCode::kUnsupported, file_.name, "no float weights", "a model with convolutions or products");
   if (std::all_of(parameters_.begin(), parameters_.end(), [](const Weight& p) { return p.frozen; })) fail(ErrorCode::kBadInput, "--freeze", "all weights", "some that learn");

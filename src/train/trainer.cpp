@@ -57,7 +57,8 @@ class Trainer {
     const auto bytes = read_file(path);
     run_ = fmt::format("{:016x};{};{};{};{};{};{};{};{};{};{};{};{}", content_hash({reinterpret_cast<const char*>(bytes.data()), bytes.size()}), train_.size(), o.batch, o.seed, o.loss, o.optimizer, o.learning_rate, o.schedule,
                        o.warm_up, report_.steps, o.weight_decay, o.clip_norm, c.precision) +
-           fmt::format(";{};{};{};{};{};{}", o.momentum, o.nesterov, o.beta1, o.beta2, o.label_smoothing, c.npu);
+           fmt::format(";{};{};{};{};{};{};{};{:016x}", o.momentum, o.nesterov, o.beta1, o.beta2, o.epsilon, o.label_smoothing, c.npu, content_of_data());
+    for (const std::string& name : o.freeze) run_ += ";" + name;
     measure();
   }
 
@@ -107,6 +108,16 @@ class Trainer {
       if (due >= 1 - 1e-9) validation_.push_back(i), due -= 1;
       else train_.push_back(i);
     }
+  }
+
+  /// Identity of what is learnt from.
+  uint64_t content_of_data() const {
+    std::string hashes;
+    for (size_t i : train_) {
+      const Tensor& t = data_.inputs[i];
+      hashes += fmt::format("{:x}:{};", content_hash({reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size()}), data_.labels[i]);
+    }
+    return content_hash(hashes);
   }
 
   /// Cycles and joules of the programs, before anything runs.
