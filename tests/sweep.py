@@ -84,4 +84,4 @@ with tempfile.TemporaryDirectory() as d:
     rows = list(csv.DictReader(open("tight.csv")))
     check(sum(r["status"] != "ok" for r in rows) >= 2 and any(r["status"] == "ok" for r in rows), "impossible machines")
 print("\n".join(failures) or "sweeps agree")
-sys.exit(bool(failures))
+sys.exit(1 if failures else 0 if mpi else 77)  # 77: skipped in part

@@ -26,16 +26,10 @@ CompareRow npu_row(const Report& r) {
 /// Primitives of everything that the NPU can run, whole or in regions.
 std::vector<WorkItem> workload_of_model(const std::string& path, const CompileOptions& options) {
   const FrontResult front = run_onnx_passes(import_onnx(path, {options.dims, options.input_shapes, options.constant_inputs}), options.precision);
-  Partition p = partition(front.graph, front.policy);
   std::vector<WorkItem> work;
-  auto add = [&](Graph primitives) {
-    fuse_maps(primitives);
-    const auto items = workload_of(primitives);
+  for (const Graph& g : fused_programs(partition(front.graph, front.policy), front.policy)) {
+    const auto items = workload_of(g);
     work.insert(work.end(), items.begin(), items.end());
-  };
-  if (p.whole) add(std::move(p.primitives));
-  for (const auto& step : p.steps) {
-    if (const auto* r = std::get_if<Region>(&step); r && !p.whole) add(legalise(r->graph, front.policy));
   }
   return work;
 }

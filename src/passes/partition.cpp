@@ -353,6 +353,16 @@ Graph bind_inputs(const Graph& graph, const std::vector<TensorPtr>& constants) {
   return g;
 }
 
+std::vector<Graph> fused_programs(Partition p, FloatPolicy policy) {
+  std::vector<Graph> programs;
+  if (p.whole) programs.push_back(std::move(p.primitives));
+  for (const auto& step : p.steps) {
+    if (const auto* r = std::get_if<Region>(&step)) programs.push_back(legalise(r->graph, policy));
+  }
+  for (Graph& g : programs) fuse_maps(g);
+  return programs;
+}
+
 std::vector<bool> inputs_that_shape(const Graph& graph) {
   std::vector<bool> shapes(graph.values.size(), false);
   for (size_t i = graph.nodes.size(); i-- > 0;) {

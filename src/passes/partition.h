@@ -37,6 +37,9 @@ struct Partition {
 /// bound to values where that helps; what is an input still will not be known any better.
 Partition partition(Graph graph, FloatPolicy policy, bool bound = false);
 
+/// The fused primitives of what a partition runs on the NPU, a graph per program; what is compiled later is not among them.
+std::vector<Graph> fused_programs(Partition partition, FloatPolicy policy);
+
 /// Inputs of a graph whose values decide shapes inside it.
 std::vector<bool> inputs_that_shape(const Graph& graph);
 

@@ -5,6 +5,8 @@
   asm(".section .rodata\n.global systole_" name "_begin\n.global systole_" name "_end\nsystole_" name               \
       "_begin:\n.incbin \"" file "\"\nsystole_" name "_end:\n.byte 0\n.previous\n")
 
+SYSTOLE_ASSET("frame_html", SYSTOLE_PAGE "/frame.html");
+SYSTOLE_ASSET("common_js", SYSTOLE_PAGE "/common.js");
 SYSTOLE_ASSET("page_html", SYSTOLE_PAGE "/page.html");
 SYSTOLE_ASSET("page_css", SYSTOLE_PAGE "/page.css");
 SYSTOLE_ASSET("page_js", SYSTOLE_PAGE "/page.js");
@@ -13,7 +15,7 @@ SYSTOLE_ASSET("sweep_js", SYSTOLE_PAGE "/sweep.js");
 SYSTOLE_ASSET("d3", SYSTOLE_D3);
 
 extern "C" {
-extern const char systole_page_html_begin[], systole_page_html_end[], systole_page_css_begin[], systole_page_css_end[], systole_page_js_begin[], systole_page_js_end[], systole_sweep_html_begin[], systole_sweep_html_end[], systole_sweep_js_begin[], systole_sweep_js_end[], systole_d3_begin[], systole_d3_end[];
+extern const char systole_frame_html_begin[], systole_frame_html_end[], systole_common_js_begin[], systole_common_js_end[], systole_page_html_begin[], systole_page_html_end[], systole_page_css_begin[], systole_page_css_end[], systole_page_js_begin[], systole_page_js_end[], systole_sweep_html_begin[], systole_sweep_html_end[], systole_sweep_js_begin[], systole_sweep_js_end[], systole_d3_begin[], systole_d3_end[];
 }
 
 namespace systole {
@@ -38,19 +40,19 @@ std::string as_html(const std::string& text) {
 
 }  // namespace
 
-std::string_view page_template() { return {systole_page_html_begin, systole_page_html_end}; }
-std::string_view page_style() { return {systole_page_css_begin, systole_page_css_end}; }
-std::string_view page_script() { return {systole_page_js_begin, systole_page_js_end}; }
-std::string_view sweep_template() { return {systole_sweep_html_begin, systole_sweep_html_end}; }
+std::string_view report_content() { return {systole_page_html_begin, systole_page_html_end}; }
+std::string_view report_script() { return {systole_page_js_begin, systole_page_js_end}; }
+std::string_view sweep_content() { return {systole_sweep_html_begin, systole_sweep_html_end}; }
 std::string_view sweep_script() { return {systole_sweep_js_begin, systole_sweep_js_end}; }
-std::string_view plotting_library() { return {systole_d3_begin, systole_d3_end}; }
 
-std::string fill_page(std::string_view from, const std::string& title, std::string_view script, const std::string& data) {
-  std::string page(from);
+std::string make_page(std::string_view content, const std::string& title, std::string_view script, const std::string& data) {
+  std::string page(systole_frame_html_begin, systole_frame_html_end);
+  replace(page, "@MAIN@", content);
   replace(page, "@TITLE@", as_html(title));
-  replace(page, "@CSS@", page_style());
+  replace(page, "@CSS@", {systole_page_css_begin, systole_page_css_end});
+  replace(page, "@COMMON@", {systole_common_js_begin, systole_common_js_end});
   replace(page, "@JS@", script);
-  replace(page, "@D3@", plotting_library());
+  replace(page, "@D3@", {systole_d3_begin, systole_d3_end});
   replace(page, "@DATA@", harmless(data));
   return page;
 }

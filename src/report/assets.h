@@ -5,15 +5,13 @@
 
 namespace systole {
 
-std::string_view page_template();  ///< report/page/page.html
-std::string_view page_style();     ///< report/page/page.css
-std::string_view page_script();    ///< report/page/page.js
-std::string_view plotting_library();  ///< D3 3.5 (Debian package libjs-d3)
+std::string_view report_content();  ///< page/page.html
+std::string_view report_script();   ///< page/page.js
+std::string_view sweep_content();   ///< page/sweep.html
+std::string_view sweep_script();    ///< page/sweep.js
 
-std::string_view sweep_template();  ///< report/page/sweep.html
-std::string_view sweep_script();    ///< report/page/sweep.js
-
-/// The template with its title, style, plotting library, script and data (JSON) filled in; nothing in the data can end its element.
-std::string fill_page(std::string_view page, const std::string& title, std::string_view script, const std::string& data);
+/// The frame with its title, style, D3 3.5 (Debian package libjs-d3), content, script and data (JSON); nothing in the data can
+/// end its element.
+std::string make_page(std::string_view content, const std::string& title, std::string_view script, const std::string& data);
 
 }  // namespace systole

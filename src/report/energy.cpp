@@ -11,8 +11,7 @@ namespace {
 constexpr size_t kPowerSteps = 240;
 
 /// Operations per joule of the array at full rate with its operands already in the scratchpad, leakage and clock included.
-double nominal_tops_per_w(const EnergyModel& model, const Machine& machine, double activity_macs_bf16) {
-  const bool floats = activity_macs_bf16 > 0;
+double nominal_tops_per_w(const EnergyModel& model, const Machine& machine, bool floats) {
   const double macs = static_cast<double>(floats ? machine.mx.rows * machine.mx.columns * machine.mx.float_units : machine.macs_per_cycle());
   Activity a;
   (floats ? a.bf16_macs : a.integer_macs) = macs;
@@ -44,9 +43,7 @@ void add_energy(Report& r, const isa::Program& program, const Machine& machine, 
   e.idle_w = model.idle_watts().total();
   e.power_w = power_track(energy, machine, timing, kPowerSteps);
   e.node_nm = model.technology().node_nm(), e.supply_v = model.technology().supply_v();
-  double bf16 = 0;
-  for (size_t i = 0; i < sequence.ops.size(); ++i) bf16 += activity_of(machine, sequence, timing, i).bf16_macs;
-  e.nominal_tops_per_w = nominal_tops_per_w(model, machine, bf16);
+  e.nominal_tops_per_w = nominal_tops_per_w(model, machine, energy.activity.bf16_macs > 0);
 }
 
 void derive_power(Report& r) {

@@ -44,7 +44,7 @@ json page_data(const Report& r, const Timeline& t, const Machine& m, const Compa
 }  // namespace
 
 std::string html_page(const Report& report, const Timeline& timeline, const Machine& machine, const Comparison& comparison) {
-  return fill_page(page_template(), report.model + " on " + report.machine, page_script(), page_data(report, timeline, machine, comparison).dump(-1, ' ', true, json::error_handler_t::replace));
+  return make_page(report_content(), report.model + " on " + report.machine, report_script(), page_data(report, timeline, machine, comparison).dump(-1, ' ', true, json::error_handler_t::replace));
 }
 
 }  // namespace systole

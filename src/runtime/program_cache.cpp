@@ -14,11 +14,9 @@
 #include "isa/codec.h"
 
 namespace systole {
-namespace {
 namespace fs = std::filesystem;
 
-/// Another build of the compiler may compile differently: its own bytes are part of every key. Empty where they cannot be read.
-const std::string& compiler_key() {
+const std::string& compiler_identity() {
   static const std::string key = [] {
     try {
       const auto bytes = read_file("/proc/self/exe", 1 << 30);
@@ -30,10 +28,8 @@ const std::string& compiler_key() {
   return key;
 }
 
-}  // namespace
-
 std::string ProgramCache::default_folder() {
-  if (compiler_key().empty()) return "";
+  if (compiler_identity().empty()) return "";
   if (const char* own = std::getenv("SYSTOLE_CACHE")) return own;
   if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache) return std::string(cache) + "/systole";
   const char* home = std::getenv("HOME");
@@ -41,7 +37,7 @@ std::string ProgramCache::default_folder() {
 }
 
 std::string ProgramCache::key_of(const Graph& primitives, const Machine& machine, const std::string& precision) const {
-  return content_key(print_graph(primitives, false) + precision + std::to_string(machine.hash) + machine.name + compiler_key());
+  return content_key(print_graph(primitives, false) + precision + std::to_string(machine.hash) + machine.name + compiler_identity());
 }
 
 std::optional<isa::Program> ProgramCache::find(const std::string& key, const Machine& machine) const {
@@ -56,7 +52,7 @@ std::optional<isa::Program> ProgramCache::find(const std::string& key, const Mac
 }
 
 std::string ProgramCache::key_of_file(const std::vector<uint8_t>& model, const std::string& options, const Machine& machine) {
-  return content_key(content_key({reinterpret_cast<const char*>(model.data()), model.size()}) + options + std::to_string(machine.hash) + machine.name + compiler_key());
+  return content_key(content_key({reinterpret_cast<const char*>(model.data()), model.size()}) + options + std::to_string(machine.hash) + machine.name + compiler_identity());
 }
 
 std::optional<std::vector<uint8_t>> ProgramCache::find_bytes(const std::string& key) const {

@@ -11,6 +11,9 @@
 
 namespace systole {
 
+/// Of this program's own file: another build may compile differently. Empty where it cannot be read.
+const std::string& compiler_identity();
+
 class ProgramCache {
  public:
   static constexpr int64_t kMostBytes = int64_t{4} << 30;  ///< the oldest programs go beyond this

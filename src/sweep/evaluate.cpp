@@ -18,14 +18,7 @@ SweepModel primitives_of(const FrontResult& front, const std::string& name) {
   m.name = name, m.precision = front.precision;
   Partition p = partition(front.graph, front.policy);
   m.host_nodes = p.host_nodes;
-  auto add = [&](Graph primitives) {
-    fuse_maps(primitives);
-    m.graphs.push_back(std::move(primitives));
-  };
-  if (p.whole) add(std::move(p.primitives));
-  for (const auto& step : p.steps) {
-    if (const auto* r = std::get_if<Region>(&step); r && !p.whole) add(legalise(r->graph, front.policy));
-  }
+  m.graphs = fused_programs(std::move(p), front.policy);
   if (m.graphs.empty()) fail(ErrorCode::kUnsupported, name, "a model whose programs are compiled only when a run brings its data, or that the host runs alone", "shapes that are known", "'systole check' says why");
   return m;
 }

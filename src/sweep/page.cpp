@@ -7,7 +7,7 @@
 namespace systole {
 
 std::string sweep_page(const std::string& base, const std::string& csv) {
-  return fill_page(sweep_template(), "Sweep from " + base, sweep_script(), nlohmann::json({{"base", base}, {"csv", csv}}).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
+  return make_page(sweep_content(), "Sweep from " + base, sweep_script(), nlohmann::json({{"base", base}, {"csv", csv}}).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
 }
 
 }  // namespace systole

@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/parallel.h"
-#include "report/assets.h"
+#include "runtime/program_cache.h"
 #include "sweep/communicator.h"
 #include "sweep/evaluate.h"
 #include "sweep/page.h"
@@ -94,7 +94,7 @@ class Journal {
 class Sweep {
  public:
   Sweep(const std::vector<std::string>& models, const SweepOptions& o) : options_(o), space_(read_space(o.space)), search_(space_, o.search, o.points, o.seed), communicator_(make_communicator()) {
-    std::string identity = space_.base_text + o.search + fmt::format(";{};{};{}", search_.points(), o.seed, o.precision);
+    std::string identity = compiler_identity() + space_.base_text + o.search + fmt::format(";{};{};{}", search_.points(), o.seed, o.precision);
     for (const Parameter& p : space_.parameters) {
       for (const auto& row : p.values) for (const std::string& v : row) identity += ";" + v;
     }

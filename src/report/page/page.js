@@ -1,45 +1,17 @@
 // Draws the report from the JSON in #data. D3 version 3.
 (function () {
   "use strict";
-  var data = JSON.parse(document.getElementById("data").textContent), report = data.report, layers = report.layers;
+  var si = systole.si, showTip = systole.showTip, hideTip = systole.hideTip, table = systole.table, data = systole.data, report = data.report, layers = report.layers;
   var width = Math.max(640, Math.min(1240, document.body.clientWidth - 20)), us = 1e6 / report.clock_hz;
   var partColours = d3.scale.category20().domain(report.energy.parts), engines = ["ld", "st", "mx", "vx"];
   function css(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
-  function si(v, unit) { if (!v) return "0 " + unit; var p = d3.formatPrefix(v, 3); return d3.format(".3r")(p.scale(v)) + " " + p.symbol.replace("\u00b5", "\u03bc") + unit; }
   function layerColour(i) { return "hsl(" + (i * 137.508) % 360 + ",62%,52%)"; }
   function sum(a) { return a.reduce(function (x, y) { return x + y; }, 0); }
 
-  var tooltip = document.getElementById("tooltip");
-  function showTip(event, text) {
-    tooltip.textContent = text; tooltip.style.display = "block";
-    tooltip.style.left = Math.min(event.clientX + 14, window.innerWidth - 430) + "px"; tooltip.style.top = event.clientY + 14 + "px";
-  }
-  function hideTip() { tooltip.style.display = "none"; }
   function tipped(selection, text) { selection.on("mousemove", function (d, i) { showTip(d3.event, text(d, i)); }).on("mouseout", hideTip); }
   function legend(parent, names, colour) {
     var l = d3.select(parent).append("div").attr("class", "legend");
     names.forEach(function (n) { var s = l.append("span"); s.append("i").style("background", colour(n)); s.append("span").text(n); });
-  }
-
-  /// A table whose heads sort. columns: {name, value(row), text(row)?, words?}
-  function table(parent, rows, columns) {
-    var t = d3.select(parent).append("table"), head = t.append("thead").append("tr"), body = t.append("tbody"), down = null, sorted = null;
-    function fill(list) {
-      body.selectAll("tr").remove();
-      list.forEach(function (row) {
-        var tr = body.append("tr");
-        columns.forEach(function (c) { tr.append("td").attr("class", c.words ? "text" : null).text(c.text ? c.text(row) : c.value(row)); });
-      });
-    }
-    columns.forEach(function (c) {
-      head.append("th").attr("class", c.words ? "text" : null).text(c.name).on("click", function () {
-        down = sorted === c ? !down : !c.words; sorted = c;
-        head.selectAll("th").classed("up", false).classed("down", false);
-        d3.select(this).classed(down ? "down" : "up", true);
-        fill(rows.slice().sort(function (a, b) { return (down ? d3.descending : d3.ascending)(c.value(a), c.value(b)); }));
-      });
-    });
-    fill(rows);
   }
 
   function summary() {

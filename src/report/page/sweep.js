@@ -1,12 +1,10 @@
 // Draws a sweep from the CSV in #data. D3 version 3.
 (function () {
   "use strict";
-  var rows = d3.csv.parse(JSON.parse(document.getElementById("data").textContent).csv), good = rows.filter(function (r) { return r.status === "ok"; }), width = Math.max(640, Math.min(1240, document.body.clientWidth - 20));
+  var si = systole.si, rows = d3.csv.parse(systole.data.csv), good = rows.filter(function (r) { return r.status === "ok"; }), width = Math.max(640, Math.min(1240, document.body.clientWidth - 20));
   var keys = d3.keys(rows[0] || {}), parameters = keys.slice(2, keys.indexOf("status"));
   good.forEach(function (r) { ["latency_s", "energy_j", "area_mm2"].forEach(function (k) { r[k] = +r[k]; }); });
   document.getElementById("subtitle").textContent = rows.length + " machines, " + (rows.length - good.length) + " of them impossible or too small; " + good.filter(function (r) { return r.pareto === "1"; }).length + " on the Pareto front";
-  function si(v, unit) { var p = d3.formatPrefix(v, 3); return d3.format(".3r")(p.scale(v)) + " " + p.symbol.replace("\u00b5", "\u03bc") + unit; }
-  var tooltip = document.getElementById("tooltip");
   function text(r) { return parameters.map(function (k) { return k + ": " + r[k]; }).join("\n") + "\n" + si(r.latency_s, "s") + ", " + si(r.energy_j, "J") + ", " + r.area_mm2.toFixed(2) + " mm\u00b2"; }
   function plot(parent, xKey, xUnit, yKey, yUnit, colourKey) {
     if (!good.length) return;
@@ -19,22 +17,13 @@
     svg.append("text").attr("x", m.l + 6).attr("y", m.t + 10).text(yUnit);
     svg.selectAll("circle").data(good).enter().append("circle").attr("cx", function (r) { return x(r[xKey]); }).attr("cy", function (r) { return y(r[yKey]); }).attr("r", function (r) { return r.pareto === "1" ? 5 : 3; })
       .attr("fill", function (r) { return colour(r[colourKey]); }).attr("stroke", function (r) { return r.pareto === "1" ? "#d92b4b" : "none"; }).attr("stroke-width", 1.6)
-      .on("mousemove", function (r) { tooltip.textContent = text(r); tooltip.style.display = "block"; tooltip.style.left = Math.min(d3.event.clientX + 14, window.innerWidth - 430) + "px"; tooltip.style.top = d3.event.clientY + 14 + "px"; })
-      .on("mouseout", function () { tooltip.style.display = "none"; });
+      .on("mousemove", function (r) { systole.showTip(d3.event, text(r)); }).on("mouseout", systole.hideTip);
   }
   plot("#plot", "latency_s", "latency, s", "energy_j", "energy per inference, J", "area_mm2");
   plot("#area", "area_mm2", "area, mm\u00b2", "latency_s", "latency, s", "energy_j");
-  var columns = ["point"].concat(parameters, ["latency_s", "energy_j", "area_mm2"]), list = good.filter(function (r) { return r.pareto === "1"; }), t = d3.select("#front").append("table"), head = t.append("thead").append("tr"), body = t.append("tbody"), down = false;
-  function fill() {
-    body.selectAll("tr").remove();
-    list.forEach(function (r) { var tr = body.append("tr"); columns.forEach(function (c) { tr.append("td").text(c === "latency_s" ? si(r[c], "s") : c === "energy_j" ? si(r[c], "J") : c === "area_mm2" ? r[c].toFixed(2) : r[c]); }); });
-  }
   function number(v) { return isNaN(parseFloat(v)) ? v : parseFloat(v) * ({ k: 1e3, M: 1e6, G: 1e9, Ki: 1024, Mi: 1048576, Gi: 1073741824 }[String(v).replace(/^[0-9.eE+-]+/, "")] || 1); }
-  columns.forEach(function (c) {
-    head.append("th").text(c).on("click", function () {
-      down = !down; head.selectAll("th").classed("up", false).classed("down", false); d3.select(this).classed(down ? "down" : "up", true);
-      list.sort(function (a, b) { return (down ? d3.descending : d3.ascending)(number(a[c]), number(b[c])); }); fill();
-    });
-  });
-  list.sort(function (a, b) { return a.latency_s - b.latency_s; }); fill();
+  var units = { latency_s: "s", energy_j: "J" }, columns = ["point"].concat(parameters, ["latency_s", "energy_j", "area_mm2"]);
+  systole.table("#front", good.filter(function (r) { return r.pareto === "1"; }).sort(function (a, b) { return a.latency_s - b.latency_s; }), columns.map(function (c) {
+    return { name: c, value: function (r) { return number(r[c]); }, text: function (r) { return units[c] ? si(r[c], units[c]) : c === "area_mm2" ? r[c].toFixed(2) : r[c]; } };
+  }));
 })();

@@ -119,7 +119,9 @@ ProgramEnergy program_energy(const EnergyModel& model, const Machine& machine, c
   ProgramEnergy p;
   p.instructions.reserve(sequence.ops.size());
   for (size_t i = 0; i < sequence.ops.size(); ++i) {
-    p.instructions.push_back(model.joules(activity_of(machine, sequence, timing, i)));
+    const Activity a = activity_of(machine, sequence, timing, i);
+    p.activity += a;
+    p.instructions.push_back(model.joules(a));
     p.dynamic += p.instructions.back();
   }
   p.constant = model.static_watts().scaled(whole(timing.cycles) / whole(machine.clock_hz));

@@ -54,6 +54,7 @@ class EnergyModel {
 struct ProgramEnergy {
   std::vector<ByPart> instructions;  ///< dynamic, per dispatched instruction
   ByPart dynamic, constant;          ///< sums; the total is both
+  Activity activity;                 ///< of all instructions
 };
 ProgramEnergy program_energy(const EnergyModel& model, const Machine& machine, const isa::Sequence& sequence, const Timing& timing);
 
