@@ -3,7 +3,7 @@
 # nothing when all are there. Uses sudo when not root.
 set -euo pipefail
 packages=(g++ cmake ninja-build ccache pkg-config python3 zlib1g-dev zstd
-  libprotobuf-dev protobuf-compiler libonnx-dev libyaml-cpp-dev nlohmann-json3-dev libfmt-dev libtbb-dev libcli11-dev libstb-dev libgtest-dev libre2-dev libxxhash-dev libjs-d3 libopenmpi-dev openmpi-bin)
+  libprotobuf-dev protobuf-compiler libonnx-dev libyaml-cpp-dev nlohmann-json3-dev libfmt-dev libtbb-dev libcli11-dev libstb-dev libgtest-dev libre2-dev libxxhash-dev libjs-d3 libxbyak-dev libopenmpi-dev openmpi-bin)
 [ "${1:-}" = test ] && packages+=(chromium)
 missing=()
 for p in "${packages[@]}"; do

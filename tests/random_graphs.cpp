@@ -1,5 +1,5 @@
-// 1,000 random graphs: reference evaluator = functional model bit for bit on every preset and a very small machine, with
-// one and two threads, on every host instruction set; every program is free of races.
+// 1,000 random graphs: reference evaluator = functional model = translation bit for bit on every preset and a very small
+// machine, with one and two threads, on every host instruction set; every program is free of races.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -13,7 +13,7 @@
 #include "passes/pipeline.h"
 #include "random_graph.h"
 #include "sim/check/race_checker.h"
-#include "sim/functional/executor.h"
+#include "sim/translate/translated.h"
 
 namespace systole {
 namespace {
@@ -53,6 +53,10 @@ TEST(RandomGraphs, ReferenceEqualsFunctionalModel) {
       ASSERT_TRUE(races.empty()) << "seed " << seed << ": " << races[0].text();
       const auto got = Functional(program, machine).run(inputs);
       for (size_t k = 0; k < got.size(); ++k) ASSERT_EQ(got[k].bytes, expected[k].bytes) << "seed " << seed << " on " << machine.name << " in " << front.precision << " with " << to_string(host_isa());
+      // Limited to other host instruction sets, the translation is the interpreter.
+      limit_host_isa(HostIsa::kAvx512);
+      const auto translated = Translated(program, machine).run(inputs);
+      for (size_t k = 0; k < got.size(); ++k) ASSERT_EQ(translated[k].bytes, expected[k].bytes) << "seed " << seed << " on " << machine.name << " in " << front.precision << ", translated";
       ++compiled;
     } catch (const Failure& f) {
       ASSERT_EQ(f.error().code, ErrorCode::kResource) << "seed " << seed << ": " << f.what();

@@ -5,6 +5,15 @@
 #include "base/error.h"
 
 namespace systole::isa {
+
+std::pair<int64_t, int64_t> b_bytes(const MatrixOp& op, int64_t columns) {
+  const MatrixDesc& d = *op.desc;
+  const int64_t element = d.format == 0 ? 1 : d.format == 3 ? 4 : 2;
+  const int64_t k = int64_t{d.kernel_h} * d.kernel_w * (d.depthwise ? 1 : d.channels), tiles = (op.n + columns - 1) / columns;
+  const int64_t b = static_cast<int64_t>(op.b);
+  return {b, b + (tiles - 1) * int64_t{d.b_tile_pitch} + (k - 1) * d.b_row_pitch + (std::min<int64_t>(columns, op.n) - 1) * d.b_column_pitch + element};
+}
+
 namespace {
 
 std::vector<Touch> touches_of(const DescriptorWrite&, int64_t) { return {}; }
@@ -44,11 +53,10 @@ std::vector<Touch> touches_of(const MatrixOp& op, int64_t columns) {
     list.push_back({Space::kScratchpad, a + r0 * d.a_row_pitch + c0 * d.a_pixel_pitch,
                     a + (r1 - 1) * int64_t{d.a_row_pitch} + (c1 - 1) * int64_t{d.a_pixel_pitch} + (channels - 1) * int64_t{d.a_channel_pitch} + element, false});
   }
-  const int64_t k = int64_t{d.kernel_h} * d.kernel_w * (d.depthwise ? 1 : d.channels), tiles = (op.n + columns - 1) / columns;
-  const int64_t b = static_cast<int64_t>(op.b);
-  list.push_back({Space::kScratchpad, b, b + (tiles - 1) * int64_t{d.b_tile_pitch} + (k - 1) * d.b_row_pitch + (std::min<int64_t>(columns, op.n) - 1) * d.b_column_pitch + element, false});
+  const auto [b_lo, b_hi] = b_bytes(op, columns);
+  list.push_back({Space::kScratchpad, b_lo, b_hi, false});
   if (op.init == Init::kBias) list.push_back({Space::kScratchpad, static_cast<int64_t>(op.bias), static_cast<int64_t>(op.bias) + 4 * int64_t{op.n}, false});
-  const int64_t m = int64_t{op.out_rows} * op.out_columns;
+  const int64_t m = int64_t{op.out_rows} * op.out_columns, tiles = (op.n + columns - 1) / columns;
   list.push_back({Space::kAccumulator, 4 * int64_t{op.acc}, 4 * (op.acc + tiles * columns * m), true});
   return list;
 }

@@ -17,6 +17,9 @@ struct Touch {
 /// `columns` is the machine's C, which shapes B tiles and accumulators.
 std::vector<Touch> footprint(const Dispatched& op, int64_t columns);
 
+/// Scratchpad bytes [first, second) that hold a matrix instruction's B operand.
+std::pair<int64_t, int64_t> b_bytes(const MatrixOp& op, int64_t columns);
+
 /// Sizes that bound the addresses of a program.
 struct MemorySizes {
   int64_t dram_bytes, scratchpad_bytes, accumulator_bytes, groups;

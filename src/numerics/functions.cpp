@@ -4,17 +4,13 @@
 #include <cstdint>
 
 #include "numerics/formats.h"
+#include "numerics/function_tables.h"
 
 namespace systole {
 namespace {
 
-struct Segment {
-  int32_t c0, c1, c2;
-};
-#include "numerics/tables.inc"
-
 /// c0 + u (c1 + u c2), u with `bits` fraction bits, products truncated; 28 fraction bits out.
-int64_t quadratic(const Segment& s, int64_t u, int bits) {
+int64_t quadratic(const FunctionSegment& s, int64_t u, int bits) {
   const int64_t t = s.c1 + ((u * s.c2) >> bits);
   return s.c0 + ((u * t) >> bits);
 }

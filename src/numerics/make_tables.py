@@ -12,7 +12,7 @@ def segment(f, lo, hi):
     return [int(mp.nint(x * 2**28)) for x in c]
 
 def table(name, f, lo, hi, n):
-    print(f"inline constexpr Segment {name}[{n}] = {{")
+    print(f"inline constexpr FunctionSegment {name}[{n}] = {{")
     for i in range(n):
         s = segment(f, lo + (hi - lo) * mpf(i) / n, lo + (hi - lo) * mpf(i + 1) / n)
         print("    {%d, %d, %d}," % tuple(s))

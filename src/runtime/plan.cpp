@@ -58,9 +58,9 @@ std::vector<Tensor> LoadedProgram::run(const std::vector<Tensor>& inputs) {
     ++runs;
     return evaluate(*primitives_, inputs);
   }
-  if (!functional_) functional_ = std::make_unique<Functional>(program, machine_);
+  if (!translated_) translated_ = std::make_unique<Translated>(program, machine_);
   ++runs;
-  return functional_->run(inputs);
+  return translated_->run(inputs);
 }
 
 Plan::Plan(Graph graph, std::shared_ptr<const PlanContext> context, bool bound) : context_(std::move(context)) {

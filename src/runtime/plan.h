@@ -12,7 +12,7 @@
 #include "isa/program.h"
 #include "machine/machine.h"
 #include "passes/partition.h"
-#include "sim/functional/executor.h"
+#include "sim/translate/translated.h"
 
 namespace systole {
 
@@ -38,7 +38,7 @@ class LoadedProgram {
 
  private:
   const Machine& machine_;
-  std::unique_ptr<Functional> functional_;
+  std::unique_ptr<Translated> translated_;
   std::unique_ptr<const Graph> primitives_;
 };
 

@@ -52,9 +52,14 @@ class Functional {
   std::vector<Tensor> run_in_order(const std::vector<Tensor>& inputs, const std::vector<uint32_t>& order);
   const isa::Sequence& sequence() const { return sequence_; }
 
- private:
+  /// The parts of a run, for translations of the program that execute it themselves.
   void load(const std::vector<Tensor>& inputs);
   std::vector<Tensor> outputs();
+  const isa::Program& program() const { return program_; }
+  const Machine& machine() const { return machine_; }
+  Memory& memory() { return memory_; }
+
+ private:
   void execute(size_t i);
 
   const isa::Program& program_;
@@ -66,8 +71,13 @@ class Functional {
 
 // One function per engine.
 void execute_copy(Memory& memory, const isa::CopyOp& op);
-void execute_matrix(Memory& memory, const isa::MatrixOp& op, int64_t columns);
+/// The same copy with its target in `image` instead of the target's memory.
+void copy_into(Memory& memory, const isa::CopyOp& op, uint8_t* image);
+void execute_matrix(Memory& memory, PackedWeights& packed, const isa::MatrixOp& op, int64_t columns);
 void execute_vector(Memory& memory, const isa::VectorOp& op);
+/// Positions of the loops outside the innermost kept one, and the work of positions [begin, end) alone.
+int64_t vector_positions(const isa::VectorOp& op);
+void execute_vector_positions(Memory& memory, const isa::VectorOp& op, int64_t begin, int64_t end);
 
 /// Host instruction sets the kernels are written for; the best one is used unless limited (SYSTOLE_HOST_ISA=scalar|avx2|avx512).
 enum class HostIsa { kScalar, kAvx2, kAvx512 };

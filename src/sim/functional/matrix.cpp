@@ -13,13 +13,14 @@ namespace {
 
 struct Block {
   Memory& memory;
+  PackedWeights& kept;
   const isa::MatrixOp& op;
   const isa::MatrixDesc& d;
   int64_t columns, m, n, n_padded, taps;
   MacFormat format;
 
-  Block(Memory& mem, const isa::MatrixOp& o, int64_t c)
-      : memory(mem), op(o), d(*o.desc), columns(c), m(int64_t{o.out_rows} * o.out_columns), n(o.n), n_padded((n + 15) / 16 * 16), taps(int64_t{d.kernel_h} * d.kernel_w), format(static_cast<MacFormat>(d.format)) {}
+  Block(Memory& mem, PackedWeights& k, const isa::MatrixOp& o, int64_t c)
+      : memory(mem), kept(k), op(o), d(*o.desc), columns(c), m(int64_t{o.out_rows} * o.out_columns), n(o.n), n_padded((n + 15) / 16 * 16), taps(int64_t{d.kernel_h} * d.kernel_w), format(static_cast<MacFormat>(d.format)) {}
 
   /// Bytes of A under pixel p and a tap, or null in the padding.
   const uint8_t* pixel(int64_t p, int64_t tap) const {
@@ -32,10 +33,9 @@ struct Block {
     return memory.scratchpad.data() + op.b + o / columns * d.b_tile_pitch + k * d.b_row_pitch + o % columns * d.b_column_pitch;
   }
   /// This block's packed B.
-  PackedWeights::Entry& packed(int64_t k, bool& fresh) const {
-    const int64_t tiles = (n + columns - 1) / columns, lo = static_cast<int64_t>(op.b);
-    const int64_t hi = lo + (tiles - 1) * int64_t{d.b_tile_pitch} + (k - 1) * d.b_row_pitch + (std::min(columns, n) - 1) * d.b_column_pitch + operand_bytes(format);
-    return memory.packed.find(op, lo, hi, fresh);
+  PackedWeights::Entry& packed(bool& fresh) const {
+    const auto [lo, hi] = isa::b_bytes(op, columns);
+    return kept.find(op, lo, hi, fresh);
   }
   uint32_t& accumulator(int64_t p, int64_t o) const { return memory.accumulators[static_cast<size_t>(op.acc + (o / columns * m + p) * columns + o % columns)]; }
   uint32_t bias(int64_t o) const {
@@ -88,7 +88,7 @@ int64_t grain(const Block& b, int64_t k) { return std::max<int64_t>(8, (1 << 18)
 void contract_int8(const Block& b) {
   const int64_t k = b.taps * b.d.channels, pairs = (k + 1) / 2;
   bool fresh = false;
-  std::vector<int16_t>& weights = b.packed(k, fresh).integers;
+  std::vector<int16_t>& weights = b.packed(fresh).integers;
   if (fresh) weights.assign(static_cast<size_t>(pairs * b.n_padded * 2), 0);
   for (int64_t i = 0; fresh && i < k; ++i) {
     int16_t* row = weights.data() + i / 2 * b.n_padded * 2 + i % 2;
@@ -125,7 +125,7 @@ void contract_float(const Block& b) {
   const Pass* passes = b.format == MacFormat::kF32 ? kPassesF32 : b.format == MacFormat::kF16 ? kPassesF16 : kPassesBF16;
   const int64_t element = operand_bytes(b.format);
   bool fresh = false;
-  std::vector<float>& weights = b.packed(b.taps * b.d.channels, fresh).floats;
+  std::vector<float>& weights = b.packed(fresh).floats;
   if (fresh) weights.assign(static_cast<size_t>(parts * depth * b.n_padded), 0.0f);
   parallel_for(fresh ? b.taps * b.d.channels : 0, 64, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
@@ -222,9 +222,9 @@ void depthwise_float(const Block& b) {
 
 }  // namespace
 
-void execute_matrix(Memory& memory, const isa::MatrixOp& op, int64_t columns) {
+void execute_matrix(Memory& memory, PackedWeights& packed, const isa::MatrixOp& op, int64_t columns) {
   if (op.out_rows == 0 || op.out_columns == 0 || op.n == 0) return;
-  const Block b(memory, op, columns);
+  const Block b(memory, packed, op, columns);
   const bool integers = b.format == MacFormat::kInt8;
   if (b.d.depthwise) integers ? depthwise_int8(b) : depthwise_float(b);
   else integers ? contract_int8(b) : contract_float(b);

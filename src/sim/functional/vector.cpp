@@ -170,11 +170,6 @@ class Runner {
       for (int64_t at = 0; at < extent; at += kChunk) chunk(index, at, std::min(kChunk, extent - at));
     }
   }
-  int64_t outer() const {
-    int64_t n = 1;
-    for (int k = 0; k < inner_; ++k) n *= d_.extents[static_cast<size_t>(k)];
-    return n;
-  }
 
  private:
   using Index = std::array<int64_t, isa::kVectorDims>;
@@ -293,13 +288,23 @@ class Runner {
 
 }  // namespace
 
+int64_t vector_positions(const isa::VectorOp& op) {
+  int64_t n = 1;
+  for (uint32_t e : op.desc->extents) {
+    if (e == 0) return 0;
+  }
+  for (int k = 0; k < isa::kVectorDims - op.desc->reduced - 1; ++k) n *= op.desc->extents[static_cast<size_t>(k)];
+  return n;
+}
+
+void execute_vector_positions(Memory& memory, const isa::VectorOp& op, int64_t begin, int64_t end) { Runner(memory, op).run(begin, end); }
+
 void execute_vector(Memory& memory, const isa::VectorOp& op) {
+  const int64_t outer = vector_positions(op);
+  if (outer == 0) return;
   int64_t elements = 1;
   for (uint32_t e : op.desc->extents) elements *= e;
-  if (elements == 0) return;
-  const int64_t outer = Runner(memory, op).outer();
-  const int64_t grain = std::max<int64_t>(1, outer * 16384 / elements);
-  parallel_for(outer, grain, [&](int64_t begin, int64_t end) { Runner(memory, op).run(begin, end); });
+  parallel_for(outer, std::max<int64_t>(1, outer * 16384 / elements), [&](int64_t begin, int64_t end) { execute_vector_positions(memory, op, begin, end); });
 }
 
 }  // namespace systole

@@ -1,0 +1,45 @@
+// One unit of host work: an instruction of the program, or part of preparing one, translated for this host.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "isa/sequencer.h"
+#include "sim/functional/executor.h"
+
+namespace systole {
+
+/// What host time is reported by.
+enum class WorkClass : uint8_t { kMatrixInteger, kMatrixFloat, kDepthwise, kPack, kVector, kVectorInterpreted, kMatrixInterpreted, kCopy, kCount };
+const char* to_string(WorkClass c);
+
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+  virtual WorkClass work_class() const = 0;
+  /// Independent pieces that threads may share.
+  virtual int64_t pieces() const { return 1; }
+  /// Rough host time of the whole in nanoseconds; decides whether sharing it pays.
+  virtual double cost_ns() const { return 0; }
+  /// Runs pieces [begin, end).
+  virtual void run(int64_t begin, int64_t end) const = 0;
+};
+
+/// A matrix instruction's B operand in the kernels' order. Constant weights are packed once; others before each use.
+struct PackedB {
+  std::vector<uint8_t> bytes;
+  std::vector<int32_t> column_sums;  ///< int8: over k of (B - zero)
+};
+
+/// Whether a fast kernel exists for this instruction on this host, and what shape its packed B has.
+bool has_matrix_kernel(const isa::MatrixOp& op);
+/// Packs B from an image of the scratchpad that starts at `b` (its first byte is B's). `columns` is the machine's C.
+void pack_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, PackedB& out);
+/// `packed` must be filled when the kernel runs.
+std::unique_ptr<Kernel> matrix_kernel(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed);
+std::unique_ptr<Kernel> pack_kernel(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<PackedB> packed);
+class VectorCodes;
+std::unique_ptr<Kernel> vector_kernel(Memory& memory, const isa::VectorOp& op, VectorCodes& codes);
+std::unique_ptr<Kernel> copy_kernel(Memory& memory, const isa::CopyOp& op);
+
+}  // namespace systole

@@ -1,0 +1,55 @@
+#include "sim/translate/matrix_dot32.h"
+
+#include "numerics/dot32.h"
+#include "sim/translate/host.h"
+
+#ifdef SYSTOLE_HAS_AVX512
+#include <immintrin.h>
+#endif
+
+namespace systole {
+#ifdef SYSTOLE_HAS_AVX512
+namespace {
+
+template <int kRows, int kPanels>
+SYSTOLE_AVX512 void tile(float* sums, const float* a, int64_t a_pitch, const uint8_t* b, int64_t panel_bytes, int64_t blocks) {
+  constexpr int kVectors = 2 * kPanels, kPitch = kDotColumns * kPanels;
+  const __m512i high = _mm512_set1_epi32(static_cast<int32_t>(0xFFFF0000u));
+  for (int64_t k = 0; k < blocks; ++k, a += kDotBlock, b += 64 * kDotBlock) {
+    __m512 even[kRows][kVectors], odd[kRows][kVectors];
+    SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r)
+      SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) even[r][c] = odd[r][c] = _mm512_setzero_ps();
+    for (int i = 0; i < kDotBlock / 2; ++i) {
+      __m512 b0[kVectors], b1[kVectors];
+      SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) {
+        const __m512i pair = _mm512_loadu_si512(b + (c / 2) * panel_bytes + 128 * i + 64 * (c % 2));
+        b0[c] = _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16)), b1[c] = _mm512_castsi512_ps(_mm512_and_si512(pair, high));
+      }
+      SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) {
+        const __m512 a0 = _mm512_set1_ps(a[r * a_pitch + 2 * i]), a1 = _mm512_set1_ps(a[r * a_pitch + 2 * i + 1]);
+        SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) even[r][c] = _mm512_fmadd_ps(a0, b0[c], even[r][c]);
+        SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) odd[r][c] = _mm512_fmadd_ps(a1, b1[c], odd[r][c]);
+      }
+    }
+    SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) {
+      SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) {
+        float* at = sums + r * kPitch + 16 * c;
+        _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), _mm512_add_ps(even[r][c], odd[r][c])));
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void multiply_dot32(float* sums, const float* a, int64_t a_pitch, int count, const uint8_t* b, int64_t panel_bytes, int panels, int64_t blocks) {
+  using Multiply = void (*)(float*, const float*, int64_t, const uint8_t*, int64_t, int64_t);
+  static constexpr Multiply kByRows[kDotRows] = {tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>, tile<5, 1>, tile<6, 1>};
+  static constexpr Multiply kByPanels[4] = {tile<1, 1>, tile<1, 2>, tile<1, 3>, tile<1, 4>};
+  (count == 1 ? kByPanels[panels - 1] : kByRows[count - 1])(sums, a, a_pitch, b, panel_bytes, blocks);
+}
+#else
+void multiply_dot32(float*, const float*, int64_t, int, const uint8_t*, int64_t, int, int64_t) {}
+#endif
+
+}  // namespace systole

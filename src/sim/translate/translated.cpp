@@ -1,0 +1,219 @@
+#include "sim/translate/translated.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <string>
+
+#include "base/parallel.h"
+#include "sim/translate/host.h"
+#include "sim/translate/memory_flow.h"
+#include "sim/translate/vector_code.h"
+
+namespace systole {
+
+bool has_avx512_kernels() {
+#ifdef SYSTOLE_HAS_AVX512
+  return host_isa() == HostIsa::kAvx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
+#else
+  return false;
+#endif
+}
+
+const char* to_string(WorkClass c) {
+  static constexpr const char* kNames[] = {"matrix, integers", "matrix, floats", "depthwise", "packing operands", "vector", "vector, interpreted", "matrix, interpreted", "copies"};
+  return kNames[static_cast<size_t>(c)];
+}
+
+namespace {
+
+using isa::Space;
+
+template <class T>
+void append(std::string& key, const T& v) {
+  static_assert(std::is_arithmetic_v<T>);
+  key.append(reinterpret_cast<const char*>(&v), sizeof v);
+}
+void append(std::string& key, const isa::CopyDesc& d) {
+  append(key, d.element_bytes);
+  for (size_t i = 0; i < isa::kCopyDims; ++i) append(key, d.extents[i]), append(key, d.src_strides[i]), append(key, d.dst_strides[i]);
+}
+/// What the packed order of B depends on.
+std::string layout_key(const isa::MatrixOp& op) {
+  const isa::MatrixDesc& d = *op.desc;
+  std::string key;
+  for (uint32_t v : {uint32_t{d.format}, uint32_t{d.depthwise}, uint32_t{d.b_signed}, uint32_t(uint16_t(d.b_zero)), uint32_t{d.kernel_h}, uint32_t{d.kernel_w}, d.channels, d.b_tile_pitch, d.b_row_pitch, d.b_column_pitch, op.n}) append(key, v);
+  return key;
+}
+
+class Translator {
+ public:
+  Translator(Functional& model, TaskGraph& graph) : model_(model), program_(model.program()), memory_(model.memory()), columns_(model.machine().mx.columns), graph_(graph) {
+    constants_lo_ = static_cast<int64_t>(program_.constants_address), constants_hi_ = constants_lo_ + static_cast<int64_t>(program_.constants.size());
+  }
+
+  void translate() {
+    const auto& ops = model_.sequence().ops;
+    for (const auto& op : ops) note_constant_writes(op);
+    for (const auto& op : ops) std::visit(Overload{[](const isa::DescriptorWrite&) {}, [&](const auto& o) { add(op, o); }}, op.op);
+    emit();
+  }
+
+ private:
+  /// A task before it is known whether anything needs it.
+  struct Draft {
+    std::unique_ptr<Kernel> kernel;
+    std::vector<uint32_t> after;
+    const isa::CopyOp* constant_copy = nullptr;  ///< from constants to the scratchpad: droppable, and known when packing
+  };
+
+  void note_constant_writes(const isa::Dispatched& op) {
+    for (const isa::Touch& t : isa::footprint(op, columns_)) {
+      if (t.write && t.space == Space::kDram && t.lo < constants_hi_ && t.hi > constants_lo_) constants_written_ = true;
+    }
+  }
+  bool in_constants(const isa::Touch& t) const { return !constants_written_ && t.space == Space::kDram && t.lo >= constants_lo_ && t.hi <= constants_hi_; }
+
+  uint32_t next() const { return static_cast<uint32_t>(drafts_.size()); }
+  /// Orders the next draft by what `op` touches, but for one reading of scratchpad bytes [except_lo, except_hi).
+  void touch(const isa::Dispatched& op, std::vector<uint32_t>& after, bool dense, int64_t except_lo = 0, int64_t except_hi = 0) {
+    const auto touches = isa::footprint(op, columns_);
+    bool excepted = false;
+    for (const isa::Touch& t : touches) {
+      if (t.write || in_constants(t)) continue;
+      if (!excepted && t.space == Space::kScratchpad && t.lo == except_lo && t.hi == except_hi) excepted = true;
+      else flow_.read(t.space, t.lo, t.hi, next(), after);
+    }
+    for (const isa::Touch& t : touches) {
+      if (t.write) flow_.write(t.space, t.lo, t.hi, next(), dense, after);
+    }
+  }
+
+  void add(const isa::Dispatched& op, const isa::CopyOp& o) {
+    Draft draft;
+    const auto touches = isa::footprint(op, columns_);
+    const bool dense = writes_densely(*o.desc), constant = o.src == Space::kDram && o.dst == Space::kScratchpad && touches.size() == 2 && in_constants(touches[1]);
+    touch(op, draft.after, dense);
+    if (constant) draft.constant_copy = &o;
+    draft.kernel = copy_kernel(memory_, o);
+    drafts_.push_back(std::move(draft));
+  }
+
+  void add(const isa::Dispatched& op, const isa::VectorOp& o) {
+    Draft draft;
+    touch(op, draft.after, writes_densely(*o.desc));
+    draft.kernel = vector_kernel(memory_, o, codes_);
+    drafts_.push_back(std::move(draft));
+  }
+
+  void add(const isa::Dispatched& op, const isa::MatrixOp& o) {
+    Draft draft;
+    if (!has_matrix_kernel(o)) {
+      touch(op, draft.after, false);
+      draft.kernel = matrix_kernel(memory_, o, columns_, nullptr);
+      drafts_.push_back(std::move(draft));
+      return;
+    }
+    const auto [lo, hi] = isa::b_bytes(o, columns_);
+    std::shared_ptr<const PackedB> packed = constant_b(o, lo, hi);
+    if (!packed) {
+      const auto [pack, task] = run_time_b(o, lo, hi);
+      packed = pack;
+      draft.after.push_back(task);
+    }
+    touch(op, draft.after, false, lo, hi);
+    draft.kernel = matrix_kernel(memory_, o, columns_, std::move(packed));
+    drafts_.push_back(std::move(draft));
+  }
+
+  /// B packed once, if every byte of [lo, hi) was copied from constants; else null.
+  std::shared_ptr<const PackedB> constant_b(const isa::MatrixOp& o, int64_t lo, int64_t hi) {
+    std::string key = layout_key(o);
+    const auto writers = flow_.writers(Space::kScratchpad, lo, hi);
+    for (uint32_t w : writers) {
+      if (w == MemoryFlow::kNobody || !drafts_[w].constant_copy) return nullptr;
+      const isa::CopyOp& c = *drafts_[w].constant_copy;
+      append(key, c.src_address), append(key, static_cast<int64_t>(c.dst_address) - lo), append(key, *c.desc);
+    }
+    auto& kept = constant_packs_[key];
+    if (kept) return kept;
+    // The copies again, into a scratchpad of our own.
+    if (image_.empty()) image_.resize(memory_.scratchpad.size());
+    for (uint32_t w : writers) copy_into(memory_, *drafts_[w].constant_copy, image_.data());
+    auto packed = std::make_shared<PackedB>();
+    pack_b(o, columns_, image_.data() + lo, *packed);
+    return kept = std::move(packed);
+  }
+
+  /// B packed by a task of its own, shared by the instructions that read the same bytes.
+  std::pair<std::shared_ptr<const PackedB>, uint32_t> run_time_b(const isa::MatrixOp& o, int64_t lo, int64_t hi) {
+    std::string key = layout_key(o);
+    append(key, lo);
+    for (uint32_t w : flow_.writers(Space::kScratchpad, lo, hi)) append(key, w);
+    const auto found = run_time_packs_.find(key);
+    if (found != run_time_packs_.end()) return found->second;
+    auto packed = std::make_shared<PackedB>();
+    Draft draft;
+    flow_.read(Space::kScratchpad, lo, hi, next(), draft.after);
+    draft.kernel = pack_kernel(memory_, o, columns_, packed);
+    const std::pair<std::shared_ptr<const PackedB>, uint32_t> made = {packed, next()};
+    drafts_.push_back(std::move(draft));
+    run_time_packs_.emplace(std::move(key), made);
+    return made;
+  }
+
+  void emit() {
+    std::vector<uint32_t> number(drafts_.size(), MemoryFlow::kNobody);
+    for (size_t i = 0; i < drafts_.size(); ++i) {
+      Draft& d = drafts_[i];
+      if (d.constant_copy && !flow_.used(static_cast<uint32_t>(i))) {
+        d.after = emitted(d.after, number);  // nobody reads it from the scratchpad; who comes after it waits for these
+        continue;
+      }
+      number[i] = graph_.add(std::move(d.kernel), emitted(d.after, number));
+    }
+  }
+  /// Tasks of the graph for drafts; for a dropped copy, what it would have waited for.
+  std::vector<uint32_t> emitted(const std::vector<uint32_t>& drafts, const std::vector<uint32_t>& number) const {
+    std::vector<uint32_t> list;
+    for (uint32_t a : drafts) {
+      if (number[a] != MemoryFlow::kNobody) list.push_back(number[a]);
+      else list.insert(list.end(), drafts_[a].after.begin(), drafts_[a].after.end());
+    }
+    std::sort(list.begin(), list.end());
+    list.erase(std::unique(list.begin(), list.end()), list.end());
+    return list;
+  }
+
+  Functional& model_;
+  const isa::Program& program_;
+  Memory& memory_;
+  int64_t columns_;
+  TaskGraph& graph_;
+  int64_t constants_lo_ = 0, constants_hi_ = 0;
+  bool constants_written_ = false;
+  MemoryFlow flow_;
+  VectorCodes codes_;
+  std::vector<Draft> drafts_;
+  std::map<std::string, std::shared_ptr<const PackedB>> constant_packs_;
+  std::map<std::string, std::pair<std::shared_ptr<const PackedB>, uint32_t>> run_time_packs_;
+  std::vector<uint8_t> image_;
+};
+
+}  // namespace
+
+Translated::Translated(const isa::Program& program, const Machine& machine) : model_(program, machine) {
+  if (!has_avx512_kernels()) return;
+  graph_ = std::make_unique<TaskGraph>();
+  Translator(model_, *graph_).translate();
+}
+Translated::~Translated() = default;
+
+std::vector<Tensor> Translated::run(const std::vector<Tensor>& inputs, WorkProfile* profile) {
+  if (!graph_) return model_.run(inputs);
+  model_.load(inputs);
+  graph_->run(thread_count(), profile);
+  return model_.outputs();
+}
+
+}  // namespace systole
