@@ -14,7 +14,14 @@
 namespace systole {
 namespace {
 
+/// A graph and its order of work; an emitter refers to both.
+struct Source {
+  Graph graph;
+  Schedule schedule{graph};
+};
+
 struct Candidate {
+  std::shared_ptr<const Source> source;
   std::unique_ptr<Placement> placement;  ///< the emitter refers to it
   std::unique_ptr<Emitter> emitter;
   std::vector<isa::Layer> layers;
@@ -64,9 +71,46 @@ int64_t estimate(const Emitter& e, const Machine& machine, size_t layers) {
   return sum;
 }
 
-Candidate emit_all(const Graph& graph, const Schedule& schedule, const Machine& machine, const Preferences& preferences) {
+/// Whether a node copies a constant as it is, which is worth a step only where the copy stays in the scratchpad.
+bool copies_constant(const Graph& graph, const Node& node) {
+  const auto* move = std::get_if<Move>(&node.op);
+  if (!move || move->regions.size() != 1 || node.inputs.size() != 1 || !graph.value(node.inputs[0]).constant) return false;
+  const CopyRegion& r = move->regions[0];
+  const Value &from = graph.value(node.inputs[0]), &to = graph.value(node.outputs[0]);
+  return r.input == 0 && r.extents == to.shape && from.shape == to.shape && from.type == to.type && r.src_strides == r.dst_strides && r.src_strides == row_major_strides(to.shape) && r.src_offset == 0 && r.dst_offset == 0;
+}
+
+/// The source without the copies of constants that would go to DRAM, where the constants are already; null if there are none.
+std::shared_ptr<const Source> without_spilled_copies(const Source& source, const Placement& placement) {
+  std::vector<ValueId> instead(source.graph.values.size(), kNoValue);
+  for (const Node& node : source.graph.nodes) {
+    if (!copies_constant(source.graph, node)) continue;
+    const auto& outputs = source.graph.outputs;
+    const ValueId to = node.outputs[0];
+    const bool resident = placement.of[static_cast<size_t>(source.schedule.root[static_cast<size_t>(to)])].space == isa::Space::kScratchpad;
+    if (!resident && std::find(outputs.begin(), outputs.end(), to) == outputs.end()) instead[static_cast<size_t>(to)] = node.inputs[0];
+  }
+  if (std::all_of(instead.begin(), instead.end(), [](ValueId v) { return v == kNoValue; })) return nullptr;
+  Graph graph = source.graph;
+  std::erase_if(graph.nodes, [&](const Node& n) { return n.outputs.size() == 1 && instead[static_cast<size_t>(n.outputs[0])] != kNoValue; });
+  for (Node& n : graph.nodes) {
+    for (ValueId& v : n.inputs) {
+      if (v != kNoValue && instead[static_cast<size_t>(v)] != kNoValue) v = instead[static_cast<size_t>(v)];
+    }
+  }
+  return std::make_shared<const Source>(Source{std::move(graph)});
+}
+
+Candidate emit_all(std::shared_ptr<const Source> source, const Machine& machine, const Preferences& preferences) {
   Candidate c;
-  c.placement = std::make_unique<Placement>(place(graph, schedule, machine, preferences));
+  c.placement = std::make_unique<Placement>(place(source->graph, source->schedule, machine, preferences));
+  if (auto direct = without_spilled_copies(*source, *c.placement)) {
+    source = std::move(direct);
+    *c.placement = place(source->graph, source->schedule, machine, preferences);
+  }
+  const Graph& graph = source->graph;
+  const Schedule& schedule = source->schedule;
+  c.source = source;
   c.emitter = std::make_unique<Emitter>(graph, schedule, *c.placement, machine, preferences);
   for (size_t s = 0; s < schedule.steps.size(); ++s) {
     const Step& step = schedule.steps[s];
@@ -112,8 +156,10 @@ void fill_constants(const Graph& graph, const Emitter& e, isa::Program& p) {
   }
 }
 
-isa::Program link(const Graph& graph, const Schedule& schedule, const Machine& machine, const std::string& precision, Candidate& c) {
+isa::Program link(const Machine& machine, const std::string& precision, Candidate& c) {
   isa::Program p;
+  const Graph& graph = c.source->graph;
+  const Schedule& schedule = c.source->schedule;
   Emitter& e = *c.emitter;
   p.model = graph.name, p.precision = precision, p.machine_name = machine.name, p.machine_hash = machine.hash;
   p.constants_address = c.placement->dram_bytes;
@@ -150,7 +196,7 @@ isa::Program link(const Graph& graph, const Schedule& schedule, const Machine& m
 }  // namespace
 
 isa::Program generate(const Graph& graph, const Machine& machine, const std::string& precision, const GenerateOptions& options) {
-  const Schedule schedule(graph);
+  const auto source = std::make_shared<const Source>(Source{graph});
   std::optional<Candidate> best;
   std::optional<isa::Program> program;
   std::optional<Failure> failure;
@@ -163,9 +209,9 @@ isa::Program generate(const Graph& graph, const Machine& machine, const std::str
     if (options.quick) choices.erase(choices.begin());
     for (const Preferences& preferences : choices) {
       try {
-        Candidate c = emit_all(graph, schedule, machine, preferences);
+        Candidate c = emit_all(source, machine, preferences);
         synchronise(c.emitter->code, machine);
-        isa::Program p = link(graph, schedule, machine, precision, c);
+        isa::Program p = link(machine, precision, c);
         c.cost = options.judge ? options.judge(p) : estimate(*c.emitter, machine, c.layers.size());
         if (!best || c.cost < best->cost) best = std::move(c), program = std::move(p);
       } catch (const Failure& f) {
@@ -175,8 +221,8 @@ isa::Program generate(const Graph& graph, const Machine& machine, const std::str
     }
   }
   if (!best) throw *failure;
-  if (options.phase_text) *options.phase_text = options.stop_after == "place" ? print_placement(graph, schedule, *best->placement) : print_emitted(best->emitter->code, best->layers, options.stop_after == "synchronise");
-  if (!options.code_only) fill_constants(graph, *best->emitter, *program);
+  if (options.phase_text) *options.phase_text = options.stop_after == "place" ? print_placement(best->source->graph, best->source->schedule, *best->placement) : print_emitted(best->emitter->code, best->layers, options.stop_after == "synchronise");
+  if (!options.code_only) fill_constants(best->source->graph, *best->emitter, *program);
   return std::move(*program);
 }
 

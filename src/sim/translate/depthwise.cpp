@@ -18,34 +18,41 @@ constexpr int64_t kTapsABlock = 16; ///< dot32 blocks hold 16 taps: a depthwise 
 int64_t padded(int64_t n) { return (n + kGroup - 1) / kGroup * kGroup; }
 int64_t taps_of(const isa::MatrixDesc& d) { return int64_t{d.kernel_h} * d.kernel_w; }
 
+constexpr int64_t kRun = 8;         ///< pixels whose bytes are found together
+
+/// Where one pixel's channels lie under each tap.
+struct Taps {
+  const uint8_t* const* first;
+  int64_t pitch;
+  const uint8_t* operator[](int64_t tap) const { return first[tap * pitch]; }
+};
+
 class Depthwise : public Kernel {
  public:
   Depthwise(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed)
-      : memory_(memory), op_(op), d_(*op.desc), acc_(memory, op, columns), packed_(std::move(packed)), taps_(taps_of(d_)), n_(op.n) {
+      : op_(op), d_(*op.desc), acc_(memory, op, columns), pixels_(op_, memory.scratchpad.data()), packed_(std::move(packed)), taps_(taps_of(d_)), n_(op.n) {
     outside_.assign(static_cast<size_t>(n_ * 4), d_.format == 0 ? static_cast<uint8_t>(d_.a_zero) : 0);
   }
   WorkClass work_class() const override { return WorkClass::kDepthwise; }
-  int64_t pieces() const override { return (acc_.pixels() + 7) / 8; }
+  int64_t pieces() const override { return (acc_.pixels() + kRun - 1) / kRun; }
   double cost_ns() const override { return static_cast<double>(acc_.pixels() * n_ * taps_) / 15; }
   void run(int64_t begin, int64_t end) const override {
     thread_local std::vector<const uint8_t*> rows;
-    rows.resize(static_cast<size_t>(taps_ + 1));
-    PixelRun pixels(op_, memory_.scratchpad.data());
-    for (int64_t p = begin * 8; p < std::min(end * 8, acc_.pixels()); ++p) {
-      pixels.move_to(p, 1);
-      for (int64_t kh = 0, t = 0; kh < d_.kernel_h; ++kh)
-        for (int64_t kw = 0; kw < d_.kernel_w; ++kw) rows[static_cast<size_t>(t++)] = pixels.at(0, kh, kw, outside_.data());
-      rows[static_cast<size_t>(taps_)] = outside_.data();
-      pixel(p, rows.data());
+    rows.resize(static_cast<size_t>(taps_ * kRun + PixelMap::kSlack));
+    for (int64_t first = begin * kRun; first < std::min(end * kRun, acc_.pixels()); first += kRun) {
+      const int count = static_cast<int>(std::min<int64_t>(kRun, acc_.pixels() - first));
+      pixels_.pointers(first, count, outside_.data(), rows.data());
+      run_pixels(first, count, rows.data());
     }
   }
 
  protected:
-  virtual void pixel(int64_t p, const uint8_t* const* rows) const = 0;
-  Memory& memory_;
+  /// Up to kRun pixels; rows: their bytes, [tap][count].
+  virtual void run_pixels(int64_t first, int count, const uint8_t* const* rows) const = 0;
   const isa::MatrixOp op_;
   const isa::MatrixDesc& d_;
   const Accumulators acc_;
+  const PixelMap pixels_;
   std::shared_ptr<const PackedB> packed_;
   int64_t taps_, n_;
   std::vector<uint8_t> outside_;
@@ -56,24 +63,29 @@ class DepthwiseInteger final : public Depthwise {
   using Depthwise::Depthwise;
 
  protected:
-  void pixel(int64_t p, const uint8_t* const* rows) const override { d_.a_signed ? sum<true>(p, rows) : sum<false>(p, rows); }
+  void run_pixels(int64_t first, int count, const uint8_t* const* rows) const override { d_.a_signed ? sum<true>(first, count, rows) : sum<false>(first, count, rows); }
 
  private:
   template <bool kSigned>
-  SYSTOLE_AVX512 void sum(int64_t p, const uint8_t* const* rows) const {
+  SYSTOLE_AVX512 void sum(int64_t first, int count, const uint8_t* const* rows) const {
     const __m512i zero = _mm512_set1_epi32(-d_.a_zero), low = _mm512_set1_epi32(0xFFFF);
     const int64_t width = padded(n_);
     for (int64_t o = 0; o < n_; o += 16) {
       const __mmask16 mask = Accumulators::mask(n_ - o);
-      __m512i total = _mm512_add_epi32(acc_.initial_x16(p, o), _mm512_mullo_epi32(zero, _mm512_loadu_si512(packed_->column_sums.data() + o)));
-      const uint8_t* w = packed_->bytes.data() + o * 4;
-      for (int64_t t = 0; t < taps_; t += 2, w += width * 4) {  // an odd last tap has a partner with weight zero
-        const __m128i a = _mm_maskz_loadu_epi8(mask, rows[t] + o), b = _mm_maskz_loadu_epi8(mask, rows[t + 1] + o);
-        const __m512i first = kSigned ? _mm512_and_si512(_mm512_cvtepi8_epi32(a), low) : _mm512_cvtepu8_epi32(a);
-        const __m512i second = _mm512_slli_epi32(kSigned ? _mm512_cvtepi8_epi32(b) : _mm512_cvtepu8_epi32(b), 16);
-        total = _mm512_dpwssd_epi32(total, _mm512_or_si512(first, second), _mm512_loadu_si512(w));
+      __m512i start = _mm512_mullo_epi32(zero, _mm512_loadu_si512(packed_->column_sums.data() + o));
+      if (!acc_.keeps()) start = _mm512_add_epi32(start, acc_.initial_x16(first, o));
+      for (int i = 0; i < count; ++i) {
+        __m512i total = acc_.keeps() ? _mm512_add_epi32(start, acc_.initial_x16(first + i, o)) : start;
+        const uint8_t* w = packed_->bytes.data() + o * 4;
+        for (int64_t t = 0; t < taps_; t += 2, w += width * 4) {  // an odd last tap is paired with itself, at weight zero
+          const uint8_t* const* at = rows + t * count + i;
+          const __m128i a = _mm_maskz_loadu_epi8(mask, at[0] + o), b = _mm_maskz_loadu_epi8(mask, at[t + 1 < taps_ ? count : 0] + o);
+          const __m512i even = kSigned ? _mm512_and_si512(_mm512_cvtepi8_epi32(a), low) : _mm512_cvtepu8_epi32(a);
+          const __m512i odd = _mm512_slli_epi32(kSigned ? _mm512_cvtepi8_epi32(b) : _mm512_cvtepu8_epi32(b), 16);
+          total = _mm512_dpwssd_epi32(total, _mm512_or_si512(even, odd), _mm512_loadu_si512(w));
+        }
+        acc_.store_x16(first + i, o, total);
       }
-      acc_.store_x16(p, o, total);
     }
   }
 };
@@ -83,43 +95,87 @@ class DepthwiseFloat final : public Depthwise {
   using Depthwise::Depthwise;
 
  protected:
-  SYSTOLE_AVX512 void pixel(int64_t p, const uint8_t* const* rows) const override {
-    const auto format = static_cast<MacFormat>(d_.format);
-    const int64_t width = padded(n_), element = operand_bytes(format);
-    const Pass* passes = passes_in(format);
-    const auto* weights = reinterpret_cast<const float*>(packed_->bytes.data());
-    for (int64_t o = 0; o < n_; o += kGroup) {
-      __m512 total[4], chain[4];
-      SYSTOLE_UNROLL for (int v = 0; v < 4; ++v) total[v] = o + 16 * v < n_ ? _mm512_castsi512_ps(acc_.initial_x16(p, o + 16 * v)) : _mm512_setzero_ps();
-      for (int64_t q = 0; q < passes_of(format); ++q) {
-        const FlushMode flush;
-        for (int64_t t = 0; t < taps_; t += kTapsABlock) {
-          SYSTOLE_UNROLL for (int v = 0; v < 4; ++v) chain[v] = _mm512_setzero_ps();
-          for (int64_t i = t; i < std::min(t + kTapsABlock, taps_); ++i) {
-            const float* w = weights + (passes[q].b_part * taps_ + i) * width + o;
-            SYSTOLE_UNROLL for (int v = 0; v < 4; ++v) {
-              if (o + 16 * v >= n_) break;
-              __m512 a = operand_x16(format, Accumulators::mask(n_ - o - 16 * v), rows[i] + (o + 16 * v) * element);
-              if (format != MacFormat::kBF16) a = part_keeping_subnormals(a, passes[q].a_part);
-              chain[v] = _mm512_fmadd_ps(a, _mm512_loadu_ps(w + 16 * v), chain[v]);
-            }
-          }
-          SYSTOLE_UNROLL for (int v = 0; v < 4; ++v) total[v] = _mm512_add_ps(total[v], _mm512_add_ps(chain[v], _mm512_setzero_ps()));
-        }
-      }
-      for (int v = 0; v < 4 && o + 16 * v < n_; ++v) acc_.store_x16(p, o + 16 * v, _mm512_castps_si512(canonical_x16(total[v])));
-    }
+  void run_pixels(int64_t first, int count, const uint8_t* const* rows) const override {
+    for (int i = 0; i < count; ++i) pixel(first + i, {rows + i, count});
   }
 
  private:
-  /// The parts' subtractions are exact outside the flush mode that the chains need.
-  SYSTOLE_AVX512_INLINE __m512 part_keeping_subnormals(__m512 v, int part) const {
-    if (part == 0) return bf16_part_x16(v, 0);
-    const unsigned mode = _mm_getcsr();
-    _mm_setcsr(mode & ~0x8040u);
-    const __m512 r = bf16_part_x16(v, part);
-    _mm_setcsr(mode);
-    return r;
+  SYSTOLE_AVX512 void pixel(int64_t p, Taps rows) const {
+    const auto format = static_cast<MacFormat>(d_.format);
+    for (int64_t o = 0; o < n_; o += kGroup) {
+      const int64_t vectors = std::min<int64_t>(4, (n_ - o + 15) / 16);
+      if (format != MacFormat::kBF16) split(format, rows, o);
+      else if (n_ - o < vectors * 16) group<1, false>(p, rows, o, vectors);
+      else if (vectors == 4) group<4, true>(p, rows, o, 1);
+      else if (vectors == 2) group<2, true>(p, rows, o, 1);
+      else group<1, true>(p, rows, o, vectors);
+      if (format != MacFormat::kBF16) group_of_parts(p, o, vectors);
+    }
+  }
+
+  /// bf16 channels from o: `times` times kVectors sixteens; the last sixteen whole or not.
+  template <int kVectors, bool kWhole>
+  SYSTOLE_AVX512 void group(int64_t p, Taps rows, int64_t o, int64_t times) const {
+    const int64_t width = padded(n_);
+    for (int64_t n = 0; n < times; ++n, o += 16 * kVectors) {
+      const __mmask16 mask = kWhole ? static_cast<__mmask16>(0xFFFF) : Accumulators::mask(n_ - o);
+      __m512 total[kVectors];
+      SYSTOLE_UNROLL for (int v = 0; v < kVectors; ++v) total[v] = _mm512_castsi512_ps(acc_.initial_x16(p, o + 16 * v));
+      const float* w = reinterpret_cast<const float*>(packed_->bytes.data()) + o;
+      {
+        const FlushMode flush;
+        for (int64_t t = 0; t < taps_; t += kTapsABlock) {
+          __m512 chain[kVectors];
+          SYSTOLE_UNROLL for (int v = 0; v < kVectors; ++v) chain[v] = _mm512_setzero_ps();
+          for (int64_t i = t; i < std::min(t + kTapsABlock, taps_); ++i, w += width) {
+            SYSTOLE_UNROLL for (int v = 0; v < kVectors; ++v) {
+              const auto* from = reinterpret_cast<const __m256i*>(rows[i] + 2 * (o + 16 * v));
+              const __m256i half = kWhole ? _mm256_loadu_si256(from) : _mm256_maskz_loadu_epi16(mask, from);
+              chain[v] = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16)), _mm512_loadu_ps(w + 16 * v), chain[v]);
+            }
+          }
+          SYSTOLE_UNROLL for (int v = 0; v < kVectors; ++v) total[v] = _mm512_add_ps(total[v], _mm512_add_ps(chain[v], _mm512_setzero_ps()));
+        }
+      }
+      SYSTOLE_UNROLL for (int v = 0; v < kVectors; ++v) acc_.store_x16(p, o + 16 * v, _mm512_castps_si512(canonical_x16(total[v])));
+    }
+  }
+
+  static std::vector<float>& parts_buffer() {
+    static thread_local std::vector<float> buffer;
+    return buffer;
+  }
+  /// fp32 and fp16 channels from o as [part][tap][64]: subtractions that must keep subnormals, so before the chains' flush mode.
+  SYSTOLE_AVX512 void split(MacFormat format, Taps rows, int64_t o) const {
+    auto& parts = parts_buffer();
+    parts.resize(static_cast<size_t>(parts_of(format) * taps_ * kGroup));
+    for (int64_t t = 0; t < taps_; ++t) {
+      for (int64_t v = 0; v < kGroup && o + v < n_; v += 16) {
+        const __m512 a = operand_x16(format, Accumulators::mask(n_ - o - v), rows[t] + (o + v) * operand_bytes(format));
+        for (int q = 0; q < parts_of(format); ++q) _mm512_storeu_ps(parts.data() + (q * taps_ + t) * kGroup + v, bf16_part_x16(a, q));
+      }
+    }
+  }
+  SYSTOLE_AVX512 void group_of_parts(int64_t p, int64_t o, int64_t vectors) const {
+    const auto format = static_cast<MacFormat>(d_.format);
+    const int64_t width = padded(n_);
+    const Pass* passes = passes_in(format);
+    for (int64_t v = 0; v < vectors; ++v) {
+      __m512 total = _mm512_castsi512_ps(acc_.initial_x16(p, o + 16 * v));
+      {
+        const FlushMode flush;
+        for (int64_t q = 0; q < passes_of(format); ++q) {
+          const float* a = parts_buffer().data() + passes[q].a_part * taps_ * kGroup + 16 * v;
+          const float* w = reinterpret_cast<const float*>(packed_->bytes.data()) + passes[q].b_part * taps_ * width + o + 16 * v;
+          for (int64_t t = 0; t < taps_; t += kTapsABlock) {
+            __m512 chain = _mm512_setzero_ps();
+            for (int64_t i = t; i < std::min(t + kTapsABlock, taps_); ++i) chain = _mm512_fmadd_ps(_mm512_loadu_ps(a + i * kGroup), _mm512_loadu_ps(w + i * width), chain);
+            total = _mm512_add_ps(total, _mm512_add_ps(chain, _mm512_setzero_ps()));
+          }
+        }
+      }
+      acc_.store_x16(p, o + 16 * v, _mm512_castps_si512(canonical_x16(total)));
+    }
   }
 };
 

@@ -11,18 +11,19 @@ namespace systole {
 #ifdef SYSTOLE_HAS_AVX512
 namespace {
 
-template <int kRows, int kPanels>
+/// kVectors: 1 for a narrow panel, else two per panel.
+template <int kRows, int kVectors>
 SYSTOLE_AVX512 void tile(float* sums, const float* a, int64_t a_pitch, const uint8_t* b, int64_t panel_bytes, int64_t blocks) {
-  constexpr int kVectors = 2 * kPanels, kPitch = kDotColumns * kPanels;
+  constexpr int kPitch = 16 * kVectors, kStep = kVectors == 1 ? 64 : 128;
   const __m512i high = _mm512_set1_epi32(static_cast<int32_t>(0xFFFF0000u));
-  for (int64_t k = 0; k < blocks; ++k, a += kDotBlock, b += 64 * kDotBlock) {
+  for (int64_t k = 0; k < blocks; ++k, a += kDotBlock, b += kStep * kDotBlock / 2) {
     __m512 even[kRows][kVectors], odd[kRows][kVectors];
     SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r)
       SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) even[r][c] = odd[r][c] = _mm512_setzero_ps();
     for (int i = 0; i < kDotBlock / 2; ++i) {
       __m512 b0[kVectors], b1[kVectors];
       SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) {
-        const __m512i pair = _mm512_loadu_si512(b + (c / 2) * panel_bytes + 128 * i + 64 * (c % 2));
+        const __m512i pair = _mm512_loadu_si512(b + (c / 2) * panel_bytes + kStep * i + 64 * (c % 2));
         b0[c] = _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16)), b1[c] = _mm512_castsi512_ps(_mm512_and_si512(pair, high));
       }
       SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) {
@@ -42,14 +43,15 @@ SYSTOLE_AVX512 void tile(float* sums, const float* a, int64_t a_pitch, const uin
 
 }  // namespace
 
-void multiply_dot32(float* sums, const float* a, int64_t a_pitch, int count, const uint8_t* b, int64_t panel_bytes, int panels, int64_t blocks) {
+void multiply_dot32(float* sums, const float* a, int64_t a_pitch, int count, const uint8_t* b, int64_t panel_bytes, int panels, int64_t blocks, bool narrow) {
   using Multiply = void (*)(float*, const float*, int64_t, const uint8_t*, int64_t, int64_t);
-  static constexpr Multiply kByRows[kDotRows] = {tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>, tile<5, 1>, tile<6, 1>};
-  static constexpr Multiply kByPanels[4] = {tile<1, 1>, tile<1, 2>, tile<1, 3>, tile<1, 4>};
-  (count == 1 ? kByPanels[panels - 1] : kByRows[count - 1])(sums, a, a_pitch, b, panel_bytes, blocks);
+  static constexpr Multiply kByRows[kDotRows] = {tile<1, 2>, tile<2, 2>, tile<3, 2>, tile<4, 2>, tile<5, 2>, tile<6, 2>};
+  static constexpr Multiply kByPanels[4] = {tile<1, 2>, tile<1, 4>, tile<1, 6>, tile<1, 8>};
+  static constexpr Multiply kNarrow[kDotNarrowRows] = {tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>, tile<5, 1>, tile<6, 1>, tile<7, 1>, tile<8, 1>, tile<9, 1>, tile<10, 1>, tile<11, 1>, tile<12, 1>};
+  (narrow ? kNarrow[count - 1] : count == 1 ? kByPanels[panels - 1] : kByRows[count - 1])(sums, a, a_pitch, b, panel_bytes, blocks);
 }
 #else
-void multiply_dot32(float*, const float*, int64_t, int, const uint8_t*, int64_t, int, int64_t) {}
+void multiply_dot32(float*, const float*, int64_t, int, const uint8_t*, int64_t, int, int64_t, bool) {}
 #endif
 
 }  // namespace systole

@@ -14,8 +14,9 @@ namespace {
 
 using Multiply = void (*)(int32_t*, const uint8_t* const*, int64_t, int64_t, const uint8_t*);
 
-template <int kRows, int kVectors>
+template <int kRows, int kVectors, bool kTurn>
 SYSTOLE_AVX512 void tile(int32_t* sums, const uint8_t* const* rows, int64_t segments, int64_t quads, const uint8_t* b) {
+  const __m512i top = _mm512_set1_epi32(static_cast<int32_t>(0x80808080u));
   __m512i sum[kRows][kVectors];
   SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r)
     SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) sum[r][c] = _mm512_setzero_si512();
@@ -28,7 +29,8 @@ SYSTOLE_AVX512 void tile(int32_t* sums, const uint8_t* const* rows, int64_t segm
       SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) {
         int32_t four;
         __builtin_memcpy(&four, at[r] + 4 * q, 4);
-        const __m512i a = _mm512_set1_epi32(four);
+        __m512i a = _mm512_set1_epi32(four);
+        if (kTurn) a = _mm512_xor_si512(a, top);
         SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) sum[r][c] = _mm512_dpbusd_epi32(sum[r][c], a, column[c]);
       }
     }
@@ -37,21 +39,24 @@ SYSTOLE_AVX512 void tile(int32_t* sums, const uint8_t* const* rows, int64_t segm
     SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) _mm512_storeu_si512(sums + r * kInt8Columns + 16 * c, sum[r][c]);
 }
 
-template <size_t... I>
-constexpr auto tiles(int vectors, std::index_sequence<I...>) {
-  struct Table { Multiply by_rows[sizeof...(I)]; };
-  return vectors == 1 ? Table{{tile<static_cast<int>(I) + 1, 1>...}} : Table{{tile<static_cast<int>(I) + 1, 2>...}};
+struct ByRows {
+  Multiply multiply[kInt8Rows];
+};
+template <int kVectors, bool kTurn, size_t... I>
+constexpr ByRows tiles(std::index_sequence<I...>) {
+  return {{tile<static_cast<int>(I) + 1, kVectors, kTurn>...}};
 }
-constexpr auto kNarrow = tiles(1, std::make_index_sequence<kInt8Rows>());
-constexpr auto kWide = tiles(2, std::make_index_sequence<kInt8Rows>());
+using Rows = std::make_index_sequence<kInt8Rows>;
+/// By width and by whether A is turned.
+constexpr ByRows kTiles[2][2] = {{tiles<2, false>(Rows()), tiles<2, true>(Rows())}, {tiles<1, false>(Rows()), tiles<1, true>(Rows())}};
 
 }  // namespace
 
-void multiply_int8(int32_t* sums, const uint8_t* const* rows, int count, int64_t segments, int64_t quads, const uint8_t* b, bool narrow) {
-  (narrow ? kNarrow : kWide).by_rows[count - 1](sums, rows, segments, quads, b);
+void multiply_int8(int32_t* sums, const uint8_t* const* rows, int count, int64_t segments, int64_t quads, const uint8_t* b, bool narrow, bool turn) {
+  kTiles[narrow][turn].multiply[count - 1](sums, rows, segments, quads, b);
 }
 #else
-void multiply_int8(int32_t*, const uint8_t* const*, int, int64_t, int64_t, const uint8_t*, bool) {}
+void multiply_int8(int32_t*, const uint8_t* const*, int, int64_t, int64_t, const uint8_t*, bool, bool) {}
 #endif
 
 }  // namespace systole

@@ -1,6 +1,7 @@
 // Pieces the matrix kernels share: accumulators in the machine's order, operands as bf16 parts.
 #pragma once
 #include <cstring>
+#include <vector>
 
 #include "machine/cost.h"
 #include "numerics/dot32.h"
@@ -54,8 +55,12 @@ SYSTOLE_AVX512_INLINE __m512 canonical_x16(__m512 v) {
 class Accumulators {
  public:
   Accumulators(Memory& memory, const isa::MatrixOp& op, int64_t columns)
-      : init_(op.init), base_(memory.accumulators.data() + op.acc), bias_(memory.scratchpad.data() + op.bias), columns_(columns), m_(int64_t{op.out_rows} * op.out_columns), n_(op.n) {}
+      : init_(op.init), base_(memory.accumulators.data() + op.acc), bias_(memory.scratchpad.data() + op.bias), columns_(columns), m_(int64_t{op.out_rows} * op.out_columns), n_(op.n) {
+    for (int64_t o = 0; o < n_; o += 16) sixteens_.push_back(at(0, o) - base_);
+  }
 
+  /// Whether sums go on from what the accumulators hold.
+  bool keeps() const { return init_ == isa::Init::kKeep; }
   int64_t pixels() const { return m_; }
   int64_t outputs() const { return n_; }
   uint32_t* at(int64_t p, int64_t o) const { return base_ + (o / columns_ * m_ + p) * columns_ + o % columns_; }
@@ -73,24 +78,31 @@ class Accumulators {
   SYSTOLE_AVX512_INLINE __m512i initial_x16(int64_t p, int64_t o) const {
     if (init_ == isa::Init::kZero) return _mm512_setzero_si512();
     if (init_ == isa::Init::kBias) return _mm512_maskz_loadu_epi32(mask(n_ - o), bias_ + 4 * o);
-    if (whole_vectors()) return _mm512_maskz_loadu_epi32(mask(n_ - o), at(p, o));
+    if (whole_vectors()) return _mm512_maskz_loadu_epi32(mask(n_ - o), sixteen(p, o));
     alignas(64) uint32_t v[16] = {};
     for (int64_t i = 0; i < 16 && o + i < n_; ++i) v[i] = *at(p, o + i);
     return _mm512_load_si512(v);
   }
   SYSTOLE_AVX512_INLINE void store_x16(int64_t p, int64_t o, __m512i value) const {
-    if (whole_vectors()) return _mm512_mask_storeu_epi32(at(p, o), mask(n_ - o), value);
+    if (whole_vectors()) return _mm512_mask_storeu_epi32(sixteen(p, o), mask(n_ - o), value);
     alignas(64) uint32_t v[16];
     _mm512_store_si512(v, value);
     for (int64_t i = 0; i < 16 && o + i < n_; ++i) *at(p, o + i) = v[i];
   }
 #endif
 
+  /// at(p, o) for o a multiple of 16, without divisions.
+  uint32_t* sixteen(int64_t p, int64_t o) const { return base_ + sixteens_[static_cast<size_t>(o / 16)] + p * columns_; }
+
+  /// Elements from a pixel's columns to the next one's.
+  int64_t pixel_pitch() const { return columns_; }
+
  private:
   isa::Init init_;
   uint32_t* base_;
   const uint8_t* bias_;
   int64_t columns_, m_, n_;
+  std::vector<int64_t> sixteens_;
 };
 
 }  // namespace systole

@@ -1,60 +1,73 @@
-// Where the pixels of a matrix instruction's block lie in the scratchpad.
+// Where the pixels of a matrix instruction's block lie in the scratchpad, worked out once per instruction.
 #pragma once
 #include <algorithm>
-#include <array>
+#include <vector>
 
-#include "isa/sequencer.h"
+#include "sim/translate/host.h"
+
+#ifdef SYSTOLE_HAS_AVX512
+#include <immintrin.h>
 
 namespace systole {
 
-/// Start positions of up to kMax consecutive output pixels in the input image, and the bytes under each tap of them.
-class PixelRun {
+class PixelMap {
  public:
-  static constexpr int kMax = 16;
-  PixelRun(const isa::MatrixOp& op, const uint8_t* scratchpad) : op_(op), d_(*op.desc), base_(scratchpad + op.a) {}
-
-  /// Positions on output pixels [first, first + count).
-  void move_to(int64_t first, int count) {
-    count_ = count;
-    int64_t r = first / op_.out_columns, c = first % op_.out_columns;
-    inside_ = true;
+  PixelMap(const isa::MatrixOp& op, const uint8_t* scratchpad) : d_(*op.desc), base_(scratchpad + op.a), in_rows_(op.in_rows) {
     const int64_t reach_h = int64_t{d_.kernel_h - 1} * d_.dilation_h, reach_w = int64_t{d_.kernel_w - 1} * d_.dilation_w;
-    for (int i = 0; i < count; ++i) {
-      const size_t at = static_cast<size_t>(i);
-      row_[at] = r * d_.stride_h + op_.row_origin, column_[at] = c * d_.stride_w + op_.column_origin;
-      offset_[at] = row_[at] * d_.a_row_pitch + column_[at] * d_.a_pixel_pitch;
-      inside_ = inside_ && row_[at] >= 0 && row_[at] + reach_h < op_.in_rows && column_[at] >= 0 && column_[at] + reach_w < d_.in_columns;
-      if (++c == op_.out_columns) c = 0, ++r;
+    pixels_.reserve(static_cast<size_t>(op.out_rows) * op.out_columns);
+    offsets_.reserve(pixels_.capacity() + kSlack);
+    for (int64_t r = 0; r < op.out_rows; ++r) {
+      for (int64_t c = 0; c < op.out_columns; ++c) {
+        const int64_t row = r * d_.stride_h + op.row_origin, column = c * d_.stride_w + op.column_origin;
+        const bool inside = row >= 0 && row + reach_h < op.in_rows && column >= 0 && column + reach_w < d_.in_columns;
+        pixels_.push_back({static_cast<int32_t>(row), static_cast<int32_t>(column), inside});
+        offsets_.push_back(row * d_.a_row_pitch + column * d_.a_pixel_pitch);
+      }
     }
+    offsets_.resize(offsets_.size() + kSlack);
   }
-  /// Whether no tap of any pixel is in the padding.
-  bool inside() const { return inside_; }
-  int count() const { return count_; }
 
-  /// Bytes of pixel i under tap (kh, kw), or `outside` in the padding.
-  const uint8_t* at(int i, int64_t kh, int64_t kw, const uint8_t* outside) const {
-    const size_t k = static_cast<size_t>(i);
-    const int64_t r = row_[k] + kh * d_.dilation_h, c = column_[k] + kw * d_.dilation_w;
-    if (r < 0 || r >= op_.in_rows || c < 0 || c >= d_.in_columns) return outside;
-    return base_ + offset_[k] + kh * d_.dilation_h * d_.a_row_pitch + kw * d_.dilation_w * d_.a_pixel_pitch;
-  }
-  /// All pixels under one tap; `to` has room for kMax.
-  void pointers(int64_t kh, int64_t kw, const uint8_t* outside, const uint8_t** to) const {
-    if (inside_) {
-      const uint8_t* tap = base_ + kh * d_.dilation_h * d_.a_row_pitch + kw * d_.dilation_w * d_.a_pixel_pitch;
-      for (int i = 0; i < count_; ++i) to[i] = tap + offset_[static_cast<size_t>(i)];
-      return;
+  /// Bytes of output pixel p under tap (kh, kw), or `outside` in the padding.
+  const uint8_t* at(int64_t p, int64_t kh, int64_t kw, const uint8_t* outside) const {
+    const Pixel& x = pixels_[static_cast<size_t>(p)];
+    if (!x.inside) {
+      const int64_t r = x.row + kh * d_.dilation_h, c = x.column + kw * d_.dilation_w;
+      if (r < 0 || r >= in_rows_ || c < 0 || c >= d_.in_columns) return outside;
     }
-    for (int i = 0; i < count_; ++i) to[i] = at(i, kh, kw, outside);
+    return base_ + offsets_[static_cast<size_t>(p)] + tap(kh, kw);
+  }
+  /// Whether no tap of pixel p is in the padding.
+  bool inside(int64_t p) const { return pixels_[static_cast<size_t>(p)].inside; }
+  /// Pixels [first, first + count) under all taps, taps outermost; `to` has room for kSlack more.
+  static constexpr int kSlack = 8;
+  SYSTOLE_AVX512 void pointers(int64_t first, int count, const uint8_t* outside, const uint8_t** to) const {
+    bool all_inside = true;
+    for (int i = 0; i < count; ++i) all_inside = all_inside && inside(first + i);
+    for (int64_t kh = 0; kh < d_.kernel_h; ++kh) {
+      for (int64_t kw = 0; kw < d_.kernel_w; ++kw, to += count) {
+        if (!all_inside) {
+          for (int i = 0; i < count; ++i) to[i] = at(first + i, kh, kw, outside);
+          continue;
+        }
+        const __m512i base = _mm512_set1_epi64(reinterpret_cast<int64_t>(base_ + tap(kh, kw)));
+        for (int i = 0; i < count; i += 8) _mm512_storeu_si512(to + i, _mm512_add_epi64(base, _mm512_loadu_si512(offsets_.data() + first + i)));
+      }
+    }
   }
 
  private:
-  const isa::MatrixOp& op_;
+  struct Pixel {
+    int32_t row, column;
+    bool inside;
+  };
+  int64_t tap(int64_t kh, int64_t kw) const { return kh * d_.dilation_h * d_.a_row_pitch + kw * d_.dilation_w * d_.a_pixel_pitch; }
+
   const isa::MatrixDesc& d_;
   const uint8_t* base_;
-  std::array<int64_t, kMax> row_{}, column_{}, offset_{};
-  int count_ = 0;
-  bool inside_ = false;
+  int64_t in_rows_;
+  std::vector<Pixel> pixels_;
+  std::vector<int64_t> offsets_;
 };
 
 }  // namespace systole
+#endif

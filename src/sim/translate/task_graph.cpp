@@ -95,7 +95,8 @@ class TaskGraph::Run {
       return finish(task);
     }
     State& s = state_[id];
-    if (!s.shared.exchange(true)) offer(id, std::min<int64_t>(threads - 1, task.pieces - 1));
+    // Other threads are asked for help where they have nothing of their own.
+    if (available_.load(std::memory_order_relaxed) == 0 && !s.shared.exchange(true)) offer(id, std::min<int64_t>(threads - 1, task.pieces - 1));
     const int64_t grain = std::max<int64_t>(1, task.pieces / (4 * threads));
     for (;;) {
       const int64_t begin = s.next_piece.fetch_add(grain);
