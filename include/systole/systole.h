@@ -124,6 +124,21 @@ Result<std::vector<Tensor>> run(const Compiled& model, const std::vector<Tensor>
 /// Decoding with a language model: token ids to logits [1, length, vocabulary], recomputed for each token (any length up to
 /// a bucket shares one program); or input_ids [1, 1], position [1, 1] and caches past_* to logits and present_*, one program
 /// for all tokens.
+/// Where this host's time goes when it executes a model.
+struct HostWork {
+  std::string kind;        ///< class of instruction, or "host operators"
+  double seconds = 0;      ///< per run, summed over threads
+  int64_t tasks = 0;       ///< per run
+};
+struct HostProfile {
+  double prepare_s = 0;    ///< the first run: translation of the programs, packing of weights, the run itself
+  double run_s = 0;        ///< median of the runs after it
+  int threads = 0;
+  std::vector<HostWork> work;
+};
+/// Runs the model once to prepare it and `runs` times more, measured. Errors as run().
+Result<HostProfile> profile_host(const Compiled& model, const std::vector<Tensor>& inputs, int runs = 5);
+
 struct GenerateTokens {
   std::vector<int64_t> prompt;
   int64_t tokens = 32;      ///< at most this many new ones

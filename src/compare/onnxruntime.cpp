@@ -110,39 +110,56 @@ double package_energy_uj() {
 
 }  // namespace
 
-CpuMeasurement measure_onnxruntime(const std::string& path, const std::vector<NamedTensor>& inputs, const std::vector<std::string>& outputs, int threads, double seconds) {
-  const Runtime r;
-  Handle env(r, kReleaseEnv), options(r, kReleaseSessionOptions), session(r, kReleaseSession), memory(r, kReleaseMemory);
-  r.call(kCreateEnv, 3, "systole", &env.object);
-  r.call(kCreateSessionOptions, &options.object);
-  r.call(kSetIntraThreads, options.object, threads);
-  r.call(kSetGraphOptimization, options.object, 99);
-  r.call(kCreateSession, env.object, path.c_str(), options.object, &session.object);
-  r.call(kCreateCpuMemory, 0, 0, &memory.object);
+struct OnnxRuntimeSession::State {
+  State(std::vector<NamedTensor> in, std::vector<std::string> out) : inputs(std::move(in)), outputs(std::move(out)) {}
+  Runtime r;
+  std::vector<NamedTensor> inputs;
+  std::vector<std::string> outputs;
+  Handle env{r, kReleaseEnv}, options{r, kReleaseSessionOptions}, session{r, kReleaseSession}, memory{r, kReleaseMemory};
   std::vector<std::unique_ptr<Handle>> values;
   std::vector<const void*> in;
   std::vector<const char*> in_names, out_names;
-  for (const NamedTensor& t : inputs) {
-    values.push_back(std::make_unique<Handle>(r, kReleaseValue));
-    r.call(kCreateTensorWithData, memory.object, const_cast<uint8_t*>(t.tensor.bytes.data()), t.tensor.bytes.size(), t.tensor.shape.data(), t.tensor.shape.size(), element_type(t.tensor.type), &values.back()->object);
-    in.push_back(values.back()->object), in_names.push_back(t.name.c_str());
+};
+
+OnnxRuntimeSession::OnnxRuntimeSession(const std::string& path, std::vector<NamedTensor> inputs, std::vector<std::string> outputs, int threads)
+    : state_(std::make_unique<State>(std::move(inputs), std::move(outputs))) {
+  State& s = *state_;
+  s.r.call(kCreateEnv, 3, "systole", &s.env.object);
+  s.r.call(kCreateSessionOptions, &s.options.object);
+  s.r.call(kSetIntraThreads, s.options.object, threads);
+  s.r.call(kSetGraphOptimization, s.options.object, 99);
+  s.r.call(kCreateSession, s.env.object, path.c_str(), s.options.object, &s.session.object);
+  s.r.call(kCreateCpuMemory, 0, 0, &s.memory.object);
+  for (const NamedTensor& t : s.inputs) {
+    s.values.push_back(std::make_unique<Handle>(s.r, kReleaseValue));
+    s.r.call(kCreateTensorWithData, s.memory.object, const_cast<uint8_t*>(t.tensor.bytes.data()), t.tensor.bytes.size(), t.tensor.shape.data(), t.tensor.shape.size(), element_type(t.tensor.type), &s.values.back()->object);
+    s.in.push_back(s.values.back()->object), s.in_names.push_back(t.name.c_str());
   }
-  for (const std::string& n : outputs) out_names.push_back(n.c_str());
+  for (const std::string& n : s.outputs) s.out_names.push_back(n.c_str());
+}
+OnnxRuntimeSession::~OnnxRuntimeSession() = default;
+
+double OnnxRuntimeSession::run() {
   using Clock = std::chrono::steady_clock;
-  auto run_once = [&] {
-    std::vector<void*> out(outputs.size(), nullptr);
-    const auto begin = Clock::now();
-    r.call(kRun, session.object, static_cast<const void*>(nullptr), in_names.data(), in.data(), in.size(), out_names.data(), out_names.size(), out.data());
-    const double s = std::chrono::duration<double>(Clock::now() - begin).count();
-    for (void* v : out) r.release(kReleaseValue, v);
-    return s;
-  };
-  for (int i = 0; i < 3; ++i) run_once();
+  State& s = *state_;
+  std::vector<void*> out(s.outputs.size(), nullptr);
+  const auto begin = Clock::now();
+  s.r.call(kRun, s.session.object, static_cast<const void*>(nullptr), s.in_names.data(), s.in.data(), s.in.size(), s.out_names.data(), s.out_names.size(), out.data());
+  const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  for (void* v : out) s.r.release(kReleaseValue, v);
+  return seconds;
+}
+
+const std::string& OnnxRuntimeSession::runtime() const { return state_->r.name; }
+
+CpuMeasurement measure_onnxruntime(const std::string& path, const std::vector<NamedTensor>& inputs, const std::vector<std::string>& outputs, int threads, double seconds) {
+  OnnxRuntimeSession session(path, inputs, outputs, threads);
+  for (int i = 0; i < 3; ++i) session.run();
   CpuMeasurement m;
-  m.runtime = r.name;
+  m.runtime = session.runtime();
   std::vector<double> times;
   const double energy_before = package_energy_uj();
-  for (double total = 0; (total < seconds || times.size() < 5) && times.size() < 100000;) times.push_back(run_once()), total += times.back();
+  for (double total = 0; (total < seconds || times.size() < 5) && times.size() < 100000;) times.push_back(session.run()), total += times.back();
   const double used = package_energy_uj() - energy_before;
   m.runs = static_cast<int64_t>(times.size());
   m.joules_per_run = used > 0 ? used * 1e-6 / static_cast<double>(m.runs) : 0;

@@ -20,6 +20,20 @@ struct CpuMeasurement {
   double joules_per_run = 0;         ///< of the packages, by RAPL; 0: not readable
 };
 
+/// A model loaded once, to be run many times on the same inputs. Fails like measure_onnxruntime.
+class OnnxRuntimeSession {
+ public:
+  OnnxRuntimeSession(const std::string& onnx_path, std::vector<NamedTensor> inputs, std::vector<std::string> outputs, int threads);
+  ~OnnxRuntimeSession();
+  /// One run; returns its seconds.
+  double run();
+  const std::string& runtime() const;  ///< name and version
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 /// Runs the model for about `seconds` with `threads` threads. Fails (kNotFound) where no library is found: in
 /// SYSTOLE_ONNXRUNTIME, among the system's libraries, or where scripts/install_onnxruntime.sh put it; kUnsupported with the
 /// runtime's own words when it refuses the model.

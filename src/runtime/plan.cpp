@@ -1,6 +1,7 @@
 #include "runtime/plan.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
 #include "base/error.h"
@@ -60,7 +61,7 @@ std::vector<Tensor> LoadedProgram::run(const std::vector<Tensor>& inputs) {
   }
   if (!translated_) translated_ = std::make_unique<Translated>(program, machine_);
   ++runs;
-  return translated_->run(inputs);
+  return translated_->run(inputs, profile);
 }
 
 Plan::Plan(Graph graph, std::shared_ptr<const PlanContext> context, bool bound) : context_(std::move(context)) {
@@ -122,7 +123,7 @@ void Plan::bind_constant_captures() {
 
 std::vector<HostValue> Plan::run(const std::vector<HostValue>& inputs) {
   visit_programs([](LoadedProgram& p) { p.runs = 0; });
-  visit_host_nodes([](HostNodeInfo& n) { n.runs = 0; });
+  visit_host_nodes([](HostNodeInfo& n) { n.runs = 0, n.seconds = 0; });
   return run_steps(inputs);
 }
 
@@ -160,7 +161,7 @@ std::vector<HostValue> Plan::run_steps(const std::vector<HostValue>& inputs) {
   size_t program = 0, host = 0;
   for (const auto& step : partition_.steps) {
     if (const auto* r = std::get_if<Region>(&step)) run_program(program++, *r, values);
-    else ++host_nodes_[host++].runs, run_host_node(std::get<HostStep>(step), values);
+    else run_host_node(std::get<HostStep>(step), host_nodes_[host++], values);
   }
   for (const Region& tail : partition_.tail) {
     std::vector<HostValue> in;
@@ -194,7 +195,8 @@ void Plan::run_program(size_t k, const Region& region, std::vector<HostValue>& v
   for (size_t i = 0; i < out.size(); ++i) values[static_cast<size_t>(region.outputs[i])] = declared(HostValue(std::move(out[i])), region.output_types[i]);
 }
 
-void Plan::run_host_node(const HostStep& step, std::vector<HostValue>& values) {
+void Plan::run_host_node(const HostStep& step, HostNodeInfo& info, std::vector<HostValue>& values) {
+  const auto begin = std::chrono::steady_clock::now();
   const Node& node = partition_.graph.nodes[step.node];
   std::vector<HostValue> in;
   for (ValueId v : node.inputs) in.push_back(v == kNoValue ? HostValue() : values[static_cast<size_t>(v)]);
@@ -202,6 +204,8 @@ void Plan::run_host_node(const HostStep& step, std::vector<HostValue>& values) {
   for (size_t k = 0; k < out.size(); ++k) {
     if (node.outputs[k] != kNoValue) values[static_cast<size_t>(node.outputs[k])] = std::move(out[k]);
   }
+  ++info.runs;
+  info.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
 std::vector<HostValue> Plan::run_subgraph(const Graph& graph, const std::vector<HostValue>& inputs) {

@@ -35,6 +35,7 @@ class LoadedProgram {
   const isa::Program program;
   int64_t runs = 0;  ///< in the last run of the model
   std::vector<Tensor> run(const std::vector<Tensor>& inputs);
+  WorkProfile* profile = nullptr;  ///< runs add to it where it is given
 
  private:
   const Machine& machine_;
@@ -45,7 +46,8 @@ class LoadedProgram {
 /// A node of the host, for reports.
 struct HostNodeInfo {
   std::string name, type, reason;
-  int64_t runs = 0;
+  int64_t runs = 0;      ///< in the last run of the model
+  double seconds = 0;    ///< the same
 };
 
 /// What a file says about itself before it is loaded.
@@ -95,7 +97,7 @@ class Plan {
   void bind_constant_captures();
   std::vector<HostValue> run_steps(const std::vector<HostValue>& inputs);
   void run_program(size_t k, const Region& region, std::vector<HostValue>& values);
-  void run_host_node(const HostStep& step, std::vector<HostValue>& values);
+  void run_host_node(const HostStep& step, HostNodeInfo& info, std::vector<HostValue>& values);
   std::vector<HostValue> run_subgraph(const Graph& graph, const std::vector<HostValue>& inputs);
   HostValue declared(HostValue value, DType as) const;
 

@@ -19,6 +19,7 @@ struct RunOptions {
   std::vector<std::string> inputs;
   std::string out, labels, json;
   int64_t random = -1;
+  bool host_profile = false;
   std::string mean, std;
   ImageOptions image;
 };
@@ -94,6 +95,15 @@ std::string describe_output(const TensorInfo& info, const Tensor& t, const std::
   return s;
 }
 
+std::string describe_host(const HostProfile& p) {
+  std::string s = fmt::format("host profile, {} thread{}\n  first run {:.2f} ms (translation, packing of weights), then {:.2f} ms a run\n", p.threads, p.threads == 1 ? "" : "s", p.prepare_s * 1e3, p.run_s * 1e3);
+  double sum = 0;
+  for (const HostWork& w : p.work) sum += w.seconds;
+  s += fmt::format("  {:<24}{:>10}{:>8}{:>10}\n", "kernels", "ms", "share", "tasks");
+  for (const HostWork& w : p.work) s += fmt::format("  {:<24}{:>10.3f}{:>7.1f}%{:>10}\n", w.kind, w.seconds * 1e3, 100 * w.seconds / sum, w.tasks);
+  return s + fmt::format("  {:<24}{:>10.3f}          waiting, copies of inputs and outputs: {:.3f} ms\n", "sum over threads", sum * 1e3, (p.run_s * p.threads - sum) * 1e3);
+}
+
 void execute(const RunOptions& options) {
   RunOptions o = options;
   if (!o.mean.empty()) o.image.mean = triple(o.mean, "--image-mean");
@@ -123,6 +133,7 @@ void execute(const RunOptions& options) {
   if (o.json != "-") {
     std::string text = to_text(report) + fmt::format("  host          compiled in {:.3f} s, executed in {:.3f} s, timed in {:.3f} s\noutputs\n", compile_seconds, run_seconds, timing_seconds);
     for (size_t i = 0; i < outputs.size(); ++i) text += describe_output(infos[i], outputs[i], labels);
+    if (o.host_profile) text += describe_host(profile_host(model, inputs).value());
     write_text("-", text);
   }
   if (!o.json.empty()) write_text(o.json, to_json(report, fmt::format("{{\"compile_s\": {:.6f}, \"run_s\": {:.6f}, \"timing_s\": {:.6f}}}", compile_seconds, run_seconds, timing_seconds)));
@@ -139,6 +150,7 @@ void add_run(CLI::App& app) {
   c->add_option("--random", o->random, "seeded random data for inputs that are not given");
   c->add_option("--out,-o", o->out, "folder for the outputs, one NAME.npy each");
   c->add_option("--labels", o->labels, "text file with a class name per line: prints the top five");
+  c->add_flag("--host-profile", o->host_profile, "also run it several times and print where this host's time goes");
   o->pictures.add_to(*c);
   c->add_option("--json", o->json, "write the report as JSON to a file, or - for standard output");
   c->add_option("--image-scale", o->image.scale, "pictures: pixel / SCALE before mean and deviation")->capture_default_str();

@@ -1,0 +1,47 @@
+// Where the host's time goes in a run: kernels by class, host operators, the rest.
+#include <algorithm>
+#include <chrono>
+
+#include "base/parallel.h"
+#include "runtime/compiled.h"
+
+namespace systole {
+namespace {
+
+double seconds_of(const std::function<void()>& work) {
+  const auto begin = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+}  // namespace
+
+Result<HostProfile> profile_host(const Compiled& model, const std::vector<Tensor>& inputs, int runs) {
+  return catch_failures([&] {
+    HostProfile profile;
+    profile.threads = thread_count();
+    auto once = [&] { run(model, inputs).value(); };
+    profile.prepare_s = seconds_of(once);
+    WorkProfile work;
+    double host_s = 0;
+    int64_t host_runs = 0;
+    auto watch = [&](WorkProfile* into) { model->with_plan([&](Plan& plan) { plan.visit_programs([&](LoadedProgram& p) { p.profile = into; }); }); };
+    std::vector<double> times;
+    watch(&work);
+    for (int i = 0; i < std::max(1, runs); ++i) {
+      times.push_back(seconds_of(once));
+      model->with_plan([&](Plan& plan) { plan.visit_host_nodes([&](HostNodeInfo& n) { host_s += n.seconds, host_runs += n.runs; }); });
+    }
+    watch(nullptr);
+    std::sort(times.begin(), times.end());
+    profile.run_s = times[times.size() / 2];
+    const auto n = static_cast<double>(times.size());
+    for (size_t c = 0; c < work.seconds.size(); ++c) {
+      if (work.tasks[c] > 0) profile.work.push_back({to_string(static_cast<WorkClass>(c)), work.seconds[c] / n, work.tasks[c] / static_cast<int64_t>(times.size())});
+    }
+    if (host_runs > 0) profile.work.push_back({"host operators", host_s / n, host_runs / static_cast<int64_t>(times.size())});
+    return profile;
+  });
+}
+
+}  // namespace systole
