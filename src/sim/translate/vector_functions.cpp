@@ -23,15 +23,41 @@ INLINE __mmask16 is_nan(__m512 v) { return _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q
 INLINE __mmask16 is_finite(__m512 v) { return _mm512_cmp_ps_mask(magnitude(v), infinity_x16(), _CMP_LT_OQ); }
 INLINE __m512 canonical_x16(__m512 v) { return _mm512_mask_mov_ps(v, is_nan(v), nan_x16()); }
 
-/// Segments of a table at eight indices: c0 + u (c1 + u c2), products truncated (numerics/functions.cpp, quadratic).
-INLINE __m512i quadratic_x8(const FunctionSegment* table, __m512i index, __m512i u, unsigned bits) {
-  const __m512i at = _mm512_mullo_epi64(index, _mm512_set1_epi64(3));
-  const auto* base = reinterpret_cast<const int32_t*>(table);
-  const __m512i c0 = _mm512_cvtepi32_epi64(_mm512_i64gather_epi32(at, base, 4)), c1 = _mm512_cvtepi32_epi64(_mm512_i64gather_epi32(at, base + 1, 4));
-  const __m512i c2 = _mm512_cvtepi32_epi64(_mm512_i64gather_epi32(at, base + 2, 4));
-  const __m512i t = _mm512_add_epi64(c1, _mm512_srai_epi64(_mm512_mul_epi32(u, c2), bits));
-  return _mm512_add_epi64(c0, _mm512_srai_epi64(_mm512_mul_epi32(u, t), bits));
+/// A function's table by coefficient, for look-ups in registers.
+template <size_t N>
+struct Coefficients {
+  alignas(64) int32_t c[3][N] = {};
+  constexpr explicit Coefficients(const FunctionSegment (&table)[N]) {
+    for (size_t i = 0; i < N; ++i) c[0][i] = table[i].c0, c[1][i] = table[i].c1, c[2][i] = table[i].c2;
+  }
+};
+constexpr Coefficients<64> kExp2(kExp2Table), kRsqrtEven(kRsqrtEvenTable), kRsqrtOdd(kRsqrtOddTable), kLog2Low(kLog2LowTable), kLog2High(kLog2HighTable);
+constexpr Coefficients<128> kReciprocalOf(kReciprocalTable);
+
+INLINE __m512i of_32(const int32_t* column, __m512i index) { return _mm512_permutex2var_epi32(_mm512_load_si512(column), index, _mm512_load_si512(column + 16)); }
+/// Sixteen entries of a column of 64 or 128.
+template <size_t N>
+INLINE __m512i look_up(const int32_t (&column)[N], __m512i index) {
+  __m512i r = _mm512_mask_mov_epi32(of_32(column, index), _mm512_test_epi32_mask(index, _mm512_set1_epi32(32)), of_32(column + 32, index));
+  if constexpr (N == 128) {
+    const __m512i upper = _mm512_mask_mov_epi32(of_32(column + 64, index), _mm512_test_epi32_mask(index, _mm512_set1_epi32(32)), of_32(column + 96, index));
+    r = _mm512_mask_mov_epi32(r, _mm512_test_epi32_mask(index, _mm512_set1_epi32(64)), upper);
+  }
+  return r;
 }
+/// (a b) >> bits of sixteen 32-bit integers, the products in 64 bits; results fit 32.
+INLINE __m512i shifted_product(__m512i a, __m512i b, unsigned bits) {
+  const __m512i even = _mm512_srai_epi64(_mm512_mul_epi32(a, b), bits);
+  const __m512i odd = _mm512_slli_epi64(_mm512_srai_epi64(_mm512_mul_epi32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32)), bits), 32);
+  return _mm512_mask_mov_epi32(even, 0xAAAA, odd);
+}
+/// c0 + u (c1 + u c2) with truncated products (numerics/functions.cpp, quadratic).
+template <size_t N>
+INLINE __m512i quadratic(const Coefficients<N>& table, __m512i index, __m512i u, unsigned bits) {
+  const __m512i t = _mm512_add_epi32(look_up(table.c[1], index), shifted_product(u, look_up(table.c[2], index), bits));
+  return _mm512_add_epi32(look_up(table.c[0], index), shifted_product(u, t, bits));
+}
+
 /// value 2^exponent with one rounding; |value| < 2^53.
 INLINE __m256 round_scaled_x8(__m512i value, __m512i exponent) { return _mm512_cvtpd_ps(_mm512_scalef_pd(_mm512_cvtepi64_pd(value), _mm512_cvtepi64_pd(exponent))); }
 
@@ -41,20 +67,26 @@ INLINE __m512 join(__m256 a, __m256 b) { return _mm512_insertf32x8(_mm512_castps
 INLINE __m512i low(__m512i v) { return _mm512_cvtepi32_epi64(_mm512_castsi512_si256(v)); }
 INLINE __m512i high(__m512i v) { return _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(v, 1)); }
 
-INLINE __m256 exp2_shifted_x8(__m256 x, __m256 result_exponent) {
-  // x 2^26 is exact; its floor holds floor(x) and 26 fraction bits.
-  const __m512i fixed = _mm512_cvt_roundps_epi64(_mm256_mul_ps(x, _mm256_set1_ps(0x1p26f)), _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-  const __m512i f = _mm512_and_si512(fixed, _mm512_set1_epi64(0x3FFFFFF));
-  const __m512i r = quadratic_x8(kExp2Table, _mm512_srli_epi64(f, 20), _mm512_and_si512(f, _mm512_set1_epi64(0xFFFFF)), 20);
-  return round_scaled_x8(r, _mm512_sub_epi64(_mm512_cvttps_epi64(result_exponent), _mm512_set1_epi64(28)));
+/// value 2^exponent of values from 2^26 to 2^30, with one rounding. Subnormal results take the way through double.
+INLINE __m512 round_scaled(__m512i value, __m512i exponent) {
+  const __m512 r = _mm512_scalef_ps(_mm512_cvtepi32_ps(value), _mm512_cvtepi32_ps(exponent));
+  const __mmask16 may_round_twice = _mm512_cmplt_epi32_mask(exponent, _mm512_set1_epi32(-126 - 26));
+  if (__builtin_expect(may_round_twice, 0)) return _mm512_mask_mov_ps(r, may_round_twice, join(round_scaled_x8(low(value), low(exponent)), round_scaled_x8(high(value), high(exponent))));
+  return r;
 }
+
 INLINE __m512 exp2_shifted(__m512 x, __m512 m) {
   const __m512 n = _mm512_floor_ps(x), exponent = _mm512_sub_ps(n, m);
   // Lanes outside are put right below; here they must only not disturb.
   const __mmask16 inside = _mm512_cmp_ps_mask(exponent, set(128.0f), _CMP_LT_OQ) & _mm512_cmp_ps_mask(exponent, set(-150.0f), _CMP_GE_OQ) & is_finite(x);
-  const __mmask16 wide = _mm512_cmp_ps_mask(magnitude(x), set(0x1p30f), _CMP_GE_OQ) & inside;
   const __m512 sx = _mm512_maskz_mov_ps(inside, x), se = _mm512_maskz_mov_ps(inside, exponent);
-  __m512 r = join(exp2_shifted_x8(low(sx), low(se)), exp2_shifted_x8(high(sx), high(se)));
+  // 26 fraction bits, rounded down: near zero by floor(x 2^26) in 32 bits; from 32 on x - floor(x) is exact.
+  const __mmask16 near = _mm512_cmp_ps_mask(magnitude(sx), set(32.0f), _CMP_LT_OQ);
+  const __m512i fixed = _mm512_cvt_roundps_epi32(_mm512_mul_ps(_mm512_maskz_mov_ps(near, sx), set(0x1p26f)), _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  const __m512i far = _mm512_cvttps_epi32(_mm512_mul_ps(_mm512_sub_ps(sx, _mm512_floor_ps(sx)), set(0x1p26f)));
+  const __m512i f = _mm512_mask_mov_epi32(far, near, _mm512_and_si512(fixed, _mm512_set1_epi32(0x3FFFFFF)));
+  const __m512i value = quadratic(kExp2, _mm512_srli_epi32(f, 20), _mm512_and_si512(f, _mm512_set1_epi32(0xFFFFF)), 20);
+  __m512 r = round_scaled(value, _mm512_sub_epi32(_mm512_cvttps_epi32(se), _mm512_set1_epi32(28)));
   r = _mm512_mask_mov_ps(r, _mm512_knot(inside), _mm512_setzero_ps());
   r = _mm512_mask_mov_ps(r, _mm512_cmp_ps_mask(exponent, set(128.0f), _CMP_GE_OQ), infinity_x16());
   const __mmask16 infinite = _mm512_cmp_ps_mask(magnitude(x), infinity_x16(), _CMP_EQ_OQ);
@@ -62,14 +94,6 @@ INLINE __m512 exp2_shifted(__m512 x, __m512 m) {
   r = _mm512_mask_mov_ps(r, infinite & _mm512_knot(negative), infinity_x16());
   r = _mm512_mask_mov_ps(r, infinite & negative, _mm512_setzero_ps());
   r = _mm512_mask_mov_ps(r, (infinite & _mm512_cmp_ps_mask(m, x, _CMP_EQ_OQ)) | is_nan(x) | is_nan(m), nan_x16());
-  if (__builtin_expect(wide, 0)) {  // x and m beyond fixed point: one by one
-    alignas(64) float xs[16], ms[16], rs[16];
-    _mm512_store_ps(xs, x), _mm512_store_ps(ms, m), _mm512_store_ps(rs, r);
-    for (int i = 0; i < 16; ++i) {
-      if (wide >> i & 1) rs[i] = vx_exp2_shifted(xs[i], ms[i]);
-    }
-    r = _mm512_load_ps(rs);
-  }
   return r;
 }
 INLINE __m512 exp2(__m512 x) { return exp2_shifted(x, _mm512_setzero_ps()); }
@@ -78,48 +102,35 @@ INLINE __m512 exp2(__m512 x) { return exp2_shifted(x, _mm512_setzero_ps()); }
 INLINE __m512i fraction_of(__m512 x) { return _mm512_and_si512(_mm512_castps_si512(_mm512_getmant_ps(x, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero)), _mm512_set1_epi32(0x7FFFFF)); }
 INLINE __m512i exponent_of(__m512 x) { return _mm512_cvtps_epi32(_mm512_getexp_ps(x)); }
 
-INLINE __m256 reciprocal_x8(__m512i fraction, __m512i exponent) {
-  const __m512i r = quadratic_x8(kReciprocalTable, _mm512_srli_epi64(fraction, 16), _mm512_and_si512(fraction, _mm512_set1_epi64(0xFFFF)), 16);
-  const __mmask8 power = _mm512_testn_epi64_mask(fraction, fraction);  // exact: 2^-exponent
-  const __m512i value = _mm512_mask_mov_epi64(r, power, _mm512_set1_epi64(1 << 28));
-  return round_scaled_x8(value, _mm512_sub_epi64(_mm512_set1_epi64(-28), exponent));
-}
 INLINE __m512 reciprocal(__m512 x) {
   const __mmask16 usual = is_finite(x) & _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NEQ_OQ);
   const __m512 s = _mm512_mask_mov_ps(set(1.0f), usual, magnitude(x));
   const __m512i fraction = fraction_of(s), exponent = exponent_of(s);
-  __m512 r = join(reciprocal_x8(low(fraction), low(exponent)), reciprocal_x8(high(fraction), high(exponent)));
+  const __m512i curve = quadratic(kReciprocalOf, _mm512_srli_epi32(fraction, 16), _mm512_and_si512(fraction, _mm512_set1_epi32(0xFFFF)), 16);
+  const __mmask16 power = _mm512_testn_epi32_mask(fraction, fraction);  // exact: 2^-exponent
+  __m512 r = round_scaled(_mm512_mask_mov_epi32(curve, power, _mm512_set1_epi32(1 << 28)), _mm512_sub_epi32(_mm512_set1_epi32(-28), exponent));
   r = _mm512_mask_mov_ps(r, _mm512_cmp_ps_mask(magnitude(x), infinity_x16(), _CMP_EQ_OQ), _mm512_setzero_ps());
   r = _mm512_mask_mov_ps(r, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_EQ_OQ), infinity_x16());
   return _mm512_mask_mov_ps(with_sign_of(r, x), is_nan(x), nan_x16());
 }
 
-INLINE __m256 rsqrt_x8(__m512i fraction, __m512i exponent) {
-  const __m512i one = _mm512_set1_epi64(1), odd = _mm512_and_si512(exponent, one), half = _mm512_srai_epi64(_mm512_sub_epi64(exponent, odd), 1);
-  const __m512i index = _mm512_srli_epi64(fraction, 17), u = _mm512_and_si512(fraction, _mm512_set1_epi64(0x1FFFF));
-  const __mmask8 is_odd = _mm512_test_epi64_mask(odd, odd), power = _mm512_testn_epi64_mask(fraction, fraction) & static_cast<__mmask8>(~is_odd);
-  __m512i r = _mm512_mask_mov_epi64(quadratic_x8(kRsqrtEvenTable, index, u, 17), is_odd, quadratic_x8(kRsqrtOddTable, index, u, 17));
-  r = _mm512_mask_mov_epi64(r, power, _mm512_set1_epi64(1 << 28));
-  return round_scaled_x8(r, _mm512_sub_epi64(_mm512_set1_epi64(-28), half));
-}
 INLINE __m512 rsqrt(__m512 x) {
   const __mmask16 usual = is_finite(x) & _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ);
   const __m512 s = _mm512_mask_mov_ps(set(1.0f), usual, x);
   const __m512i fraction = fraction_of(s), exponent = exponent_of(s);
-  __m512 r = join(rsqrt_x8(low(fraction), low(exponent)), rsqrt_x8(high(fraction), high(exponent)));
+  const __m512i odd = _mm512_and_si512(exponent, _mm512_set1_epi32(1)), half = _mm512_srai_epi32(_mm512_sub_epi32(exponent, odd), 1);
+  const __m512i index = _mm512_srli_epi32(fraction, 17), u = _mm512_and_si512(fraction, _mm512_set1_epi32(0x1FFFF));
+  const __mmask16 is_odd = _mm512_test_epi32_mask(odd, odd), power = _mm512_testn_epi32_mask(fraction, fraction) & _mm512_knot(is_odd);
+  const __m512i curve = _mm512_mask_mov_epi32(quadratic(kRsqrtEven, index, u, 17), is_odd, quadratic(kRsqrtOdd, index, u, 17));
+  __m512 r = round_scaled(_mm512_mask_mov_epi32(curve, power, _mm512_set1_epi32(1 << 28)), _mm512_sub_epi32(_mm512_set1_epi32(-28), half));
   r = _mm512_mask_mov_ps(r, _mm512_cmp_ps_mask(x, infinity_x16(), _CMP_EQ_OQ), _mm512_setzero_ps());
   r = _mm512_mask_mov_ps(r, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_EQ_OQ), with_sign_of(infinity_x16(), x));
   return _mm512_mask_mov_ps(r, is_nan(x) | _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ), nan_x16());
 }
 
-INLINE __m256 log2_x8(__m512i fraction, __m512i exponent) {
-  const __mmask8 upper = _mm512_cmpge_epi64_mask(fraction, _mm512_set1_epi64(0x400000));
-  const __m512i offset = _mm512_and_si512(fraction, _mm512_set1_epi64(0x3FFFFF)), index = _mm512_srli_epi64(offset, 16), u = _mm512_and_si512(offset, _mm512_set1_epi64(0xFFFF));
-  const __m512i g = _mm512_mask_mov_epi64(quadratic_x8(kLog2LowTable, index, u, 16), upper, quadratic_x8(kLog2HighTable, index, u, 16));
-  // m - 1 with 24 fraction bits; the upper half uses m / 2
-  const __m512i r = _mm512_mask_mov_epi64(_mm512_slli_epi64(fraction, 1), upper, _mm512_sub_epi64(fraction, _mm512_set1_epi64(0x800000)));
-  const __m512i e = _mm512_mask_add_epi64(exponent, upper, exponent, _mm512_set1_epi64(1));
-  const __m512i value = _mm512_add_epi64(_mm512_slli_epi64(e, 52), _mm512_mullo_epi64(r, g));
+/// exponent + (m - 1) g in 52 fraction bits, rounded once.
+INLINE __m256 log2_x8(__m512i exponent, __m512i r, __m512i g) {
+  const __m512i value = _mm512_add_epi64(_mm512_slli_epi64(exponent, 52), _mm512_mullo_epi64(r, g));
   // Up to 60 bits: ten of them folded into a sticky bit, so that the two roundings below are one.
   const __m512i size = _mm512_abs_epi64(value), rest = _mm512_and_si512(size, _mm512_set1_epi64(0x3FF));
   const __mmask8 large = _mm512_cmpge_epi64_mask(size, _mm512_set1_epi64(int64_t{1} << 53)), negative = _mm512_movepi64_mask(value);
@@ -134,7 +145,13 @@ INLINE __m512 log2(__m512 x) {
   const __mmask16 usual = is_finite(x) & _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ);
   const __m512 s = _mm512_mask_mov_ps(set(1.0f), usual, x);
   const __m512i fraction = fraction_of(s), exponent = exponent_of(s);
-  __m512 r = join(log2_x8(low(fraction), low(exponent)), log2_x8(high(fraction), high(exponent)));
+  const __mmask16 upper = _mm512_cmpge_epi32_mask(fraction, _mm512_set1_epi32(0x400000));
+  const __m512i offset = _mm512_and_si512(fraction, _mm512_set1_epi32(0x3FFFFF)), index = _mm512_srli_epi32(offset, 16), u = _mm512_and_si512(offset, _mm512_set1_epi32(0xFFFF));
+  const __m512i g = _mm512_mask_mov_epi32(quadratic(kLog2Low, index, u, 16), upper, quadratic(kLog2High, index, u, 16));
+  // m - 1 with 24 fraction bits; the upper half uses m / 2
+  const __m512i m1 = _mm512_mask_mov_epi32(_mm512_slli_epi32(fraction, 1), upper, _mm512_sub_epi32(fraction, _mm512_set1_epi32(0x800000)));
+  const __m512i e = _mm512_mask_add_epi32(exponent, upper, exponent, _mm512_set1_epi32(1));
+  __m512 r = join(log2_x8(low(e), low(m1), low(g)), log2_x8(high(e), high(m1), high(g)));
   r = _mm512_mask_mov_ps(r, _mm512_cmp_ps_mask(x, infinity_x16(), _CMP_EQ_OQ), infinity_x16());
   r = _mm512_mask_mov_ps(r, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_EQ_OQ), with_sign_of(infinity_x16(), set(-1.0f)));
   return _mm512_mask_mov_ps(r, is_nan(x) | _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ), nan_x16());
