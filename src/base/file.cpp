@@ -1,8 +1,13 @@
 #include "base/file.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 
@@ -11,7 +16,10 @@
 namespace systole {
 namespace fs = std::filesystem;
 
-std::vector<uint8_t> read_file(const std::string& path, uint64_t limit_bytes) {
+namespace {
+
+/// Size of a regular file within the limit.
+uint64_t checked_size(const std::string& path, uint64_t limit_bytes) {
   std::error_code ec;
   if (!fs::is_regular_file(path, ec)) fail(ErrorCode::kIo, path, "no such file", "a regular file that can be read");
   const uint64_t size = fs::file_size(path, ec);
@@ -19,6 +27,13 @@ std::vector<uint8_t> read_file(const std::string& path, uint64_t limit_bytes) {
   if (size > limit_bytes) {
     fail(ErrorCode::kResource, path, "the file has " + std::to_string(size) + " bytes", "at most " + std::to_string(limit_bytes));
   }
+  return size;
+}
+
+}  // namespace
+
+std::vector<uint8_t> read_file(const std::string& path, uint64_t limit_bytes) {
+  const uint64_t size = checked_size(path, limit_bytes);
   std::vector<uint8_t> bytes(size);
   std::ifstream in(path, std::ios::binary);
   if (!in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size)) && size > 0) {
@@ -27,11 +42,36 @@ std::vector<uint8_t> read_file(const std::string& path, uint64_t limit_bytes) {
   return bytes;
 }
 
-void write_file(const std::string& path, std::string_view bytes) {
+Bytes map_file(const std::string& path, uint64_t limit_bytes) {
+  const uint64_t size = checked_size(path, limit_bytes);
+  if (size == 0) return {};
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) fail(ErrorCode::kIo, path, std::strerror(errno), "a file that can be read");
+  void* at = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
+  ::close(file);
+  if (at == MAP_FAILED) return read_file(path, limit_bytes);
+  const auto* data = static_cast<const uint8_t*>(at);
+  return {std::shared_ptr<const void>(at, [size](const void* p) { ::munmap(const_cast<void*>(p), size); }), data, size};
+}
+
+std::string file_identity(const std::string& path) {
+  struct stat s{};
+  if (::stat(path.c_str(), &s) != 0) return "";
+  constexpr time_t kSettledSeconds = 2;
+  if (std::max(s.st_mtim.tv_sec, s.st_ctim.tv_sec) + kSettledSeconds > ::time(nullptr)) return "";
+  std::string id;
+  for (int64_t v : {int64_t(s.st_dev), int64_t(s.st_ino), int64_t{s.st_size}, int64_t{s.st_mtim.tv_sec}, int64_t{s.st_mtim.tv_nsec}, int64_t{s.st_ctim.tv_sec}, int64_t{s.st_ctim.tv_nsec}}) id += std::to_string(v) + ",";
+  return id;
+}
+
+void write_file(const std::string& path, std::string_view bytes) { write_file(path, {bytes}); }
+
+void write_file(const std::string& path, std::initializer_list<std::string_view> pieces) {
   const std::string temporary = path + ".tmp" + std::to_string(::getpid());
   {
     std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
-    if (!out.write(bytes.data(), static_cast<std::streamsize>(bytes.size())) || !out.flush()) {
+    for (std::string_view bytes : pieces) out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    if (!out || !out.flush()) {
       const std::string why = std::strerror(errno);
       std::remove(temporary.c_str());
       fail(ErrorCode::kIo, path, "cannot write: " + why, "a path in a folder that exists and can be written");

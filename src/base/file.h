@@ -1,17 +1,30 @@
 // Whole files in and out. Writes are atomic: a killed job leaves either the old file or the new one.
 #pragma once
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "base/bytes.h"
 
 namespace systole {
 
 /// Reads a regular file; fails with kIo (and the path) when it is missing, a directory, or larger than `limit_bytes`.
 std::vector<uint8_t> read_file(const std::string& path, uint64_t limit_bytes = uint64_t{16} << 30);
 
+/// The same file mapped read-only instead of read: nothing is copied, pages come as they are touched. For files that nobody
+/// cuts while they are in use.
+Bytes map_file(const std::string& path, uint64_t limit_bytes = uint64_t{16} << 30);
+
+/// What changes when a file's content may have changed: device, inode, size and times. Empty where the file was changed so
+/// lately that a later change could leave it the same.
+std::string file_identity(const std::string& path);
+
 /// Writes through a temporary file in the same folder and renames it over `path`.
 void write_file(const std::string& path, std::string_view bytes);
+/// The pieces one after another.
+void write_file(const std::string& path, std::initializer_list<std::string_view> pieces);
 
 bool file_exists(const std::string& path);
 

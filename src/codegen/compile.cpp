@@ -148,12 +148,13 @@ int64_t compulsory_bytes(const isa::Program& p) {
 }
 
 void fill_constants(const Graph& graph, const Emitter& e, isa::Program& p) {
-  p.constants.resize(e.constant_bytes);
+  std::vector<uint8_t> constants(e.constant_bytes);
   for (const ConstantUse& use : e.constants) {
     const Tensor& t = *graph.value(use.value).constant;
-    if (use.panel > 0) pack(t, use.panel, p.constants.data() + use.offset);
-    else std::copy(t.bytes.begin(), t.bytes.end(), p.constants.begin() + static_cast<long>(use.offset));
+    if (use.panel > 0) pack(t, use.panel, constants.data() + use.offset);
+    else std::copy(t.bytes.begin(), t.bytes.end(), constants.begin() + static_cast<long>(use.offset));
   }
+  p.constants = std::move(constants);
 }
 
 isa::Program link(const Machine& machine, const std::string& precision, Candidate& c) {

@@ -27,7 +27,8 @@ std::string normal_domain(const std::string& domain);
 class GraphReader {
  public:
   GraphReader(ReaderContext& context, GraphReader* parent) : context_(context), parent_(parent) {}
-  Graph run(const onnx::GraphProto& g);
+  /// `spent`, if given, is the same graph: its initializers are released as they are read.
+  Graph run(const onnx::GraphProto& g, onnx::GraphProto* spent = nullptr);
 
  private:
   [[noreturn]] void bad(const std::string& where, const std::string& found, const std::string& expected = {}) const;

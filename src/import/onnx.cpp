@@ -67,12 +67,12 @@ int64_t fixed_extent(const void* data, size_t size, const std::string& source, c
 }
 
 Graph import_onnx_bytes(const void* data, size_t size, const std::string& source, const std::string& folder, const ImportOptions& options) {
-  const onnx::ModelProto model = parse_model(data, size, source);
+  onnx::ModelProto model = parse_model(data, size, source);
   if (!model.has_graph()) fail(ErrorCode::kBadInput, source, "the file holds no graph", "an ONNX model");
   if (model.functions_size() > 0) fail(ErrorCode::kUnsupported, source, "the model defines functions of its own", "a model whose functions are inlined");
   ReaderContext context{source, options, {}, TensorReader(source, folder)};
   check_opset(model, source, context);
-  return GraphReader(context, nullptr).run(model.graph());
+  return GraphReader(context, nullptr).run(model.graph(), model.mutable_graph());
 }
 
 Tensor read_tensor_file(const std::string& path) {
@@ -113,7 +113,7 @@ BoundaryKinds boundary_kinds(const void* data, size_t size, const std::string& s
 }
 
 Graph import_onnx(const std::string& path, const ImportOptions& options) {
-  const auto bytes = read_file(path);
+  const Bytes bytes = map_file(path);
   const std::string folder = std::filesystem::path(path).parent_path().string();
   return import_onnx_bytes(bytes.data(), bytes.size(), path, folder.empty() ? "." : folder, options);
 }

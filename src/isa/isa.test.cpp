@@ -89,13 +89,13 @@ TEST(Sequencer, EndlessProgramsStop) {
 
 TEST(Program, SerialisesAndRefusesDamage) {
   Program p;
-  p.model = "m", p.machine_name = "edge", p.dram_bytes = 256, p.constants_address = 128, p.constants.assign(100, 7);
+  p.model = "m", p.machine_name = "edge", p.dram_bytes = 256, p.constants_address = 128, p.constants = std::vector<uint8_t>(100, 7);
   p.code = {Nop{}, End{}}, p.layers = {{"l", "map", 1, 2}}, p.layer_of = {0, 0};
   p.inputs = {{"x", DType::kF32, {2, 2}, 64}};
   const auto bytes = serialise(p);
   EXPECT_EQ(serialise(deserialise(bytes, "t")), bytes);
   EXPECT_EQ(serialise(parse_program(print_program(p), "t")), bytes);
-  for (size_t n = 0; n < bytes.size(); n += 7) EXPECT_THROW(deserialise({bytes.begin(), bytes.begin() + static_cast<long>(n)}, "t"), Failure) << n;
+  for (size_t n = 0; n < bytes.size(); n += 7) EXPECT_THROW(deserialise(std::vector<uint8_t>(bytes.begin(), bytes.begin() + static_cast<long>(n)), "t"), Failure) << n;
   p.inputs[0].address = 250;
   EXPECT_THROW(deserialise(serialise(p), "t"), Failure);
 }

@@ -86,6 +86,12 @@ void apply_header(Program& p, std::string_view text, const std::string& where) {
 }
 
 std::vector<uint8_t> serialise(const Program& p) {
+  auto out = serialise_before_constants(p);
+  out.insert(out.end(), p.constants.begin(), p.constants.end());
+  return out;
+}
+
+std::vector<uint8_t> serialise_before_constants(const Program& p) {
   const std::string text = header_text(p);
   const auto code = encode_all(p.code);
   Head h{};
@@ -95,11 +101,10 @@ std::vector<uint8_t> serialise(const Program& p) {
   std::memcpy(out.data(), &h, sizeof h);
   out.insert(out.end(), text.begin(), text.end());
   out.insert(out.end(), code.begin(), code.end());
-  out.insert(out.end(), p.constants.begin(), p.constants.end());
   return out;
 }
 
-Program deserialise(const std::vector<uint8_t>& bytes, const std::string& where) {
+Program deserialise(const Bytes& bytes, const std::string& where) {
   Head h{};
   if (bytes.size() < sizeof h || std::memcmp(bytes.data(), kMagic, 8) != 0) {
     fail(ErrorCode::kBadInput, where, "not a Systole program of this version", "a file written by 'systole compile'");
@@ -112,7 +117,7 @@ Program deserialise(const std::vector<uint8_t>& bytes, const std::string& where)
   Program p;
   const uint8_t* at = bytes.data() + sizeof h;
   p.code = decode_all({at + h.json_bytes, h.code_bytes}, where);
-  p.constants.assign(at + h.json_bytes + h.code_bytes, at + body);
+  p.constants = bytes.slice(sizeof h + h.json_bytes + h.code_bytes, h.constant_bytes);
   apply_header(p, {reinterpret_cast<const char*>(at), h.json_bytes}, where);
   return p;
 }
@@ -135,6 +140,7 @@ std::string print_program(const Program& p) {
 Program parse_program(const std::string& text, const std::string& source) {
   Program p;
   std::string header, code;
+  std::vector<uint8_t> constants;
   std::istringstream lines(text);
   std::string line;
   for (int number = 1; std::getline(lines, line); ++number) {
@@ -147,13 +153,14 @@ Program parse_program(const std::string& text, const std::string& source) {
         fail(ErrorCode::kBadInput, source + ":" + std::to_string(number), std::string("'") + c + "'", "hexadecimal digits");
       };
       if (line.size() % 2) fail(ErrorCode::kBadInput, source + ":" + std::to_string(number), "an odd number of digits");
-      for (size_t i = 6; i + 1 < line.size(); i += 2) p.constants.push_back(static_cast<uint8_t>(digit(line[i]) << 4 | digit(line[i + 1])));
+      for (size_t i = 6; i + 1 < line.size(); i += 2) constants.push_back(static_cast<uint8_t>(digit(line[i]) << 4 | digit(line[i + 1])));
       line.clear();
     } else {
       code += line;
     }
     code += "\n";  // keeps the assembler's line numbers
   }
+  p.constants = std::move(constants);
   p.code = assemble(code, source);
   if (header.empty()) fail(ErrorCode::kBadInput, source, "no .program line", "the header that 'systole disasm' prints");
   apply_header(p, header, source);

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/bytes.h"
 #include "isa/instruction.h"
 #include "numerics/dtype.h"
 
@@ -31,7 +32,7 @@ struct Program {
   uint64_t machine_hash = 0;
   std::vector<Instruction> code;
   std::vector<uint32_t> layer_of;        ///< per instruction, index into layers
-  std::vector<uint8_t> constants;        ///< DRAM image from constants_address on
+  Bytes constants;                       ///< DRAM image from constants_address on
   uint64_t constants_address = 0;
   uint64_t dram_bytes = 0;               ///< DRAM used, constants included
   std::vector<BoundaryTensor> inputs, outputs;
@@ -40,8 +41,11 @@ struct Program {
 };
 
 std::vector<uint8_t> serialise(const Program& program);
+/// The file without its last part, the constants.
+std::vector<uint8_t> serialise_before_constants(const Program& program);
 /// Rejects, with the place, any file that is truncated, oversized, inconsistent or of another version.
-Program deserialise(const std::vector<uint8_t>& bytes, const std::string& where);
+/// The program shares the constants with `bytes`.
+Program deserialise(const Bytes& bytes, const std::string& where);
 
 /// Text form: a .program line (the header as JSON), assembly, and .data lines; parses back to the same program.
 std::string print_program(const Program& program);

@@ -60,7 +60,7 @@ const isa::Program& only_program(const Plan& plan, const std::string& name) {
 }
 
 /// A program's file, or a plan's.
-Compiled from_bytes(const std::vector<uint8_t>& bytes, const std::string& path, const std::string& npu) {
+Compiled from_bytes(const Bytes& bytes, const std::string& path, const std::string& npu) {
   if (!Plan::is_plan_file(bytes)) return on_its_machine(isa::deserialise(bytes, path), path, npu);
   PlanHead head = Plan::read_head(bytes, path);
   const auto context = context_for(machine_of(head.machine, head.machine_hash, path, npu), head.policy, head.precision);
@@ -163,10 +163,10 @@ Report report_of(Plan& plan, const std::string& name, const Machine& machine, Ti
 /// Compiles, or takes what the cache holds for the same bytes. A file that may name external data is always read in full.
 Compiled compile_or_recall(const std::string& path, const std::string& name, Machine machine, const CompileOptions& options) {
   const ProgramCache cache(options.cache ? ProgramCache::default_folder() : "");
-  const auto bytes = read_file(path);
-  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  const bool by_file = cache.enabled() && text.find("location") == std::string_view::npos;
-  const std::string key = by_file ? ProgramCache::key_of_file(bytes, option_key(options, name), machine) : "";
+  Bytes bytes = map_file(path);
+  const std::string content = cache.enabled() ? cache.content_of(path, bytes) : "";
+  const bool by_file = !content.empty();
+  const std::string key = by_file ? ProgramCache::key_of_file(content, option_key(options, name), machine) : "";
   if (const auto kept = by_file ? cache.find_bytes(key) : std::nullopt) {
     try {
       return from_bytes(*kept, path, options.npu);
@@ -177,11 +177,12 @@ Compiled compile_or_recall(const std::string& path, const std::string& name, Mac
   const std::string folder = std::filesystem::path(path).parent_path().string();
   Graph graph = import_onnx_bytes(bytes.data(), bytes.size(), path, folder.empty() ? "." : folder, {options.dims, options.input_shapes, options.constant_inputs});
   graph.name = name;
+  bytes = {};
   const FrontResult front = run_onnx_passes(std::move(graph), options.precision);
   const auto context = context_for(std::move(machine), front.policy, front.precision);
   if (cache.enabled() && !by_file) context->cache_folder = ProgramCache::default_folder();
   auto plan = std::make_unique<Plan>(front.graph, context);
-  if (by_file && plan->exact_file()) cache.store_bytes(key, plan->whole() ? isa::serialise(plan->whole()->program) : plan->serialise(name));
+  if (by_file && plan->exact_file()) plan->whole() ? cache.store(key, plan->whole()->program) : cache.store_bytes(key, plan->serialise(name));
   context->cache_folder = cache.enabled() ? ProgramCache::default_folder() : "";  // for what is compiled at run time
   std::string model = name;
   return std::make_shared<CompiledModel>(std::move(model), std::move(plan), context);

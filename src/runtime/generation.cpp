@@ -140,7 +140,7 @@ Result<Generation> generate_tokens(const std::string& onnx_path, const CompileOp
   return catch_failures([&] {
     if (options.prompt.empty()) fail(ErrorCode::kBadInput, "prompt", "no tokens", "one or more");
     if (options.bucket < 1) fail(ErrorCode::kBadInput, "--bucket", std::to_string(options.bucket), "1 or more");
-    const auto bytes = read_file(onnx_path);
+    const Bytes bytes = map_file(onnx_path);
     const auto names = input_names(bytes.data(), bytes.size(), onnx_path);
     Session s(options, sink);
     const bool cached = std::count(names.begin(), names.end(), "position") > 0;

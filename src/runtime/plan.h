@@ -84,9 +84,9 @@ class Plan {
   std::vector<uint8_t> serialise(const std::string& model) const;
   /// Whether a file gives back this very plan: types that the model declares and its programs narrow are not in a program's.
   bool exact_file() const;
-  static bool is_plan_file(const std::vector<uint8_t>& bytes);
-  static PlanHead read_head(const std::vector<uint8_t>& bytes, const std::string& source);
-  static std::unique_ptr<Plan> deserialise(const std::vector<uint8_t>& bytes, const std::string& source, std::shared_ptr<const PlanContext> context);
+  static bool is_plan_file(const Bytes& bytes);
+  static PlanHead read_head(const Bytes& bytes, const std::string& source);
+  static std::unique_ptr<Plan> deserialise(const Bytes& bytes, const std::string& source, std::shared_ptr<const PlanContext> context);
   void visit_programs(const std::function<void(LoadedProgram&)>& visit);
   void visit_host_nodes(const std::function<void(HostNodeInfo&)>& visit);
   size_t npu_nodes() const { return partition_.npu_nodes; }

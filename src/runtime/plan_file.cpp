@@ -26,20 +26,20 @@ void put_block(std::vector<uint8_t>& out, const void* data, uint64_t n) {
 /// The next length-prefixed block.
 class Blocks {
  public:
-  Blocks(const std::vector<uint8_t>& bytes, std::string source) : bytes_(bytes), source_(std::move(source)) {}
-  std::vector<uint8_t> next() {
+  Blocks(Bytes bytes, std::string source) : bytes_(std::move(bytes)), source_(std::move(source)) {}
+  Bytes next() {
     uint64_t n = 0;
     if (at_ + 8 > bytes_.size()) cut();
     std::memcpy(&n, bytes_.data() + at_, 8);
     at_ += 8;
     if (n > bytes_.size() - at_) cut();
     at_ += n;
-    return {bytes_.begin() + static_cast<long>(at_ - n), bytes_.begin() + static_cast<long>(at_)};
+    return bytes_.slice(at_ - n, n);
   }
 
  private:
   [[noreturn]] void cut() const { fail(ErrorCode::kBadInput, source_, "the file ends early", "a complete .npu file"); }
-  const std::vector<uint8_t>& bytes_;
+  const Bytes bytes_;
   const std::string source_;
   size_t at_ = 8;
 };
@@ -113,7 +113,7 @@ Graph read_graph_with_blobs(const json& j, Blocks& blocks, const std::string& so
     const size_t v = b.at("value").get<size_t>();
     const auto type = parse_dtype(b.at("type").get<std::string>());
     auto t = std::make_shared<Tensor>();
-    t->shape = b.at("shape").get<Shape>(), t->bytes = blocks.next();
+    t->shape = b.at("shape").get<Shape>(), t->bytes = blocks.next().vector();
     if (v >= g.values.size() || !type || bytes_of(*type) == 0 || static_cast<int64_t>(t->bytes.size()) != element_count(t->shape) * bytes_of(*type)) fail(ErrorCode::kBadInput, source, "a constant of the wrong size", "the bytes of its shape");
     t->type = *type;
     g.values[v].constant = t;
@@ -136,7 +136,7 @@ bool Plan::exact_file() const {
   return same(p.inputs, g.inputs) && same(p.outputs, g.outputs);
 }
 
-bool Plan::is_plan_file(const std::vector<uint8_t>& bytes) { return bytes.size() >= 8 && std::memcmp(bytes.data(), kMagic, 8) == 0; }
+bool Plan::is_plan_file(const Bytes& bytes) { return bytes.size() >= 8 && std::memcmp(bytes.data(), kMagic, 8) == 0; }
 
 std::vector<uint8_t> Plan::serialise(const std::string& model) const {
   json head = {{"model", model}, {"precision", context_->precision}, {"machine", context_->machine.name}, {"machine_hash", context_->machine.hash}, {"store", static_cast<int>(context_->policy.store)}, {"format", static_cast<int>(context_->policy.format)}};
@@ -159,7 +159,7 @@ std::vector<uint8_t> Plan::serialise(const std::string& model) const {
   return out;
 }
 
-PlanHead Plan::read_head(const std::vector<uint8_t>& bytes, const std::string& source) {
+PlanHead Plan::read_head(const Bytes& bytes, const std::string& source) {
   const auto block = Blocks(bytes, source).next();
   PlanHead h;
   try {
@@ -174,7 +174,7 @@ PlanHead Plan::read_head(const std::vector<uint8_t>& bytes, const std::string& s
   return h;
 }
 
-std::unique_ptr<Plan> Plan::deserialise(const std::vector<uint8_t>& bytes, const std::string& source, std::shared_ptr<const PlanContext> context) {
+std::unique_ptr<Plan> Plan::deserialise(const Bytes& bytes, const std::string& source, std::shared_ptr<const PlanContext> context) {
   Blocks blocks(bytes, source);
   const auto block = blocks.next();
   std::unique_ptr<Plan> plan(new Plan(std::move(context)));

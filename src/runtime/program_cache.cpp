@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 const std::string& compiler_identity() {
   static const std::string key = [] {
     try {
-      const auto bytes = read_file("/proc/self/exe", 1 << 30);
+      const auto bytes = map_file("/proc/self/exe", 1 << 30);
       return content_key({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     } catch (const Failure&) {
       return std::string();
@@ -51,14 +51,36 @@ std::optional<isa::Program> ProgramCache::find(const std::string& key, const Mac
   return std::nullopt;
 }
 
-std::string ProgramCache::key_of_file(const std::vector<uint8_t>& model, const std::string& options, const Machine& machine) {
-  return content_key(content_key({reinterpret_cast<const char*>(model.data()), model.size()}) + options + std::to_string(machine.hash) + machine.name + compiler_identity());
+std::string ProgramCache::content_of(const std::string& path, const Bytes& bytes) const {
+  const std::string identity = file_identity(path), note = folder_ + "/" + content_key(identity) + ".id";
+  if (!identity.empty() && file_exists(note)) {
+    try {
+      const auto kept = read_file(note, 64);
+      return {kept.begin(), kept.end()};
+    } catch (const Failure&) {
+      // gone meanwhile
+    }
+  }
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const std::string content = text.find("location") == std::string_view::npos ? content_key(text) : "";
+  try {
+    std::error_code ec;
+    fs::create_directories(folder_, ec);
+    if (!identity.empty()) write_file(note, content);
+  } catch (const Failure&) {
+    // read again next time
+  }
+  return content;
 }
 
-std::optional<std::vector<uint8_t>> ProgramCache::find_bytes(const std::string& key) const {
+std::string ProgramCache::key_of_file(const std::string& content, const std::string& options, const Machine& machine) {
+  return content_key(content + options + std::to_string(machine.hash) + machine.name + compiler_identity());
+}
+
+std::optional<Bytes> ProgramCache::find_bytes(const std::string& key) const {
   if (!enabled() || !file_exists(path_of(key))) return std::nullopt;
   try {
-    auto bytes = read_file(path_of(key));
+    auto bytes = map_file(path_of(key));  // entries are only ever renamed over or removed
     std::error_code ec;
     fs::last_write_time(path_of(key), fs::file_time_type::clock::now(), ec);  // the oldest use goes first
     return bytes;
@@ -68,16 +90,19 @@ std::optional<std::vector<uint8_t>> ProgramCache::find_bytes(const std::string& 
 }
 
 void ProgramCache::store(const std::string& key, const isa::Program& program) const {
-  if (enabled()) store_bytes(key, isa::serialise(program));
+  const auto view = [](const auto& b) { return std::string_view(reinterpret_cast<const char*>(b.data()), b.size()); };
+  if (enabled()) store_pieces(key, {view(isa::serialise_before_constants(program)), view(program.constants)});
 }
 
-void ProgramCache::store_bytes(const std::string& key, const std::vector<uint8_t>& bytes) const {
+void ProgramCache::store_bytes(const std::string& key, const std::vector<uint8_t>& bytes) const { store_pieces(key, {{reinterpret_cast<const char*>(bytes.data()), bytes.size()}}); }
+
+void ProgramCache::store_pieces(const std::string& key, std::initializer_list<std::string_view> pieces) const {
   if (!enabled()) return;
   try {
     std::error_code ec;
     fs::create_directories(folder_, ec);
     const std::string temporary = path_of(key) + "." + std::to_string(getpid());
-    write_file(temporary, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    write_file(temporary, pieces);
     fs::rename(temporary, path_of(key), ec);
     trim();
   } catch (const Failure&) {

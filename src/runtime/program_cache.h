@@ -31,12 +31,17 @@ class ProgramCache {
   void store(const std::string& key, const isa::Program& program) const;
 
   /// Whole models, by the bytes of their file and everything that decides how they compile (`options`).
-  static std::string key_of_file(const std::vector<uint8_t>& model, const std::string& options, const Machine& machine);
-  std::optional<std::vector<uint8_t>> find_bytes(const std::string& key) const;
+  static std::string key_of_file(const std::string& content, const std::string& options, const Machine& machine);
+  /// Content of a model file: its key, or empty where the file may name others (external data). A file's content is read
+  /// once as long as its identity (base/file.h) stays.
+  std::string content_of(const std::string& path, const Bytes& bytes) const;
+  /// The kept file, mapped.
+  std::optional<Bytes> find_bytes(const std::string& key) const;
   void store_bytes(const std::string& key, const std::vector<uint8_t>& bytes) const;
   bool enabled() const { return !folder_.empty(); }
 
  private:
+  void store_pieces(const std::string& key, std::initializer_list<std::string_view> pieces) const;
   std::string path_of(const std::string& key) const { return folder_ + "/" + key + ".npu"; }
   void trim() const;
   const std::string folder_;

@@ -18,15 +18,15 @@ void copy_inner(uint8_t* dst, const uint8_t* src, int64_t n, int64_t dst_stride,
 }  // namespace
 
 /// Elements are copied in loop order; a copy whose source and target overlap sees its own writes.
-void execute_copy(Memory& memory, const isa::CopyOp& op) { copy_into(memory, op, memory.bytes(op.dst)); }
+void execute_copy(Memory& memory, const isa::CopyOp& op) { copy_between(op, op.src == isa::Space::kFill ? nullptr : memory.bytes(op.src) + op.src_address, memory.bytes(op.dst) + op.dst_address); }
 
-void copy_into(Memory& memory, const isa::CopyOp& op, uint8_t* image) {
+void copy_between(const isa::CopyOp& op, const uint8_t* from, uint8_t* to) {
   const isa::CopyDesc& d = *op.desc;
   const bool fill = op.src == isa::Space::kFill;
   uint8_t pattern[8];
   std::memcpy(pattern, &op.src_address, 8);
-  const uint8_t* src0 = fill ? pattern : memory.bytes(op.src) + op.src_address;
-  uint8_t* dst0 = image + op.dst_address;
+  const uint8_t* src0 = fill ? pattern : from;
+  uint8_t* dst0 = to;
   const size_t last = isa::kCopyDims - 1;
   for (uint32_t e : d.extents) {
     if (e == 0) return;

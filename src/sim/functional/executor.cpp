@@ -29,7 +29,16 @@ HostIsa host_isa() { return g_used; }
 void limit_host_isa(HostIsa isa) { g_used = std::min(isa, g_best); }
 const char* to_string(HostIsa isa) { return isa == HostIsa::kAvx512 ? "avx512" : isa == HostIsa::kAvx2 ? "avx2" : "scalar"; }
 
-Functional::Functional(const isa::Program& program, const Machine& machine) : program_(program), machine_(machine) {
+Functional::Functional(const isa::Program& program, const Machine& machine) : Functional(program, machine, NoConstants{}) {
+  place_constants(static_cast<int64_t>(program_.constants_address), static_cast<int64_t>(program_.constants_address + program_.constants.size()));
+}
+
+void Functional::place_constants(int64_t lo, int64_t hi) {
+  const auto first = static_cast<size_t>(lo) - program_.constants_address;
+  std::copy_n(program_.constants.data() + first, hi - lo, memory_.dram.data() + lo);
+}
+
+Functional::Functional(const isa::Program& program, const Machine& machine, NoConstants) : program_(program), machine_(machine) {
   if (program.machine_hash != machine.hash) {
     fail(ErrorCode::kMismatch, "program '" + program.model + "'", "compiled for machine '" + program.machine_name + "'", "machine '" + machine.name + "' as it is described now", "compile the model again");
   }
@@ -55,8 +64,7 @@ Functional::Functional(const isa::Program& program, const Machine& machine) : pr
   if (program.dram_bytes > static_cast<uint64_t>(machine.dram.capacity_bytes)) fail(ErrorCode::kResource, where, "needs " + std::to_string(program.dram_bytes) + " bytes of DRAM", "at most the machine's");
   memory_.scratchpad.assign(static_cast<size_t>(machine.memory.scratchpad_bytes), 0);
   memory_.accumulators.assign(static_cast<size_t>(machine.memory.accumulator_bytes / 4), 0);
-  memory_.dram.assign(program.dram_bytes, 0);
-  std::copy(program_.constants.begin(), program_.constants.end(), memory_.dram.begin() + static_cast<long>(program_.constants_address));
+  memory_.dram = ZeroedMemory(program.dram_bytes);
 }
 
 void Functional::load(const std::vector<Tensor>& inputs) {
@@ -66,7 +74,7 @@ void Functional::load(const std::vector<Tensor>& inputs) {
     if (inputs[i].type != want.type || inputs[i].shape != want.shape) {
       fail(ErrorCode::kMismatch, "input '" + want.name + "'", std::string(to_string(inputs[i].type)) + to_string(inputs[i].shape), std::string(to_string(want.type)) + to_string(want.shape));
     }
-    std::copy(inputs[i].bytes.begin(), inputs[i].bytes.end(), memory_.dram.begin() + static_cast<long>(want.address));
+    std::copy(inputs[i].bytes.begin(), inputs[i].bytes.end(), memory_.dram.data() + want.address);
   }
 }
 
@@ -74,7 +82,7 @@ std::vector<Tensor> Functional::outputs() {
   std::vector<Tensor> list;
   for (const auto& o : program_.outputs) {
     Tensor t(o.type, o.shape);
-    std::copy_n(memory_.dram.begin() + static_cast<long>(o.address), t.bytes.size(), t.bytes.begin());
+    std::copy_n(memory_.dram.data() + o.address, t.bytes.size(), t.bytes.begin());
     list.push_back(std::move(t));
   }
   return list;

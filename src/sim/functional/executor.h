@@ -34,7 +34,8 @@ class PackedWeights {
 /// The memories of one core.
 struct Memory {
   PackedWeights packed;
-  std::vector<uint8_t> dram, scratchpad;
+  ZeroedMemory dram;
+  std::vector<uint8_t> scratchpad;
   std::vector<uint32_t> accumulators;
   uint8_t* bytes(isa::Space space) { return space == isa::Space::kDram ? dram.data() : space == isa::Space::kScratchpad ? scratchpad.data() : reinterpret_cast<uint8_t*>(accumulators.data()); }
 };
@@ -44,6 +45,11 @@ class Functional {
  public:
   /// Fails (kMismatch) when the program was compiled for another machine. Checks every instruction's bounds once.
   Functional(const isa::Program& program, const Machine& machine);
+  /// The same without the constants in DRAM, for translations that place what they still read.
+  struct NoConstants {};
+  Functional(const isa::Program& program, const Machine& machine, NoConstants);
+  /// Puts constants at DRAM bytes [lo, hi) into the image.
+  void place_constants(int64_t lo, int64_t hi);
 
   /// Runs on inputs in the program's order; fails (kMismatch) on another count, type or shape.
   std::vector<Tensor> run(const std::vector<Tensor>& inputs);
@@ -71,8 +77,8 @@ class Functional {
 
 // One function per engine.
 void execute_copy(Memory& memory, const isa::CopyOp& op);
-/// The same copy with its target in `image` instead of the target's memory.
-void copy_into(Memory& memory, const isa::CopyOp& op, uint8_t* image);
+/// The same copy between other memories: from and to are its first elements.
+void copy_between(const isa::CopyOp& op, const uint8_t* from, uint8_t* to);
 void execute_matrix(Memory& memory, PackedWeights& packed, const isa::MatrixOp& op, int64_t columns);
 void execute_vector(Memory& memory, const isa::VectorOp& op);
 /// Positions of the loops outside the innermost kept one, and the work of positions [begin, end) alone.

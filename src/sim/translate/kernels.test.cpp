@@ -19,7 +19,7 @@ constexpr int64_t kScratchpad = 96 * 1024, kDram = 16 * 1024, kAccumulators = 24
 class RandomInstructions : public ::testing::Test {
  protected:
   RandomInstructions() : random_(std::getenv("SYSTOLE_SEED") ? std::strtoull(std::getenv("SYSTOLE_SEED"), nullptr, 10) : 1) {
-    a_.scratchpad.resize(kScratchpad), a_.dram.resize(kDram), a_.accumulators.resize(kAccumulators / 4);
+    for (Memory* m : {&a_, &b_}) m->scratchpad.resize(kScratchpad), m->dram = ZeroedMemory(kDram), m->accumulators.resize(kAccumulators / 4);
   }
   int64_t any(int64_t lo, int64_t hi) { return std::uniform_int_distribution<int64_t>(lo, hi)(random_); }
   bool once_in(int64_t n) { return any(1, n) == 1; }
@@ -28,15 +28,16 @@ class RandomInstructions : public ::testing::Test {
 
   /// Bytes whose bf16, fp16 and fp32 readings are mostly ordinary numbers, now and then anything.
   void fill() {
-    for (auto* bytes : {&a_.scratchpad, &a_.dram}) {
-      for (size_t i = 0; i + 4 <= bytes->size(); i += 4) {
+    for (auto [bytes, size] : {std::pair{a_.scratchpad.data(), kScratchpad}, std::pair{a_.dram.data(), kDram}}) {
+      for (int64_t i = 0; i + 4 <= size; i += 4) {
         uint32_t v = static_cast<uint32_t>(random_());
         if (!once_in(50)) v = (v & 0x807F807Fu) | 0x3F003F00u | (v & 0x00800080u);
-        std::memcpy(bytes->data() + i, &v, 4);
+        std::memcpy(bytes + i, &v, 4);
       }
     }
     for (uint32_t& v : a_.accumulators) v = once_in(2) ? static_cast<uint32_t>(random_() % 60000) - 30000 : 0x3F800000u | static_cast<uint32_t>(random_() % 0x7FFFFF);
-    b_.scratchpad = a_.scratchpad, b_.dram = a_.dram, b_.accumulators = a_.accumulators;
+    b_.scratchpad = a_.scratchpad, b_.accumulators = a_.accumulators;
+    std::memcpy(b_.dram.data(), a_.dram.data(), kDram);
   }
 
   bool fits(const std::vector<isa::Touch>& touches) const {

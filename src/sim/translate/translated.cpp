@@ -64,6 +64,7 @@ class Translator {
   struct Draft {
     std::unique_ptr<Kernel> kernel;
     std::vector<uint32_t> after;
+    std::vector<std::pair<int64_t, int64_t>> constants = {};  ///< DRAM bytes of constants that it reads
     const isa::CopyOp* constant_copy = nullptr;  ///< from constants to the scratchpad: droppable, and known when packing
   };
 
@@ -74,13 +75,25 @@ class Translator {
   }
   bool in_constants(const isa::Touch& t) const { return !constants_written_ && t.space == Space::kDram && t.lo >= constants_lo_ && t.hi <= constants_hi_; }
 
+  /// Notes the part of a reading that lies in constants.
+  void read_constants(const isa::Touch& t, Draft& draft) const {
+    const int64_t lo = std::max(t.lo, constants_lo_), hi = std::min(t.hi, constants_hi_);
+    if (lo < hi) draft.constants.emplace_back(lo, hi);
+  }
+  /// Constants that a task still reads from DRAM go into the image.
+  void place(const Draft& d) {
+    for (const auto& [lo, hi] : d.constants) model_.place_constants(lo, hi);
+  }
   uint32_t next() const { return static_cast<uint32_t>(drafts_.size()); }
   /// Orders the next draft by what `op` touches, but for one reading of scratchpad bytes [except_lo, except_hi).
-  void touch(const isa::Dispatched& op, std::vector<uint32_t>& after, bool dense, int64_t except_lo = 0, int64_t except_hi = 0) {
+  void touch(const isa::Dispatched& op, Draft& draft, bool dense, int64_t except_lo = 0, int64_t except_hi = 0) {
+    std::vector<uint32_t>& after = draft.after;
     const auto touches = isa::footprint(op, columns_);
     bool excepted = false;
     for (const isa::Touch& t : touches) {
-      if (t.write || in_constants(t)) continue;
+      if (t.write) continue;
+      if (t.space == Space::kDram) read_constants(t, draft);
+      if (in_constants(t)) continue;
       if (!excepted && t.space == Space::kScratchpad && t.lo == except_lo && t.hi == except_hi) excepted = true;
       else flow_.read(t.space, t.lo, t.hi, next(), after);
     }
@@ -93,7 +106,7 @@ class Translator {
     Draft draft;
     const auto touches = isa::footprint(op, columns_);
     const bool dense = writes_densely(*o.desc), constant = o.src == Space::kDram && o.dst == Space::kScratchpad && touches.size() == 2 && in_constants(touches[1]);
-    touch(op, draft.after, dense);
+    touch(op, draft, dense);
     if (constant) draft.constant_copy = &o;
     draft.kernel = copy_kernel(memory_, o);
     drafts_.push_back(std::move(draft));
@@ -101,7 +114,7 @@ class Translator {
 
   void add(const isa::Dispatched& op, const isa::VectorOp& o) {
     Draft draft;
-    touch(op, draft.after, writes_densely(*o.desc));
+    touch(op, draft, writes_densely(*o.desc));
     draft.kernel = vector_kernel(memory_, o, codes_);
     drafts_.push_back(std::move(draft));
   }
@@ -109,7 +122,7 @@ class Translator {
   void add(const isa::Dispatched& op, const isa::MatrixOp& o) {
     Draft draft;
     if (!has_matrix_kernel(o)) {
-      touch(op, draft.after, false);
+      touch(op, draft, false);
       draft.kernel = matrix_kernel(memory_, o, columns_, nullptr);
       drafts_.push_back(std::move(draft));
       return;
@@ -121,7 +134,7 @@ class Translator {
       packed = pack;
       draft.after.push_back(task);
     }
-    touch(op, draft.after, false, lo, hi);
+    touch(op, draft, false, lo, hi);
     draft.kernel = matrix_kernel(memory_, o, columns_, std::move(packed));
     drafts_.push_back(std::move(draft));
   }
@@ -139,7 +152,10 @@ class Translator {
     if (kept) return kept;
     // The copies again, into a scratchpad of our own.
     if (image_.empty()) image_.resize(memory_.scratchpad.size());
-    for (uint32_t w : writers) copy_into(memory_, *drafts_[w].constant_copy, image_.data());
+    for (uint32_t w : writers) {
+      const isa::CopyOp& c = *drafts_[w].constant_copy;
+      copy_between(c, program_.constants.data() + (c.src_address - program_.constants_address), image_.data() + c.dst_address);
+    }
     auto packed = std::make_shared<PackedB>();
     pack_b(o, columns_, image_.data() + lo, *packed);
     return kept = std::move(packed);
@@ -170,6 +186,7 @@ class Translator {
         d.after = emitted(d.after, number);  // nobody reads it from the scratchpad; who comes after it waits for these
         continue;
       }
+      place(d);
       number[i] = graph_.add(std::move(d.kernel), emitted(d.after, number));
     }
   }
@@ -202,8 +219,11 @@ class Translator {
 
 }  // namespace
 
-Translated::Translated(const isa::Program& program, const Machine& machine) : model_(program, machine) {
-  if (!has_avx512_kernels()) return;
+Translated::Translated(const isa::Program& program, const Machine& machine) : model_(program, machine, Functional::NoConstants{}) {
+  if (!has_avx512_kernels()) {
+    model_.place_constants(static_cast<int64_t>(program.constants_address), static_cast<int64_t>(program.constants_address + program.constants.size()));
+    return;
+  }
   graph_ = std::make_unique<TaskGraph>();
   Translator(model_, *graph_).translate();
 }
