@@ -3,7 +3,7 @@ BUILD := build/release
 SYSTOLE := $(BUILD)/tools/systole/systole
 JOBS ?= $(shell nproc)
 
-.PHONY: run test fast setup build docs compare fuzz clean
+.PHONY: run test fast setup build docs compare bench fuzz clean
 
 run: build
 	@echo "== ResNet-50 (real architecture, seeded weights): ONNX -> NPU program -> results, cycles, report"
@@ -32,6 +32,10 @@ docs: build
 # docs/comparison.md: fetches ONNX Runtime (npm) to measure this CPU with.
 compare: build
 	@./scripts/compare.sh
+
+# Execution on this host against ONNX Runtime on the same files, and kernels against the host's peaks (docs/performance.md).
+bench: build
+	@./scripts/bench.sh
 
 # Ten minutes for each fuzz target (clang, libFuzzer, ASan, UBSan).
 FUZZ_SECONDS ?= 600

@@ -6,10 +6,14 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <map>
 #include <thread>
 
+#include "base/file.h"
 #include "compare/onnxruntime.h"
+#include "import/onnx.h"
 #include "runtime/inputs.h"
+#include "runtime/npy.h"
 #include "systole/systole.h"
 
 namespace systole {
@@ -37,15 +41,33 @@ double best_of(int runs, F once) {
   return best;
 }
 
+/// Recorded inputs beside the model (MODEL.in.0.npy, ...), by input name; empty where there are none.
+std::map<std::string, Tensor> recorded_inputs(const std::string& path) {
+  std::map<std::string, Tensor> inputs;
+  const Bytes bytes = map_file(path);
+  const std::string stem = std::filesystem::path(path).replace_extension().string();
+  int i = 0;
+  for (const std::string& name : input_names(bytes.data(), bytes.size(), path)) {
+    const std::string file = stem + ".in." + std::to_string(i++) + ".npy";
+    if (file_exists(file)) inputs[name] = read_npy(file);
+  }
+  return inputs;
+}
+
 void row(const std::string& path, int threads, const Options& o) {
   const std::string name = std::filesystem::path(path).stem().string();
   set_threads(threads);
-  const Compiled model = compile(path, {.npu = o.npu}).value().model;
+  const auto recorded = recorded_inputs(path);
+  CompileOptions options{.npu = o.npu};
+  for (const auto& [input, t] : recorded) options.input_shapes[input] = t.shape;
+  const Compiled model = compile(path, options).value().model;
   std::vector<Tensor> inputs;
   std::vector<NamedTensor> named;
   uint64_t seed = 1;
   for (const TensorInfo& i : inputs_of(model)) {
-    inputs.push_back(random_input(i, seed++));
+    const auto at = recorded.find(i.name);
+    inputs.push_back(at != recorded.end() ? at->second : random_input(i, seed));
+    ++seed;
     named.push_back({i.name, inputs.back()});
   }
   std::vector<std::string> outputs;
@@ -86,7 +108,8 @@ int main(int argc, char** argv) {
       try {
         row(m, t, o);
       } catch (const std::exception& e) {
-        fmt::print("| {} | {} | | | | {} |\n", std::filesystem::path(m).stem().string(), t, e.what());
+        const std::string why = e.what();
+        fmt::print("| {} | {} | | | | {} |\n", std::filesystem::path(m).stem().string(), t, why.substr(0, why.find('\n')));
       }
     }
   }

@@ -64,13 +64,15 @@ std::string file_identity(const std::string& path) {
   return id;
 }
 
-void write_file(const std::string& path, std::string_view bytes) { write_file(path, {bytes}); }
+void write_file(const std::string& path, std::string_view bytes) {
+  write_pieces(path, {Bytes(nullptr, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size())});
+}
 
-void write_file(const std::string& path, std::initializer_list<std::string_view> pieces) {
+void write_pieces(const std::string& path, const std::vector<Bytes>& pieces) {
   const std::string temporary = path + ".tmp" + std::to_string(::getpid());
   {
     std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
-    for (std::string_view bytes : pieces) out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    for (const Bytes& b : pieces) out.write(reinterpret_cast<const char*>(b.data()), static_cast<std::streamsize>(b.size()));
     if (!out || !out.flush()) {
       const std::string why = std::strerror(errno);
       std::remove(temporary.c_str());

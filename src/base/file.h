@@ -1,7 +1,6 @@
 // Whole files in and out. Writes are atomic: a killed job leaves either the old file or the new one.
 #pragma once
 #include <cstdint>
-#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,7 +23,7 @@ std::string file_identity(const std::string& path);
 /// Writes through a temporary file in the same folder and renames it over `path`.
 void write_file(const std::string& path, std::string_view bytes);
 /// The pieces one after another.
-void write_file(const std::string& path, std::initializer_list<std::string_view> pieces);
+void write_pieces(const std::string& path, const std::vector<Bytes>& pieces);
 
 bool file_exists(const std::string& path);
 

@@ -182,7 +182,7 @@ Compiled compile_or_recall(const std::string& path, const std::string& name, Mac
   const auto context = context_for(std::move(machine), front.policy, front.precision);
   if (cache.enabled() && !by_file) context->cache_folder = ProgramCache::default_folder();
   auto plan = std::make_unique<Plan>(front.graph, context);
-  if (by_file && plan->exact_file()) plan->whole() ? cache.store(key, plan->whole()->program) : cache.store_bytes(key, plan->serialise(name));
+  if (by_file && plan->exact_file()) plan->whole() ? cache.store(key, plan->whole()->program) : cache.store_pieces(key, plan->serialise(name));
   context->cache_folder = cache.enabled() ? ProgramCache::default_folder() : "";  // for what is compiled at run time
   std::string model = name;
   return std::make_shared<CompiledModel>(std::move(model), std::move(plan), context);
@@ -218,8 +218,10 @@ Result<Compiled> load_program(const std::string& path, const std::string& npu) {
 
 Result<bool> save_program(const Compiled& model, const std::string& path) {
   return catch_failures([&] {
-    const auto bytes = model->with_plan([&](Plan& plan) { return plan.whole() ? isa::serialise(plan.whole()->program) : plan.serialise(model->name); });
-    write_file(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    write_pieces(path, model->with_plan([&](Plan& plan) -> std::vector<Bytes> {
+      if (!plan.whole()) return plan.serialise(model->name);
+      return {isa::serialise_before_constants(plan.whole()->program), plan.whole()->program.constants};
+    }));
     return true;
   });
 }

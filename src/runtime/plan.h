@@ -81,7 +81,7 @@ class Plan {
   const LoadedProgram* whole() const { return whole_ ? programs_[0].get() : nullptr; }
   /// A model with nodes on the host as a file (one without is its program's file), and back. Files are untrusted: kBadInput
   /// and kMismatch.
-  std::vector<uint8_t> serialise(const std::string& model) const;
+  std::vector<Bytes> serialise(const std::string& model) const;
   /// Whether a file gives back this very plan: types that the model declares and its programs narrow are not in a program's.
   bool exact_file() const;
   static bool is_plan_file(const Bytes& bytes);

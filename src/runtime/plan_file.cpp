@@ -17,10 +17,13 @@ namespace {
 using nlohmann::json;
 constexpr char kMagic[] = "SYSTPLAN";  // eight bytes
 
-void put(std::vector<uint8_t>& out, const void* data, size_t n) { out.insert(out.end(), static_cast<const uint8_t*>(data), static_cast<const uint8_t*>(data) + n); }
-void put_block(std::vector<uint8_t>& out, const void* data, uint64_t n) {
-  put(out, &n, 8);
-  put(out, data, n);
+std::vector<uint8_t> copy_of(const void* data, size_t n) { return {static_cast<const uint8_t*>(data), static_cast<const uint8_t*>(data) + n}; }
+/// A length and the pieces of one block.
+void put_block(std::vector<Bytes>& out, std::initializer_list<Bytes> pieces) {
+  uint64_t n = 0;
+  for (const Bytes& b : pieces) n += b.size();
+  out.push_back(copy_of(&n, 8));
+  out.insert(out.end(), pieces);
 }
 
 /// The next length-prefixed block.
@@ -138,7 +141,7 @@ bool Plan::exact_file() const {
 
 bool Plan::is_plan_file(const Bytes& bytes) { return bytes.size() >= 8 && std::memcmp(bytes.data(), kMagic, 8) == 0; }
 
-std::vector<uint8_t> Plan::serialise(const std::string& model) const {
+std::vector<Bytes> Plan::serialise(const std::string& model) const {
   json head = {{"model", model}, {"precision", context_->precision}, {"machine", context_->machine.name}, {"machine_hash", context_->machine.hash}, {"store", static_cast<int>(context_->policy.store)}, {"format", static_cast<int>(context_->policy.format)}};
   std::vector<TensorPtr> blobs;
   head["graph"] = head_of(for_the_host(partition_), blobs);
@@ -148,14 +151,11 @@ std::vector<uint8_t> Plan::serialise(const std::string& model) const {
     else head["steps"].push_back({{"node", std::get<HostStep>(step).node}, {"reason", std::get<HostStep>(step).reason}});
   }
   for (const Region& t : partition_.tail) head["tail"].push_back({{"graph", head_of(t.graph, blobs)}, {"in", t.inputs}, {"out", t.outputs}});
-  std::vector<uint8_t> out(kMagic, kMagic + 8);
+  std::vector<Bytes> out = {copy_of(kMagic, 8)};
   const std::string text = head.dump(-1, ' ', false, json::error_handler_t::replace);
-  put_block(out, text.data(), text.size());
-  for (const TensorPtr& t : blobs) put_block(out, t->bytes.data(), t->bytes.size());
-  for (const auto& p : programs_) {
-    const auto bytes = isa::serialise(p->program);
-    put_block(out, bytes.data(), bytes.size());
-  }
+  put_block(out, {copy_of(text.data(), text.size())});
+  for (const TensorPtr& t : blobs) put_block(out, {Bytes(t, t->bytes.data(), t->bytes.size())});
+  for (const auto& p : programs_) put_block(out, {isa::serialise_before_constants(p->program), p->program.constants});
   return out;
 }
 

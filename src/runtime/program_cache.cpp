@@ -90,19 +90,16 @@ std::optional<Bytes> ProgramCache::find_bytes(const std::string& key) const {
 }
 
 void ProgramCache::store(const std::string& key, const isa::Program& program) const {
-  const auto view = [](const auto& b) { return std::string_view(reinterpret_cast<const char*>(b.data()), b.size()); };
-  if (enabled()) store_pieces(key, {view(isa::serialise_before_constants(program)), view(program.constants)});
+  if (enabled()) store_pieces(key, {isa::serialise_before_constants(program), program.constants});
 }
 
-void ProgramCache::store_bytes(const std::string& key, const std::vector<uint8_t>& bytes) const { store_pieces(key, {{reinterpret_cast<const char*>(bytes.data()), bytes.size()}}); }
-
-void ProgramCache::store_pieces(const std::string& key, std::initializer_list<std::string_view> pieces) const {
+void ProgramCache::store_pieces(const std::string& key, const std::vector<Bytes>& pieces) const {
   if (!enabled()) return;
   try {
     std::error_code ec;
     fs::create_directories(folder_, ec);
     const std::string temporary = path_of(key) + "." + std::to_string(getpid());
-    write_file(temporary, pieces);
+    write_pieces(temporary, pieces);
     fs::rename(temporary, path_of(key), ec);
     trim();
   } catch (const Failure&) {

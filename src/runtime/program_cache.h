@@ -37,11 +37,10 @@ class ProgramCache {
   std::string content_of(const std::string& path, const Bytes& bytes) const;
   /// The kept file, mapped.
   std::optional<Bytes> find_bytes(const std::string& key) const;
-  void store_bytes(const std::string& key, const std::vector<uint8_t>& bytes) const;
+  void store_pieces(const std::string& key, const std::vector<Bytes>& pieces) const;
   bool enabled() const { return !folder_.empty(); }
 
  private:
-  void store_pieces(const std::string& key, std::initializer_list<std::string_view> pieces) const;
   std::string path_of(const std::string& key) const { return folder_ + "/" + key + ".npu"; }
   void trim() const;
   const std::string folder_;

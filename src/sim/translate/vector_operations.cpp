@@ -22,6 +22,18 @@ Xbyak::Address VectorWriter::pooled(uint32_t bits) {
   return ptr[rip + *label];
 }
 
+Xbyak::Zmm VectorWriter::held(uint32_t bits, const Zmm& scratch) {
+  static constexpr int kFree[] = {14, 15, 24, 25, 26, 27, 29, 30};  // where no reduction and no call uses them
+  const auto found = held_.find(bits);
+  if (again_ && found != held_.end()) return Zmm(found->second);
+  if (!again_ && found == held_.end() && plan_.kind == VectorPlan::Kind::kMap && !calls_ && held_.size() < std::size(kFree)) {
+    const int number = kFree[held_.size()];
+    held_[bits] = number;
+  }
+  vpbroadcastd(scratch, pooled(bits));
+  return scratch;
+}
+
 bool VectorWriter::stream_used(int first, int last, size_t stream) const {
   if (d_.types[stream] == StreamType::kNone) return false;
   if (first == last) return stream == 0;  // no operations: stream 0 is the value
@@ -69,8 +81,7 @@ void VectorWriter::load(size_t stream, bool tail, bool scalar) {
   const int zero = p_.in_zero[stream];
   if (is_integer(type)) {
     if (zero != 0) {
-      vpbroadcastd(zmm12, pooled(static_cast<uint32_t>(zero)));
-      vpsubd(to, to, zmm12);
+      vpsubd(to, to, held(static_cast<uint32_t>(zero), zmm12));
     }
     vcvtdq2ps(to, to);
   }
@@ -163,12 +174,10 @@ void VectorWriter::operation(const isa::MicroOp& m) {
       break;
     case Micro::kMax: case Micro::kMin: extreme(m.op == Micro::kMax, d, a, b); break;
     case Micro::kAbs:
-      vpbroadcastd(zmm12, pooled(kMagnitude));
-      vandps(d, a, zmm12);
+      vandps(d, a, held(kMagnitude, zmm12));
       break;
     case Micro::kNeg:
-      vpbroadcastd(zmm12, pooled(kSignBit));
-      vxorps(d, a, zmm12);
+      vxorps(d, a, held(kSignBit, zmm12));
       break;
     case Micro::kFloor: vrndscaleps(d, a, 9); break;
     case Micro::kCeil: vrndscaleps(d, a, 10); break;
@@ -250,12 +259,10 @@ void VectorWriter::store(const Zmm& v, bool tail, bool scalar) {
       break;
     case StreamType::kBF16:  // numerics/formats.h, f32_to_bf16
       vcmpps(k2, v, v, kUnordered);
-      vpbroadcastd(zmm13, pooled(1u));
       vpsrld(zmm12, v, 16);
-      vpandd(zmm12, zmm12, zmm13);
+      vpandd(zmm12, zmm12, held(1u, zmm13));
       vpaddd(zmm12, zmm12, v);
-      vpbroadcastd(zmm13, pooled(0x7FFFu));
-      vpaddd(zmm12, zmm12, zmm13);
+      vpaddd(zmm12, zmm12, held(0x7FFFu, zmm13));
       vpbroadcastd(zmm12 | k2, pooled(kCanonicalNaN));
       vpsrld(zmm12, zmm12, 16);
       vpmovdw(to, zmm12);
@@ -272,19 +279,12 @@ void VectorWriter::store(const Zmm& v, bool tail, bool scalar) {
 
 /// numerics/requantize.h, quantize: NaN and -Inf to the least value. A million is beyond any 16-bit range and its zero point.
 void VectorWriter::store_integer(const Zmm& v, const Address& to, int lo, int hi, int zero, int bytes) {
-  broadcast(zmm12, -1e6f);
-  vmaxps(zmm12, v, zmm12);
-  broadcast(zmm13, 1e6f);
-  vminps(zmm12, zmm12, zmm13);
+  vmaxps(zmm12, v, held(-1e6f, zmm13));
+  vminps(zmm12, zmm12, held(1e6f, zmm13));
   vcvtps2dq(zmm12, zmm12);
-  if (zero != 0) {
-    vpbroadcastd(zmm13, pooled(static_cast<uint32_t>(zero)));
-    vpaddd(zmm12, zmm12, zmm13);
-  }
-  vpbroadcastd(zmm13, pooled(static_cast<uint32_t>(lo)));
-  vpmaxsd(zmm12, zmm12, zmm13);
-  vpbroadcastd(zmm13, pooled(static_cast<uint32_t>(hi)));
-  vpminsd(zmm12, zmm12, zmm13);
+  if (zero != 0) vpaddd(zmm12, zmm12, held(static_cast<uint32_t>(zero), zmm13));
+  vpmaxsd(zmm12, zmm12, held(static_cast<uint32_t>(lo), zmm13));
+  vpminsd(zmm12, zmm12, held(static_cast<uint32_t>(hi), zmm13));
   bytes == 1 ? vpmovdb(to, zmm12) : vpmovdw(to, zmm12);
 }
 

@@ -32,6 +32,22 @@ VectorWriter::VectorWriter(const isa::VectorDesc& desc, const isa::VectorProgram
 }
 
 void VectorWriter::write() {
+  write_body();
+  if (!held_.empty()) {  // again, with the values it asked for in registers
+    again_ = true;
+    reset();
+    pool_.clear();
+    write_body();
+  }
+  for (auto& [bits, label] : pool_) {
+    align(4);
+    L(*label);
+    dd(bits);
+  }
+  ready();
+}
+
+void VectorWriter::write_body() {
   enter();
   switch (plan_.kind) {
     case VectorPlan::Kind::kMap: write_rows([&] { write_map_row(); }); break;
@@ -39,12 +55,6 @@ void VectorWriter::write() {
     case VectorPlan::Kind::kLanesKept: write_lanes([&](bool tail) { write_kept(tail); }); break;
   }
   leave();
-  for (auto& [bits, label] : pool_) {
-    align(4);
-    L(*label);
-    dd(bits);
-  }
-  ready();
 }
 
 void VectorWriter::enter() {
@@ -61,6 +71,7 @@ void VectorWriter::enter() {
   for (int i = 0; i < isa::kMicroConstants && !calls_; ++i) {
     if (live_after(-1, p_.pre_count + p_.post_count, static_cast<uint8_t>(isa::kOperandConstant + i))) broadcast(Zmm(16 + i), p_.constants[static_cast<size_t>(i)]);
   }
+  for (const auto& [bits, number] : again_ ? held_ : std::map<uint32_t, int>()) vpbroadcastd(Zmm(number), pooled(bits));
 }
 
 void VectorWriter::leave() {

@@ -28,6 +28,7 @@ class VectorWriter : public Xbyak::CodeGenerator {
   using Reg64 = Xbyak::Reg64;
 
   // vector_writer.cpp: the frame, the loops, the order of reductions
+  void write_body();
   void enter();
   void leave();
   void write_rows(const std::function<void()>& row);
@@ -63,6 +64,9 @@ class VectorWriter : public Xbyak::CodeGenerator {
   /// A 32-bit value in the pool behind the code, to be read or broadcast.
   Address pooled(uint32_t bits);
   Address pooled(float v) { return pooled(std::bit_cast<uint32_t>(v)); }
+  /// The value in every lane of a register: one kept for it over all rows, else the scratch register, loaded here.
+  Zmm held(uint32_t bits, const Zmm& scratch);
+  Zmm held(float v, const Zmm& scratch) { return held(std::bit_cast<uint32_t>(v), scratch); }
   void broadcast(const Zmm& to, float v) { vbroadcastss(to, pooled(v)); }
 
   const isa::VectorDesc& d_;
@@ -72,6 +76,8 @@ class VectorWriter : public Xbyak::CodeGenerator {
   int partials_ = 1;         ///< kLanesKept sums: partials in the frame, a power of two
   bool stream_held_[isa::kVectorInputs] = {};
   uint32_t mask_ = 0xFFFF;   ///< what k1 holds
+  std::map<uint32_t, int> held_;  ///< register of a value, as found by a first writing
+  bool again_ = false;            ///< this is the second writing
   std::map<uint32_t, std::unique_ptr<Xbyak::Label>> pool_;
 };
 
