@@ -131,12 +131,11 @@ struct HostWork {
   int64_t tasks = 0;       ///< per run
 };
 struct HostProfile {
-  double prepare_s = 0;    ///< the first run: translation of the programs, packing of weights, the run itself
-  double run_s = 0;        ///< median of the runs after it
+  double run_s = 0;        ///< median
   int threads = 0;
   std::vector<HostWork> work;
 };
-/// Runs the model once to prepare it and `runs` times more, measured. Errors as run().
+/// Runs the model once, which translates its programs and packs their weights, and `runs` times more, measured. Errors as run().
 Result<HostProfile> profile_host(const Compiled& model, const std::vector<Tensor>& inputs, int runs = 5);
 
 struct GenerateTokens {

@@ -21,7 +21,7 @@ Result<HostProfile> profile_host(const Compiled& model, const std::vector<Tensor
     HostProfile profile;
     profile.threads = thread_count();
     auto once = [&] { run(model, inputs).value(); };
-    profile.prepare_s = seconds_of(once);
+    once();
     WorkProfile work;
     double host_s = 0;
     int64_t host_runs = 0;
