@@ -1,17 +1,128 @@
+// LD and ST: the copy's loops once more in the order that suits a cache: runs of bytes where there are any, else squares of
+// a transposition.
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+
+#include "isa/footprint.h"
 #include "sim/translate/kernel.h"
 
 namespace systole {
 namespace {
 
+struct Loop {
+  int64_t extent, src, dst;
+};
+
+template <class T>
+void copy_square(uint8_t* dst, const uint8_t* src, const Loop& outer, const Loop& inner) {
+  for (int64_t i = 0; i < outer.extent; ++i) {
+    for (int64_t j = 0; j < inner.extent; ++j) {
+      T v;
+      std::memcpy(&v, src + i * outer.src + j * inner.src, sizeof v);
+      std::memcpy(dst + i * outer.dst + j * inner.dst, &v, sizeof v);
+    }
+  }
+}
+
 class Copy final : public Kernel {
  public:
-  Copy(Memory& memory, const isa::CopyOp& op) : memory_(memory), op_(op) {}
+  Copy(Memory& memory, const isa::CopyOp& op) : from_(op.src == isa::Space::kFill ? nullptr : memory.bytes(op.src) + op.src_address), to_(memory.bytes(op.dst) + op.dst_address), op_(op) {
+    const isa::CopyDesc& d = *op.desc;
+    element_ = d.element_bytes;
+    literal_ = op.src == isa::Space::kFill || overlaps() || writes_twice();
+    for (uint32_t e : d.extents) literal_ = literal_ || e == 0;
+    if (literal_) return;
+    for (size_t k = isa::kCopyDims; k-- > 0;) add({d.extents[k], d.src_strides[k], d.dst_strides[k]});
+    // Bytes that stay together move as one.
+    const auto run = std::find_if(loops_.begin(), loops_.end(), [&](const Loop& l) { return l.src == element_ && l.dst == element_; });
+    if (run != loops_.end()) run_bytes_ = run->extent * element_, loops_.erase(run);
+    choose_square();
+    positions_ = 1;
+    for (const Loop& l : loops_) positions_ *= l.extent;
+  }
   WorkClass work_class() const override { return WorkClass::kCopy; }
-  void run(int64_t, int64_t) const override { execute_copy(memory_, op_); }
+  int64_t pieces() const override { return literal_ ? 1 : positions_; }
+  double cost_ns() const override { return literal_ ? 0 : static_cast<double>(positions_ * outer_.extent * inner_.extent) * (run_bytes_ ? 4 + static_cast<double>(run_bytes_) / 16 : 1); }
+
+  void run(int64_t begin, int64_t end) const override {
+    if (literal_) return copy_between(op_, from_, to_);
+    for (int64_t p = begin; p < end; ++p) {
+      int64_t rest = p, src = 0, dst = 0;
+      for (const Loop& l : loops_) src += rest % l.extent * l.src, dst += rest % l.extent * l.dst, rest /= l.extent;
+      square(to_ + dst, from_ + src);
+    }
+  }
 
  private:
-  Memory& memory_;
+  bool overlaps() const {
+    if (op_.src != op_.dst) return false;
+    const auto touches = isa::footprint({0, isa::Engine::kLoad, isa::kNoWaits, 0, op_}, 1);
+    return touches[0].lo < touches[1].hi && touches[1].lo < touches[0].hi;
+  }
+  /// Whether two elements may have one target, of which the last in loop order must stay.
+  bool writes_twice() const {
+    std::array<std::pair<int64_t, int64_t>, isa::kCopyDims> loops;  // stride, extent
+    for (size_t k = 0; k < loops.size(); ++k) loops[k] = {std::abs(op_.desc->dst_strides[k]), op_.desc->extents[k]};
+    std::sort(loops.begin(), loops.end());
+    int64_t reach = op_.desc->element_bytes;
+    for (auto [stride, extent] : loops) {
+      if (extent <= 1) continue;
+      if (stride < reach) return true;
+      reach = stride * (extent - 1) + reach;
+    }
+    return false;
+  }
+  /// Appends the next loop outwards, joined with the one before where both sides advance as one.
+  void add(const Loop& l) {
+    if (l.extent == 1) return;
+    if (!loops_.empty() && l.src == loops_.back().src * loops_.back().extent && l.dst == loops_.back().dst * loops_.back().extent) loops_.back().extent *= l.extent;
+    else loops_.push_back(l);
+  }
+  Loop take(int64_t Loop::*stride) {
+    auto best = loops_.end();
+    for (auto it = loops_.begin(); it != loops_.end(); ++it) {
+      if (best == loops_.end() || std::abs((*it).*stride) < std::abs((*best).*stride)) best = it;
+    }
+    if (best == loops_.end()) return {1, 0, 0};
+    const Loop l = *best;
+    loops_.erase(best);
+    return l;
+  }
+  /// The loops nearest in the target and nearest in the source, to be walked together.
+  void choose_square() {
+    inner_ = take(&Loop::dst);
+    outer_ = take(&Loop::src);
+  }
+
+  void square(uint8_t* dst, const uint8_t* src) const {
+    constexpr int64_t kSide = 32;
+    for (int64_t i = 0; i < outer_.extent; i += kSide) {
+      for (int64_t j = 0; j < inner_.extent; j += run_bytes_ ? inner_.extent : kSide) {
+        const Loop a{std::min(kSide, outer_.extent - i), outer_.src, outer_.dst}, b{run_bytes_ ? inner_.extent : std::min(kSide, inner_.extent - j), inner_.src, inner_.dst};
+        uint8_t* to = dst + i * a.dst + j * b.dst;
+        const uint8_t* from = src + i * a.src + j * b.src;
+        if (run_bytes_) runs(to, from, a, b);
+        else if (element_ == 1) copy_square<uint8_t>(to, from, a, b);
+        else if (element_ == 2) copy_square<uint16_t>(to, from, a, b);
+        else if (element_ == 4) copy_square<uint32_t>(to, from, a, b);
+        else copy_square<uint64_t>(to, from, a, b);
+      }
+    }
+  }
+  void runs(uint8_t* dst, const uint8_t* src, const Loop& a, const Loop& b) const {
+    for (int64_t i = 0; i < a.extent; ++i)
+      for (int64_t j = 0; j < b.extent; ++j) std::memcpy(dst + i * a.dst + j * b.dst, src + i * a.src + j * b.src, static_cast<size_t>(run_bytes_));
+  }
+
+  const uint8_t* from_;
+  uint8_t* to_;
   const isa::CopyOp op_;
+  bool literal_ = false;
+  int64_t element_ = 1, run_bytes_ = 0, positions_ = 1;
+  std::vector<Loop> loops_;
+  Loop inner_{1, 0, 0}, outer_{1, 0, 0};
 };
 
 }  // namespace

@@ -259,6 +259,7 @@ TEST_F(RandomInstructions, CopyEqualsTheInterpreter) {
     for (size_t k : order) d.src_strides[k] = src, src *= std::max<uint32_t>(1, d.extents[k]) + (once_in(3) ? 1 : 0);
     if (once_in(2)) std::shuffle(order.begin(), order.end(), random_);
     for (size_t k : order) d.dst_strides[k] = dst, dst *= std::max<uint32_t>(1, d.extents[k]) + (once_in(3) ? 1 : 0);
+    if (once_in(8)) d.dst_strides[static_cast<size_t>(any(0, 4))] = any(0, 2) * d.element_bytes;  // targets written twice: the last stays
     isa::CopyOp o{&d, of({isa::Space::kDram, isa::Space::kScratchpad, isa::Space::kFill}), of({isa::Space::kDram, isa::Space::kScratchpad}), 0, 0};
     o.src_address = static_cast<uint64_t>(any(0, 4000)), o.dst_address = static_cast<uint64_t>(any(0, 6000));
     if (!fits(isa::footprint({0, isa::Engine::kLoad, isa::kNoWaits, 0, o}, 16))) continue;

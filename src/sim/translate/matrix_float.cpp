@@ -121,26 +121,77 @@ class FloatMatrix final : public Kernel {
 
 }  // namespace
 
+namespace {
+
+/// Reads B sixteen columns of one k at a time, wherever they lie.
+class ColumnReader {
+ public:
+  ColumnReader(const isa::MatrixDesc& d, const uint8_t* b) : d_(d), b_(b), format_(static_cast<MacFormat>(d.format)), element_(operand_bytes(format_)) {}
+  /// `first`: byte offset of the sixteen columns; `count` of them are there.
+  SYSTOLE_AVX512_INLINE __m512 read(int64_t first, int64_t k, int64_t count) const {
+    const uint8_t* from = b_ + first + k * d_.b_row_pitch;
+    const __mmask16 mask = Accumulators::mask(count);
+    if (d_.b_column_pitch == static_cast<uint32_t>(element_)) return operand_x16(format_, mask, from);
+    const __m512i lanes = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), _mm512_set1_epi32(static_cast<int32_t>(d_.b_column_pitch)));
+    const __m512i bits = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), mask, lanes, from, 1);  // 16-bit operands: two bytes more than they have
+    if (format_ == MacFormat::kF32) return _mm512_castsi512_ps(bits);
+    if (format_ == MacFormat::kBF16) return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(bits));
+  }
+
+ private:
+  const isa::MatrixDesc& d_;
+  const uint8_t* b_;
+  MacFormat format_;
+  int64_t element_;
+};
+
+/// Sixteen columns of all k, in pairs, as parts; `to` is their place in part 0, others `part_bytes` on.
+SYSTOLE_AVX512 void pack_sixteen(const isa::MatrixDesc& d, const ColumnReader& reader, int64_t first, int64_t count, int64_t width, int64_t part_bytes, uint8_t* to) {
+  const auto format = static_cast<MacFormat>(d.format);
+  const __m512i high = _mm512_set1_epi32(static_cast<int32_t>(0xFFFF0000u));
+  const int64_t taps = int64_t{d.kernel_h} * d.kernel_w, channels = d.channels;
+  for (int64_t t = 0; t < taps; ++t) {
+    for (int64_t c = 0; c < channels; c += 2, to += width * 4) {
+      const int64_t k = t * channels + c;
+      const __m512 even = reader.read(first, k, count), odd = c + 1 < channels ? reader.read(first, k + 1, count) : _mm512_setzero_ps();
+      for (int q = 0; q < parts_of(format); ++q) {
+        const bool whole = format == MacFormat::kBF16;
+        const __m512i a = _mm512_castps_si512(whole ? even : bf16_part_x16(even, q)), b = _mm512_castps_si512(whole ? odd : bf16_part_x16(odd, q));
+        _mm512_storeu_si512(to + q * part_bytes, _mm512_or_si512(_mm512_srli_epi32(a, 16), _mm512_and_si512(b, high)));
+      }
+    }
+  }
+}
+
+}  // namespace
+
 /// [part][panel of 32 columns][k / 2][column][2] as bf16, k padded as dot32 asks; 16 columns where there are no more.
 void pack_float_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, PackedB& out) {
   const isa::MatrixDesc& d = *op.desc;
   const auto format = static_cast<MacFormat>(d.format);
   const int64_t taps = int64_t{d.kernel_h} * d.kernel_w, even = even_channels(d), blocks = blocks_of(d), n = op.n, panels = (n + kDotColumns - 1) / kDotColumns;
-  const int64_t width = n <= kDotColumns / 2 ? kDotColumns / 2 : kDotColumns;
-  out.bytes.assign(static_cast<size_t>(parts_of(format) * panels * panel_bytes(blocks)), 0);
-  for (int64_t panel = 0; panel < panels; ++panel) {
+  const int64_t width = n <= kDotColumns / 2 ? kDotColumns / 2 : kDotColumns, part_bytes = panels * panel_bytes(blocks);
+  out.bytes.resize(static_cast<size_t>(parts_of(format) * part_bytes));
+  for (int64_t at = 0; at < parts_of(format) * panels; ++at) {  // what K and n leave empty
+    const int64_t used = taps * even / 2 * width * 4;
+    std::fill_n(out.bytes.data() + at * panel_bytes(blocks) + used, panel_bytes(blocks) - used, 0);
+    if (at % panels == panels - 1 && n % width != 0) std::fill_n(out.bytes.data() + at * panel_bytes(blocks), used, 0);
+  }
+  const ColumnReader reader(d, b);
+  for (int64_t o = 0; columns % 16 == 0 && o < n; o += 16) {
+    uint8_t* to = out.bytes.data() + o / kDotColumns * panel_bytes(blocks) + o % kDotColumns * 4;
+    pack_sixteen(d, reader, o / columns * d.b_tile_pitch + o % columns * d.b_column_pitch, std::min<int64_t>(16, n - o), width, part_bytes, to);
+  }
+  for (int64_t o = 0; columns % 16 != 0 && o < n; ++o) {
     for (int64_t i = 0; i < taps * d.channels; ++i) {
       const int64_t k = i / d.channels * even + i % d.channels;
       for (int q = 0; q < parts_of(format); ++q) {
-        uint8_t* to = out.bytes.data() + (q * panels + panel) * panel_bytes(blocks) + k / 2 * width * 4 + k % 2 * 2;
-        for (int64_t o = panel * kDotColumns; o < std::min((panel + 1) * kDotColumns, n); ++o, to += 4) {
-          const uint8_t* from = b + o / columns * d.b_tile_pitch + i * d.b_row_pitch + o % columns * d.b_column_pitch;
-          if (format == MacFormat::kBF16) std::memcpy(to, from, 2);
-          else {
-            const auto bits = static_cast<uint16_t>(std::bit_cast<uint32_t>(operand_part(format, from, q)) >> 16);
-            std::memcpy(to, &bits, 2);
-          }
-        }
+        const uint8_t* from = b + o / columns * d.b_tile_pitch + i * d.b_row_pitch + o % columns * d.b_column_pitch;
+        const auto bits = static_cast<uint16_t>(std::bit_cast<uint32_t>(operand_part(format, from, q)) >> 16);
+        uint8_t* pair = out.bytes.data() + q * part_bytes + o / kDotColumns * panel_bytes(blocks) + (k / 2 * width + o % kDotColumns) * 4;
+        std::memcpy(pair + k % 2 * 2, &bits, 2);
+        if (i % d.channels == d.channels - 1 && d.channels % 2) std::memset(pair + 2, 0, 2);
       }
     }
   }
