@@ -106,7 +106,7 @@ Tensor row_of(const Tensor& all, int64_t i, const TensorInfo& info, const ImageO
 
 }  // namespace
 
-Dataset load_dataset(const DataOptions& o, const TensorInfo& info) {
+Dataset load_dataset(const DataOptions& o, const TensorInfo& info, bool label_rows) {
   if (!info.shape_known) fail(ErrorCode::kMismatch, "input '" + info.name + "'", "no fixed shape", "an input whose shape is known");
   std::error_code ec;
   if (fs::is_directory(o.data, ec)) return load_folder(o, info);
@@ -115,11 +115,12 @@ Dataset load_dataset(const DataOptions& o, const TensorInfo& info) {
   Tensor labels;
   if (!o.labels.empty()) labels = is_idx(o.labels) ? read_idx(o.labels) : read_npy(o.labels);
   if (all.shape.empty()) fail(ErrorCode::kMismatch, o.data, "a scalar", "samples [N, ...]");
-  if (!o.labels.empty() && labels.count() != all.shape[0]) fail(ErrorCode::kMismatch, o.labels, std::to_string(labels.count()) + " labels", std::to_string(all.shape[0]));
   Dataset d;
+  if (!o.labels.empty() && label_rows && all.shape[0] > 0 && !labels.shape.empty() && labels.shape[0] == all.shape[0]) d.labels_each = labels.count() / all.shape[0];
+  if (!o.labels.empty() && labels.count() != all.shape[0] * d.labels_each) fail(ErrorCode::kMismatch, o.labels, std::to_string(labels.count()) + " labels", std::to_string(all.shape[0]));
   for (size_t i : spread(static_cast<size_t>(all.shape[0]), o.samples)) {
     d.inputs.push_back(row_of(all, static_cast<int64_t>(i), info, image_options(o), o.data));
-    if (!o.labels.empty()) d.labels.push_back(labels.int_at(static_cast<int64_t>(i)));
+    for (int64_t k = 0; k < d.labels_each && !o.labels.empty(); ++k) d.labels.push_back(labels.int_at(static_cast<int64_t>(i) * d.labels_each + k));
   }
   return d;
 }

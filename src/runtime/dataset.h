@@ -8,10 +8,11 @@ namespace systole {
 
 struct Dataset {
   std::vector<Tensor> inputs;
-  std::vector<int64_t> labels;  ///< empty, or one per input
+  std::vector<int64_t> labels;  ///< empty, or labels_each per input, one after another
+  int64_t labels_each = 1;      ///< more than one: a label per pixel or token
 };
-/// Fails with the path and what is wrong with it.
-Dataset load_dataset(const DataOptions& options, const TensorInfo& info);
+/// Fails with the path and what is wrong with it. Labels of [N, ...] are refused unless `label_rows`.
+Dataset load_dataset(const DataOptions& options, const TensorInfo& info, bool label_rows = false);
 
 /// Top-1 of a row of scores; the first of equals.
 int64_t top_one(const Tensor& scores);

@@ -84,6 +84,12 @@ ValueId conv(Builder& b, In in, Shape out, std::vector<int64_t> pads, std::vecto
   return b.node("Conv", in, std::move(out), {{"pads", pads}, {"strides", strides}, {"dilations", dilations}, {"group", group}, {"kernel_shape", std::vector<int64_t>{w[2], w[3]}}});
 }
 
+ValueId ids(Builder& b, const Shape& shape, const std::vector<int64_t>& values) {
+  Tensor t(DType::kI64, shape);
+  for (size_t i = 0; i < values.size(); ++i) t.set_int(static_cast<int64_t>(i), values[i]);
+  return b.tensor(t);
+}
+
 const std::vector<Case>& cases() {
   static const std::vector<Case> list = {
       {"Add", {{2, 3, 4}, {3, 1}}, [](Builder& b, In in) { return b.add(in[0], in[1]); }},
@@ -146,6 +152,12 @@ const std::vector<Case>& cases() {
       {"AveragePool", {{2, 3, 6, 4}}, [](Builder& b, In in) { return b.node("AveragePool", in, {2, 3, 3, 2}, {{"kernel_shape", std::vector<int64_t>{2, 2}}, {"strides", std::vector<int64_t>{2, 2}}}); }},
       {"AveragePool, overlapping", {{1, 2, 7, 7}}, [](Builder& b, In in) { return b.node("AveragePool", in, {1, 2, 5, 5}, {{"kernel_shape", std::vector<int64_t>{3, 3}}, {"strides", std::vector<int64_t>{1, 1}}}); }},
       {"GlobalAveragePool", {{2, 3, 5, 4}}, [](Builder& b, In in) { return b.node("GlobalAveragePool", in, {2, 3, 1, 1}); }},
+      {"Gather", {{7, 3}}, [](Builder& b, In in) { return b.node("Gather", {in[0], ids(b, {2, 4}, {0, 6, 2, 2, -1, 3, 2, -7})}, {2, 4, 3}); }},
+      {"Gather along an axis", {{2, 5, 3}}, [](Builder& b, In in) { return b.node("Gather", {in[0], ids(b, {4}, {4, 0, 0, -2})}, {2, 4, 3}, {{"axis", int64_t{1}}}); }},
+      {"Gather one", {{2, 5, 3}}, [](Builder& b, In in) { return b.node("Gather", {in[0], ids(b, {}, {-1})}, {2, 3}, {{"axis", int64_t{1}}}); }},
+      {"Resize", {{2, 3, 3, 4}}, [](Builder& b, In in) {
+         return b.node("Resize", {in[0], kNoValue, b.tensor(Tensor::from_floats({1, 1, 2, 3}, {4}))}, {2, 3, 6, 12}, {{"mode", std::string("nearest")}, {"coordinate_transformation_mode", std::string("asymmetric")}, {"nearest_mode", std::string("floor")}});
+       }},
       {"Where", {{3, 4}, {3, 4}}, [](Builder& b, In in) {
          const ValueId mask = b.tensor(Tensor(DType::kBool, {3, 4}));
          const_cast<Tensor&>(*b.graph().value(mask).constant).bytes[5] = 1;

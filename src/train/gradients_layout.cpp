@@ -56,6 +56,42 @@ void slice(GradientCall& c) {
   c.inputs[0] = c.b.pad(c.dy(), begin, end);
 }
 
+/// Every element goes back where it came from: a product with a matrix of ones at the indices, since several may have come
+/// from one place.
+void gather(GradientCall& c) {
+  const Shape x = c.shape(0), ids = c.b.shape(c.in(1));
+  const int64_t rank = static_cast<int64_t>(x.size()), axis = normalise_axis(c.node, c.op().integer("axis", 0), rank), n = x[static_cast<size_t>(axis)], m = element_count(ids);
+  std::vector<float> numbers(static_cast<size_t>(n));
+  std::iota(numbers.begin(), numbers.end(), 0.0f);
+  ValueId at = c.b.reshape(c.b.node("Cast", {c.in(1)}, ids, {{"systole_to", static_cast<int64_t>(DType::kF32)}}), {m, 1});
+  at = c.b.add(at, c.b.scale(c.b.greater(c.b.scalar(0), at), static_cast<double>(n)));  // negative indices count from the end
+  const ValueId ones = c.b.equal(at, c.b.tensor(Tensor::from_floats(numbers, {1, n})));
+  // dy [before, ids, after] as [ids, before x after]
+  const int64_t before = element_count(Shape(x.begin(), x.begin() + axis)), after = element_count(Shape(x.begin() + axis + 1, x.end()));
+  ValueId dy = c.b.transpose(c.b.reshape(c.dy(), {before, m, after}), {1, 0, 2});
+  ValueId dx = c.b.matmul(c.b.transpose(ones, {1, 0}), c.b.reshape(dy, {m, before * after}));
+  dx = c.b.transpose(c.b.reshape(dx, {n, before, after}), {1, 0, 2});
+  c.inputs[0] = c.b.reshape(dx, x);
+}
+
+/// Whole factors by the nearest element: the sum over what an element became.
+void resize(GradientCall& c) {
+  const Shape x = c.shape(0), y = c.b.shape(c.out());
+  Shape split;
+  std::vector<int64_t> axes;
+  for (size_t d = 0; d < x.size(); ++d) {
+    if (y[d] % x[d] != 0) unsupported(c.node, "the gradient of a resize other than by whole factors");
+    split.push_back(x[d]), split.push_back(y[d] / x[d]);
+    axes.push_back(static_cast<int64_t>(2 * d + 1));
+  }
+  // A whole factor copies each element that often under these rules alone.
+  const std::string mode = c.op().text("mode", "nearest"), place = c.op().text("coordinate_transformation_mode", "half_pixel"), rounding = c.op().text("nearest_mode", "round_prefer_floor");
+  if (mode != "nearest" || !((place == "asymmetric" && rounding == "floor") || (place == "half_pixel" && rounding.starts_with("round_prefer")))) {
+    unsupported(c.node, "the gradient of a resize in mode " + mode + ", " + place + ", " + rounding);
+  }
+  c.inputs[0] = c.b.reshape(c.b.sum(c.b.reshape(c.dy(), split), axes, false), x);
+}
+
 /// Constant mode: the part inside.
 void pad(GradientCall& c) {
   const TensorPtr pads = c.constant(1);
@@ -106,7 +142,7 @@ void reduce_extreme(GradientCall& c) {
   c.inputs[0] = c.b.mul(mask, c.b.div(kept(c, c.dy(), axes), c.b.sum(mask, axes, true)));
 }
 
-constexpr GradientRule kRules[] = {{"Reshape", reshape}, {"Flatten", reshape}, {"Squeeze", reshape}, {"Unsqueeze", reshape}, {"Transpose", transpose}, {"Concat", concat}, {"Split", split}, {"Slice", slice}, {"Pad", pad},
+constexpr GradientRule kRules[] = {{"Reshape", reshape}, {"Flatten", reshape}, {"Squeeze", reshape}, {"Unsqueeze", reshape}, {"Transpose", transpose}, {"Concat", concat}, {"Split", split}, {"Slice", slice}, {"Pad", pad}, {"Gather", gather}, {"Resize", resize},
                                    {"Expand", expand}, {"ReduceSum", reduce_sum}, {"ReduceMean", reduce_mean}, {"ReduceMax", reduce_extreme}, {"ReduceMin", reduce_extreme}};
 
 }  // namespace

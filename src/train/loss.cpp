@@ -1,46 +1,60 @@
 #include "train/loss.h"
 
+#include <numeric>
+
 #include "base/error.h"
 
 namespace systole {
 namespace {
 
-void cross_entropy(Builder& b, ValueId y, Loss& l) {
-  const ValueId log_p = b.node("LogSoftmax", {y}, b.shape(y), {{"axis", int64_t{1}}});
-  const ValueId share = b.sum(l.targets, {1}, true);  // 1; 0 for rows that are ignored
-  l.losses = b.neg(b.sum(b.mul(l.targets, log_p), {1}, true));
+void cross_entropy(Builder& b, ValueId y, int64_t axis, Loss& l) {
+  const ValueId log_p = b.node("LogSoftmax", {y}, b.shape(y), {{"axis", axis}});
+  const ValueId share = b.sum(l.targets, {axis}, true);  // 1; 0 for rows that are ignored
+  l.losses = b.neg(b.sum(b.mul(l.targets, log_p), {axis}, true));
   l.gradient = b.mul(b.sub(b.mul(b.unary("Exp", log_p), share), l.targets), l.scale);
 }
-void mse(Builder& b, ValueId y, Loss& l) {
+void mse(Builder& b, ValueId y, int64_t, Loss& l) {
   const ValueId d = b.sub(y, l.targets);
   l.losses = b.mul(d, d);
   l.gradient = b.mul(b.scale(d, 2), l.scale);
 }
-void mae(Builder& b, ValueId y, Loss& l) {
+void mae(Builder& b, ValueId y, int64_t, Loss& l) {
   const ValueId d = b.sub(y, l.targets);
   l.losses = b.unary("Abs", d);
   l.gradient = b.mul(b.unary("Sign", d), l.scale);
 }
 /// c (d - c / 2) with c = d clamped to [-1, 1]
-void huber(Builder& b, ValueId y, Loss& l) {
+void huber(Builder& b, ValueId y, int64_t, Loss& l) {
   const ValueId d = b.sub(y, l.targets), c = b.node("Clip", {d, b.scalar(-1), b.scalar(1)}, b.shape(d));
   l.losses = b.mul(c, b.sub(d, b.scale(c, 0.5)));
   l.gradient = b.mul(c, l.scale);
 }
 /// max(y, 0) - y t + log(1 + exp(-|y|))
-void bce(Builder& b, ValueId y, Loss& l) {
+void bce(Builder& b, ValueId y, int64_t, Loss& l) {
   const ValueId tail = b.unary("Log", b.add(b.unary("Exp", b.neg(b.unary("Abs", y))), b.scalar(1)));
   l.losses = b.add(b.sub(b.unary("Relu", y), b.mul(y, l.targets)), tail);
   l.gradient = b.mul(b.sub(b.unary("Sigmoid", y), l.targets), l.scale);
 }
 
-constexpr struct { const char* name; void (*build)(Builder&, ValueId, Loss&); } kLosses[] = {{"cross-entropy", cross_entropy}, {"mse", mse}, {"mae", mae}, {"huber", huber}, {"bce", bce}};
+/// With p = sigmoid(y), n = 2 sum p t + 1, d = sum p + sum t + 1 over a sample: 1 - n / d; its gradient (n / d - 2 t) / d p (1 - p).
+void dice(Builder& b, ValueId y, int64_t, Loss& l) {
+  std::vector<int64_t> axes(static_cast<size_t>(b.rank(y) - 1));
+  std::iota(axes.begin(), axes.end(), int64_t{1});
+  const ValueId p = b.unary("Sigmoid", y), one = b.scalar(1);
+  const ValueId n = b.add(b.scale(b.sum(b.mul(p, l.targets), axes, true), 2), one), d = b.add(b.add(b.sum(p, axes, true), b.sum(l.targets, axes, true)), one);
+  const ValueId ratio = b.div(n, d);
+  l.losses = b.sub(one, ratio);
+  const ValueId slope = b.div(b.sub(ratio, b.scale(l.targets, 2)), d);
+  l.gradient = b.mul(b.mul(slope, b.mul(p, b.sub(one, p))), l.scale);
+}
+
+constexpr struct { const char* name; void (*build)(Builder&, ValueId, int64_t, Loss&); } kLosses[] = {{"cross-entropy", cross_entropy}, {"mse", mse}, {"mae", mae}, {"huber", huber}, {"bce", bce}, {"dice", dice}};
 
 }  // namespace
 
 bool takes_classes(const std::string& loss) { return loss == "cross-entropy"; }
 
-Loss build_loss(Builder& b, const std::string& name, ValueId output) {
+Loss build_loss(Builder& b, const std::string& name, ValueId output, int64_t class_axis) {
   std::string names;
   for (const auto& l : kLosses) {
     names += (names.empty() ? "" : ", ") + std::string(l.name);
@@ -48,7 +62,7 @@ Loss build_loss(Builder& b, const std::string& name, ValueId output) {
     if (b.rank(output) < 2) fail(ErrorCode::kUnsupported, "--loss " + name, "an output of rank " + std::to_string(b.rank(output)), "[batch, ...]");
     Loss loss;
     loss.targets = b.input("targets", DType::kF32, b.shape(output)), loss.scale = b.input("scale", DType::kF32, {1});
-    l.build(b, output, loss);
+    l.build(b, output, class_axis, loss);
     return loss;
   }
   fail(ErrorCode::kBadInput, "--loss", "'" + name + "'", names);

@@ -13,8 +13,9 @@ struct Loss {
   ValueId gradient = kNoValue;  ///< of the output
 };
 
-/// "cross-entropy" (classes along axis 1), "mse", "mae", "huber" (delta 1), "bce" (with logits). Fails (kBadInput) otherwise.
-Loss build_loss(Builder& b, const std::string& name, ValueId output);
+/// "cross-entropy" (classes along `class_axis`), "mse", "mae", "huber" (delta 1), "bce" (with logits), "dice" (with logits,
+/// per sample: 1 - (2 sum p t + 1) / (sum p + sum t + 1)). Fails (kBadInput) otherwise.
+Loss build_loss(Builder& b, const std::string& name, ValueId output, int64_t class_axis = 1);
 /// Whether targets are class numbers.
 bool takes_classes(const std::string& loss);
 

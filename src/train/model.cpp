@@ -10,6 +10,7 @@
 #include "import/onnx.h"
 #include "passes/passes.h"
 #include "runtime/plan.h"
+#include "train/expand.h"
 
 namespace systole {
 namespace {
@@ -21,27 +22,9 @@ std::vector<size_t> weight_inputs(const Node& n) {
   const std::string& t = op_of(n).type;
   if (t == "Conv" || t == "Gemm" || t == "BatchNormalization" || t == "LayerNormalization") return {1, 2};
   if (t == "MatMul" || t == "Add" || t == "Mul") return {0, 1};
+  if (is_recurrent(t)) return {1, 2, 3};
+  if (t == "Gather") return {0};
   return {};
-}
-
-/// y = (x - mean) / sqrt(variance + epsilon) scale + bias, along axis 1 (BatchNormalization 15).
-ValueId normalise(Builder& b, const Node& n, ValueId x, ValueId scale, ValueId bias, ValueId mean, ValueId variance) {
-  const Shape s = b.shape(x);
-  Shape per_channel(s.size(), 1);
-  per_channel[1] = s[1];
-  auto shaped = [&](ValueId v) { return b.reshape(v, per_channel); };
-  const ValueId deviation = b.unary("Sqrt", b.add(shaped(variance), b.scalar(static_cast<double>(op_of(n).real("epsilon", 1e-5f)))));
-  return b.add(b.mul(b.div(b.sub(x, shaped(mean)), deviation), shaped(scale)), shaped(bias));
-}
-
-/// LayerNormalization 17 in its parts.
-ValueId normalise_layer(Builder& b, const Node& n, ValueId x, ValueId scale, ValueId bias) {
-  std::vector<int64_t> axes;
-  for (int64_t a = normalise_axis(n, op_of(n).integer("axis", -1), b.rank(x)); a < b.rank(x); ++a) axes.push_back(a);
-  const ValueId centred = b.sub(x, b.mean(x, axes, true));
-  const ValueId deviation = b.unary("Sqrt", b.add(b.mean(b.mul(centred, centred), axes, true), b.scalar(static_cast<double>(op_of(n).real("epsilon", 1e-5f)))));
-  const ValueId y = b.mul(b.div(centred, deviation), scale);
-  return bias == kNoValue ? y : b.add(y, bias);
 }
 
 }  // namespace
@@ -56,7 +39,9 @@ TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logi
   if (file_.inputs.size() != 1 || file_.outputs.size() != 1) fail(ErrorCode::kUnsupported, path, std::to_string(file_.inputs.size()) + " inputs and " + std::to_string(file_.outputs.size()) + " outputs", "one of each");
   whole_ = file_;
   Value& in = file_.value(file_.inputs[0]);
-  if (in.shape.empty() || !is_float(in.type)) fail(ErrorCode::kUnsupported, path, "an input of " + std::string(to_string(in.type)) + to_string(in.shape), "floats [batch, ...]");
+  const bool recurrent = std::any_of(file_.nodes.begin(), file_.nodes.end(), [&](const Node& n) { return is_recurrent(op_of(n).type) && n.inputs[0] == file_.inputs[0]; });
+  if (in.shape.empty() || (!is_float(in.type) && !integer_kind(in.type).bits)) fail(ErrorCode::kUnsupported, path, "an input of " + std::string(to_string(in.type)) + to_string(in.shape), "floats or integers [batch, ...]");
+  if (recurrent) fail(ErrorCode::kUnsupported, path, "a recurrent layer that reads the input itself, whose first axis is time", "an input [batch, time, ...]", "a Transpose in front of the layer");
   in.shape[0] = batch;
   Node& last = file_.nodes.back();
   if (logits && op_of(last).type == "Softmax" && last.outputs[0] == file_.outputs[0]) file_.outputs[0] = last.inputs[0];
@@ -158,9 +143,14 @@ ForwardGraph TrainableModel::forward(bool training) const {
         f.batch_statistics.push_back(mean), f.batch_statistics.push_back(variance);
       }
       ++statistic;
-      now[n.outputs[0]] = normalise(b, n, n.inputs[0], n.inputs[1], n.inputs[2], mean, variance);
+      now[n.outputs[0]] = expand_batch_normalization(b, n, n.inputs[0], n.inputs[1], n.inputs[2], mean, variance);
     } else if (type == "LayerNormalization") {
-      now[n.outputs[0]] = normalise_layer(b, n, n.inputs[0], n.inputs[1], n.inputs.size() > 2 ? n.inputs[2] : kNoValue);
+      now[n.outputs[0]] = expand_layer_normalization(b, n, n.inputs[0], n.inputs[1], n.inputs.size() > 2 ? n.inputs[2] : kNoValue);
+    } else if (is_recurrent(type)) {
+      const auto outputs = expand_recurrent(b, n, n.inputs);
+      for (size_t k = 0; k < n.outputs.size(); ++k) {
+        if (n.outputs[k] != kNoValue) now[n.outputs[k]] = outputs[k];
+      }
     } else {
       f.graph.nodes.push_back(std::move(n));
     }

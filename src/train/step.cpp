@@ -51,7 +51,7 @@ TrainingPrograms::TrainingPrograms(const TrainableModel& model, const StepOption
     learning_.push_back(i), wrt.push_back(f.parameters[i]), shapes.push_back(f.graph.value(f.parameters[i]).shape);
   }
   Builder b(f.graph, "loss.");
-  const Loss loss = build_loss(b, options.loss, f.logits);
+  const Loss loss = build_loss(b, options.loss, f.logits, options.class_axis);
   f.graph.outputs = {loss.losses, f.logits};
   const auto gradients = backward(f.graph, {{f.logits, loss.gradient}}, wrt);
   for (size_t i = 0; i < gradients.size(); ++i) {

@@ -14,6 +14,7 @@ namespace systole {
 struct StepOptions {
   std::string npu = "edge", precision = "auto", loss = "cross-entropy";
   OptimizerOptions optimizer;
+  int64_t class_axis = 1;   ///< of the output, for cross-entropy
   bool cache = true;
   bool reference = false;  ///< evaluate the primitives by their definition
 };

@@ -27,8 +27,9 @@ void shuffle(std::vector<size_t>& order, uint64_t seed, int64_t epoch) {
   for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[rng() % i]);
 }
 
-StepOptions step_options(const CompileOptions& c, const TrainOptions& o) {
+StepOptions step_options(const CompileOptions& c, const TrainOptions& o, int64_t class_axis) {
   StepOptions s;
+  s.class_axis = class_axis;
   s.npu = c.npu, s.precision = c.precision == "auto" ? "bf16" : c.precision, s.loss = o.loss, s.cache = c.cache;
   if (s.precision != "bf16" && s.precision != "fp32" && s.precision != "fp16") fail(ErrorCode::kBadInput, "--precision", "'" + s.precision + "'", "bf16, fp32 or fp16 for training");
   s.optimizer = {o.optimizer, o.momentum, o.beta1, o.beta2, o.epsilon, o.weight_decay, o.nesterov, o.clip_norm};
@@ -43,8 +44,8 @@ class Trainer {
     Shape sample = in.shape;
     sample[0] = 1;
     const TensorInfo info{in.name, in.type, sample};
-    data_ = load_dataset(o.data, info);
-    classes_ = model_.logits_shape()[1];
+    data_ = load_dataset(o.data, info, true);
+    find_classes();
     require_labels(data_, o.data.data);
     split(info);
     if (train_.size() < static_cast<size_t>(o.batch)) fail(ErrorCode::kBadInput, "--data", std::to_string(train_.size()) + " samples to learn from", "at least a batch of " + std::to_string(o.batch));
@@ -52,7 +53,7 @@ class Trainer {
     report_.steps = o.steps > 0 ? o.steps : o.epochs * steps_per_epoch_;
     schedule_.steps = report_.steps;
     schedule_.at(0);  // an unknown name fails before the work
-    programs_ = std::make_unique<TrainingPrograms>(model_, step_options(c, o));
+    programs_ = std::make_unique<TrainingPrograms>(model_, step_options(c, o, class_axis_));
     state_ = programs_->initial_state();
     const auto bytes = read_file(path);
     run_ = fmt::format("{:016x};{};{};{};{};{};{};{};{};{};{};{};{}", content_hash({reinterpret_cast<const char*>(bytes.data()), bytes.size()}), train_.size(), o.batch, o.seed, o.loss, o.optimizer, o.learning_rate, o.schedule,
@@ -85,17 +86,41 @@ class Trainer {
   }
 
  private:
+  /// The axis of the output along which classes lie: 1, or the last where the labels fill the other axes.
+  void find_classes() {
+    const Shape y = model_.logits_shape();
+    const int64_t each = element_count(y) / o_.batch;
+    labels_each_ = data_.labels_each;
+    if (!takes_classes(o_.loss)) {
+      if (labels_each_ != 1 && labels_each_ != each) fail(ErrorCode::kMismatch, o_.data.labels, std::to_string(labels_each_) + " numbers a sample", "1, or as many as the output has: " + std::to_string(each));
+      return;
+    }
+    class_axis_ = y.size() > 1 && each / y[1] == labels_each_ ? 1 : static_cast<int64_t>(y.size()) - 1;
+    classes_ = y[static_cast<size_t>(class_axis_)];
+    if (labels_each_ != 1 && each != labels_each_ * classes_) fail(ErrorCode::kMismatch, o_.data.labels, std::to_string(labels_each_) + " labels a sample", "one, or one for each place of the output " + to_string(y));
+    if (labels_each_ == 1) class_axis_ = 1, classes_ = y[1];
+    inner_ = 1;
+    for (size_t d = static_cast<size_t>(class_axis_) + 1; d < y.size(); ++d) inner_ *= y[d];
+    places_ = each / classes_;
+  }
+  /// Label of place `place` of sample k: the sample's own where it has one for all.
+  int64_t label_of(const Dataset& d, size_t k, int64_t place) const { return d.labels[k * static_cast<size_t>(labels_each_) + static_cast<size_t>(labels_each_ == 1 ? 0 : place)]; }
+  /// Where class c of a place lies in a sample's output.
+  int64_t element_of(int64_t place, int64_t c) const { return place / inner_ * classes_ * inner_ + c * inner_ + place % inner_; }
+
   void require_labels(const Dataset& d, const std::string& path) const {
     if (d.labels.empty()) fail(ErrorCode::kBadInput, path, "no labels", "folders per class, or --labels");
+    if (d.labels_each != labels_each_) fail(ErrorCode::kMismatch, path, std::to_string(d.labels_each) + " labels a sample", std::to_string(labels_each_) + ", as the samples to learn from have");
     for (int64_t l : d.labels) {
-      if (takes_classes(o_.loss) && (l < 0 || l >= classes_)) fail(ErrorCode::kBadInput, path, "class " + std::to_string(l), "0 to " + std::to_string(classes_ - 1));
+      const bool ignored = labels_each_ > 1 && l == kIgnored;
+      if (takes_classes(o_.loss) && !ignored && (l < 0 || l >= classes_)) fail(ErrorCode::kBadInput, path, "class " + std::to_string(l), "0 to " + std::to_string(classes_ - 1));
     }
   }
 
   /// Validation data of its own, or an even share of the data.
   void split(const TensorInfo& info) {
     if (!o_.validation.data.empty()) {
-      validation_data_ = load_dataset(o_.validation, info);
+      validation_data_ = load_dataset(o_.validation, info, true);
       require_labels(validation_data_, o_.validation.data);
       train_.resize(data_.inputs.size()), validation_.resize(validation_data_.inputs.size());
       std::iota(train_.begin(), train_.end(), size_t{0}), std::iota(validation_.begin(), validation_.end(), size_t{0});
@@ -115,7 +140,8 @@ class Trainer {
     std::string hashes;
     for (size_t i : train_) {
       const Tensor& t = data_.inputs[i];
-      hashes += fmt::format("{:x}:{};", content_hash({reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size()}), data_.labels[i]);
+      const auto* labels = reinterpret_cast<const char*>(data_.labels.data() + i * static_cast<size_t>(labels_each_));
+      hashes += fmt::format("{:x}:{:x};", content_hash({reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size()}), content_hash({labels, 8 * static_cast<size_t>(labels_each_)}));
     }
     return content_hash(hashes);
   }
@@ -134,7 +160,7 @@ class Trainer {
   }
 
   Tensor gather(const Dataset& d, const std::vector<size_t>& which, size_t from) const {
-    Tensor t(DType::kF32, model_.input().shape);
+    Tensor t(model_.input().type, model_.input().shape);
     const size_t each = t.bytes.size() / static_cast<size_t>(o_.batch);
     for (size_t k = 0; k < static_cast<size_t>(o_.batch); ++k) {
       const Tensor& x = d.inputs[which[std::min(from + k, which.size() - 1)]];
@@ -143,14 +169,22 @@ class Trainer {
     return t;
   }
 
-  /// Shares of the classes, smoothed; or the number itself in every element of the row.
+  /// Shares of the classes, smoothed; or the number itself, in every element of the row where a sample has one.
   Tensor targets(const std::vector<size_t>& which, size_t from) const {
     Tensor t(DType::kF32, model_.logits_shape());
     const int64_t each = t.count() / o_.batch;
     const float rest = static_cast<float>(o_.label_smoothing / static_cast<double>(classes_)), own = static_cast<float>(1 - o_.label_smoothing) + rest;
     for (int64_t k = 0; k < o_.batch; ++k) {
-      const int64_t label = data_.labels[which[from + static_cast<size_t>(k)]];
-      for (int64_t e = 0; e < each; ++e) t.data<float>()[k * each + e] = !takes_classes(o_.loss) ? static_cast<float>(label) : e / (each / classes_) == label ? own : rest;
+      const size_t sample = which[from + static_cast<size_t>(k)];
+      float* row = t.data<float>() + k * each;
+      if (!takes_classes(o_.loss)) {
+        for (int64_t e = 0; e < each; ++e) row[e] = static_cast<float>(label_of(data_, sample, e));
+        continue;
+      }
+      for (int64_t p = 0; p < places_; ++p) {
+        const int64_t label = label_of(data_, sample, p);
+        for (int64_t c = 0; c < classes_; ++c) row[element_of(p, c)] = label == kIgnored ? 0 : c == label ? own : rest;
+      }
     }
     return t;
   }
@@ -163,32 +197,53 @@ class Trainer {
       shuffled_epoch_ = epoch;
     }
     const size_t from = static_cast<size_t>(step % steps_per_epoch_ * o_.batch);
-    const int64_t rows = takes_classes(o_.loss) ? element_count(model_.logits_shape()) / classes_ : element_count(model_.logits_shape());
+    const int64_t rows = counted_rows(from);
     auto r = programs_->step(state_, gather(data_, order_, from), targets(order_, from), static_cast<float>(1.0 / static_cast<double>(rows)), schedule_.at(step), step + 1);
-    batch_accuracy_ = takes_classes(o_.loss) ? accuracy(r.logits, data_, order_, from, static_cast<size_t>(o_.batch)) / static_cast<double>(o_.batch) * 100 : -1;
+    batch_accuracy_ = takes_classes(o_.loss) ? accuracy(r.logits, data_, order_, from, static_cast<size_t>(o_.batch)).percent() : -1;
     return r;
   }
 
-  /// Rows whose greatest value is at the label.
-  double accuracy(const Tensor& logits, const Dataset& d, const std::vector<size_t>& which, size_t from, size_t count) const {
+  /// What the sum of losses is divided by: places whose label counts, elements of the output, or samples.
+  int64_t counted_rows(size_t from) const {
+    if (o_.loss == "dice") return o_.batch;
+    if (!takes_classes(o_.loss)) return element_count(model_.logits_shape());
+    int64_t n = 0;
+    for (size_t k = 0; k < static_cast<size_t>(o_.batch); ++k) {
+      for (int64_t p = 0; p < places_; ++p) n += label_of(data_, order_[from + k], p) != kIgnored;
+    }
+    return std::max<int64_t>(1, n);
+  }
+
+  struct Score {
+    int64_t right = 0, counted = 0;
+    double percent() const { return 100 * static_cast<double>(right) / static_cast<double>(std::max<int64_t>(1, counted)); }
+  };
+  /// Places whose greatest value is at the label.
+  Score accuracy(const Tensor& logits, const Dataset& d, const std::vector<size_t>& which, size_t from, size_t count) const {
     const int64_t each = logits.count() / o_.batch;
-    double right = 0;
+    Score score;
     for (size_t k = 0; k < count; ++k) {
       const int64_t row = static_cast<int64_t>(k) * each;
-      int64_t best = 0;
-      for (int64_t e = 1; e < each; ++e) best = logits.at(row + e) > logits.at(row + best) ? e : best;
-      right += best == d.labels[which[from + k]];
+      for (int64_t p = 0; p < places_; ++p) {
+        const int64_t label = label_of(d, which[from + k], p);
+        if (label == kIgnored) continue;
+        int64_t best = 0;
+        for (int64_t c = 1; c < classes_; ++c) best = logits.at(row + element_of(p, c)) > logits.at(row + element_of(p, best)) ? c : best;
+        score.right += best == label, ++score.counted;
+      }
     }
-    return right;
+    return score;
   }
 
   double validate() const {
     const Dataset& d = o_.validation.data.empty() ? data_ : validation_data_;
-    double right = 0;
+    if (!takes_classes(o_.loss)) return -1;
+    Score score;
     for (size_t from = 0; from < validation_.size(); from += static_cast<size_t>(o_.batch)) {
-      right += accuracy(programs_->evaluate(state_, gather(d, validation_, from)), d, validation_, from, std::min(static_cast<size_t>(o_.batch), validation_.size() - from));
+      const Score part = accuracy(programs_->evaluate(state_, gather(d, validation_, from)), d, validation_, from, std::min(static_cast<size_t>(o_.batch), validation_.size() - from));
+      score.right += part.right, score.counted += part.counted;
     }
-    return takes_classes(o_.loss) ? 100 * right / static_cast<double>(validation_.size()) : -1;
+    return score.percent();
   }
 
   void save(int64_t step) const {
@@ -237,7 +292,8 @@ class Trainer {
   TrainingState state_;
   std::string run_;
   TrainReport report_;
-  int64_t classes_ = 0, steps_per_epoch_ = 1, shuffled_epoch_ = -1;
+  static constexpr int64_t kIgnored = -1;  ///< a label that does not count
+  int64_t classes_ = 0, class_axis_ = 1, inner_ = 1, places_ = 1, labels_each_ = 1, steps_per_epoch_ = 1, shuffled_epoch_ = -1;
   double batch_accuracy_ = 0;
 };
 
