@@ -9,6 +9,8 @@ run: build
 	@echo "== ResNet-50 (real architecture, seeded weights): ONNX -> NPU program -> results, cycles, report"
 	@$(SYSTOLE) model resnet50-qdq -o $(BUILD)/resnet50-qdq.onnx
 	@$(SYSTOLE) run $(BUILD)/resnet50-qdq.onnx --random 1
+	@echo "== a digit recogniser that was trained on the NPU (examples/train), on 200 digits it has not seen"
+	@$(SYSTOLE) verify examples/models/digits.onnx --data examples/models/digits.x.npy --labels examples/models/digits.y.npy
 
 setup:
 	@./scripts/install_packages.sh

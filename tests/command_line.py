@@ -33,6 +33,20 @@ with tempfile.TemporaryDirectory() as d:
     run("asm", "edge.s", "-o", "again.npu")
     if open("edge.npu", "rb").read() != open("again.npu", "rb").read():
         failures.append("disasm | asm is not the identity")
+    # where this host's time goes
+    expect(run("run", "r.onnx", "--random", "1", "--host-profile"), "host profile", "sum over threads")
+    # the models of the repository that were trained on the NPU, on samples they have not seen
+    models = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "examples", "models")
+    for name, accuracy in (("digits", "top-1        99.50 %"), ("tones", "top-1        100.00 %")):
+        sample = os.path.join(models, name)
+        expect(run("verify", sample + ".onnx", "--data", sample + ".x.npy", "--labels", sample + ".y.npy"), accuracy)
+    # training by labels of places, and by numbers of tokens: a step each; the scripts' data
+    script = os.path.join(models, "..", "train", "data.py")
+    for name in ("roads", "letters"):
+        subprocess.run([sys.executable, script, name, ".", "--count", "8", "--text", script], check=True)
+        run("model", name, "-o", name + ".onnx")
+        expect(run("train", name + ".onnx", "--data", name + ".x.npy", "--labels", name + ".y.npy", "--batch", "2", "--steps", "2", "--npu", "server", "-o", "t.onnx"), "2 steps; bf16", "t.onnx")
+    expect(run("train", "letters.onnx", "--data", "letters.x.npy", "--labels", "roads.y.npy", "--batch", "2", "-o", "t.onnx", ok=False), "labels")
     # the same bits from the model and from the program, on every machine, with one and two threads
     outputs = set()
     for args in (["r.onnx"], ["r.onnx", "--threads", "1"], ["edge.npu"], ["nano.npu"], ["server.npu"], ["r.onnx", "--threads", "2"]):

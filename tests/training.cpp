@@ -22,10 +22,18 @@ Outcome train(const TrainableModel& model, const StepOptions& o, int steps) {
   Outcome r{programs.initial_state(), {}};
   std::mt19937_64 rng(3);
   const Shape in = model.input().shape, out = model.logits_shape();
-  Tensor x(DType::kF32, in), t(DType::kF32, out);
-  for (int64_t i = 0; i < x.count(); ++i) x.data<float>()[i] = static_cast<float>(static_cast<double>(rng() >> 11) * 0x1p-53 * 2 - 1);
-  for (int64_t n = 0; n < out[0]; ++n) t.data<float>()[n * out[1] + static_cast<int64_t>(rng() % static_cast<uint64_t>(out[1]))] = 1;
-  for (int s = 1; s <= steps; ++s) r.losses.push_back(programs.step(r.state, x, t, 1.0f / static_cast<float>(out[0]), 0.01, s).loss);
+  Tensor x(model.input().type, in), t(DType::kF32, out);
+  for (int64_t i = 0; i < x.count(); ++i) {
+    if (is_float(x.type)) x.set(i, static_cast<double>(rng() >> 11) * 0x1p-53 * 2 - 1);
+    else x.set_int(i, static_cast<int64_t>(rng() % 64));
+  }
+  // A class for each place: places before and after the axis of classes.
+  const int64_t classes = out[static_cast<size_t>(o.class_axis)];
+  int64_t inner = 1;
+  for (size_t d = static_cast<size_t>(o.class_axis) + 1; d < out.size(); ++d) inner *= out[d];
+  const int64_t places = t.count() / classes;
+  for (int64_t p = 0; p < places; ++p) t.data<float>()[p / inner * classes * inner + static_cast<int64_t>(rng() % static_cast<uint64_t>(classes)) * inner + p % inner] = 1;
+  for (int s = 1; s <= steps; ++s) r.losses.push_back(programs.step(r.state, x, t, 1.0f / static_cast<float>(places), 0.01, s).loss);
   return r;
 }
 
@@ -38,7 +46,7 @@ std::string bits(const Outcome& r) {
 }
 
 TEST(Training, TheSameBitsAsTheReferenceAndWithAnyThreads) {
-  for (const char* name : {"lenet", "resnet8", "ds-cnn"}) {
+  for (const char* name : {"lenet", "resnet8", "ds-cnn", "tones", "roads", "letters"}) {
     const std::string path = std::string(SYSTOLE_BUILD) + "/training-" + name + ".onnx";
     const Architecture& a = find_architecture(name);
     a.write(path, 1, a.default_size);
@@ -46,6 +54,7 @@ TEST(Training, TheSameBitsAsTheReferenceAndWithAnyThreads) {
     for (const char* precision : {"bf16", "fp32"}) {
       StepOptions o;
       o.precision = precision, o.npu = "server", o.cache = false;
+      o.class_axis = std::string(name) == "letters" ? 2 : 1;
       o.optimizer.name = std::string(precision) == "bf16" ? "adamw" : "sgd";
       const Outcome first = train(model, o, 2);
       EXPECT_TRUE(std::isfinite(first.losses[1])) << name;
@@ -78,7 +87,7 @@ TEST(Training, EveryOptimiserLearnsAFixedBatch) {
 TEST(Training, EveryLossFalls) {
   const std::string path = std::string(SYSTOLE_BUILD) + "/training-small.onnx";
   const TrainableModel model(path, 8, true, {});
-  for (const char* loss : {"cross-entropy", "mse", "mae", "huber", "bce"}) {
+  for (const char* loss : {"cross-entropy", "mse", "mae", "huber", "bce", "dice"}) {
     StepOptions o;
     o.precision = "fp32", o.npu = "server", o.cache = false, o.loss = loss;
     const Outcome r = train(model, o, 12);
@@ -161,6 +170,66 @@ TEST(Training, NormalisationsEvaluateLikeTheFileAndDifferentiate) {
   // By its own statistics a batch is normal: evaluation with them is the training output.
   const Tensor trained = programs.step(next, x, t, 0.25f, 0, 62).logits, evaluated = programs.evaluate(settled, x);
   for (int64_t k = 0; k < 16; ++k) EXPECT_NEAR(trained.at(k), evaluated.at(k), 1e-4);
+}
+
+/// x [1, 5, 6] through a recurrent layer of width 4; all its outputs enter the logits.
+std::string write_recurrent(const std::string& type, const std::string& direction, bool linear_before_reset, bool initial) {
+  const std::string path = std::string(SYSTOLE_BUILD) + "/training-recurrent.onnx";
+  ModelWriter w("recurrent", "for a test");
+  std::mt19937_64 rng(7);
+  int next = 0;
+  auto random = [&](const Shape& shape) {
+    Tensor t(DType::kF32, shape);
+    for (int64_t i = 0; i < t.count(); ++i) t.data<float>()[i] = static_cast<float>(static_cast<double>(rng() >> 11) * 0x1p-53 - 0.5);
+    return w.constant("w" + std::to_string(next++), t);
+  };
+  const int64_t gates = type == "LSTM" ? 4 : type == "GRU" ? 3 : 1, d = direction == "bidirectional" ? 2 : 1;
+  w.input("x", DType::kF32, {1, 5, 6});
+  std::vector<std::string> in = {w.node("Transpose", {"x"}, {{"perm", std::vector<int64_t>{1, 0, 2}}}), random({d, gates * 4, 6}), random({d, gates * 4, 4}), random({d, gates * 8})};
+  if (initial) {
+    in.push_back("");
+    for (int k = 0; k < (type == "LSTM" ? 2 : 1); ++k) in.push_back(random({d, 1, 4}));
+  }
+  std::vector<ModelWriter::NamedAttribute> a = {{"hidden_size", int64_t{4}}, {"direction", direction}};
+  if (linear_before_reset) a.push_back({"linear_before_reset", int64_t{1}});
+  const std::string y = w.node(type, in, a);  // [5, d, 1, 4]
+  const std::string rows = w.node("Reshape", {w.node("Transpose", {y}, {{"perm", std::vector<int64_t>{2, 0, 1, 3}}}), w.constant("rows", Tensor::from_ints({-1, 5 * d * 4}, {2}))});
+  w.node("Gemm", {rows, random({3, 5 * d * 4}), random({3})}, {{"transB", int64_t{1}}}, "logits");
+  w.output("logits", DType::kF32, {1, 3});
+  w.save(path);
+  return path;
+}
+
+TEST(Training, RecurrentLayersEvaluateLikeTheFileAndLearn) {
+  struct Case { const char *type, *direction; bool linear_before_reset, initial; };
+  for (const Case& c : {Case{"LSTM", "forward", false, true}, Case{"LSTM", "bidirectional", false, false}, Case{"GRU", "forward", false, true}, Case{"GRU", "reverse", true, false}, Case{"RNN", "bidirectional", false, true}}) {
+    const std::string path = write_recurrent(c.type, c.direction, c.linear_before_reset, c.initial);
+    const std::string what = std::string(c.type) + " " + c.direction;
+    const TrainableModel model(path, 1, true, {});
+    StepOptions o;
+    o.precision = "fp32", o.npu = "server", o.cache = false;
+    TrainingPrograms programs(model, o);
+    Tensor x(DType::kF32, {1, 5, 6});
+    for (int64_t i = 0; i < x.count(); ++i) x.data<float>()[i] = static_cast<float>(i % 7 - 3) / 4;
+    CompileOptions options;
+    options.npu = "server", options.precision = "fp32", options.cache = false;
+    const Tensor want = run(compile(path, options).value().model, {x}).value()[0], got = programs.evaluate(programs.initial_state(), x);
+    for (int64_t k = 0; k < 3; ++k) EXPECT_NEAR(got.at(k), want.at(k), 1e-5) << what;
+    const Outcome r = train(model, o, 15);
+    EXPECT_LT(r.losses.back(), 0.9 * r.losses.front()) << what;
+  }
+}
+
+TEST(Training, OneTableReadTwiceStaysOneWeight) {
+  const std::string path = std::string(SYSTOLE_BUILD) + "/training-letters.onnx", out = std::string(SYSTOLE_BUILD) + "/training-letters-out.onnx";
+  find_architecture("letters").write(path, 1, 48);
+  const TrainableModel model(path, 2, true, {});
+  int64_t tables = 0;
+  for (const Tensor& t : model.initial_parameters()) {
+    tables += t.shape == Shape{64, 48};
+    EXPECT_FALSE(t.shape == (Shape{48, 48}) && std::isinf(t.at(1))) << "the causal mask learns";
+  }
+  EXPECT_EQ(tables, 2) << "characters, which the output reads turned, and positions";
 }
 
 }  // namespace

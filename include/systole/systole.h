@@ -219,7 +219,7 @@ struct TrainProgress {
 struct TrainOptions {
   DataOptions data, validation;
   double validation_share = 0.2;       ///< of `data`, where `validation` names none
-  std::string loss = "cross-entropy";  ///< cross-entropy, mse, mae, huber, bce
+  std::string loss = "cross-entropy";  ///< cross-entropy, mse, mae, huber, bce, dice
   double label_smoothing = 0;
   std::string optimizer = "adamw";     ///< sgd, adam, adamw, lamb
   double learning_rate = 1e-3, momentum = 0.9, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0, clip_norm = 0;

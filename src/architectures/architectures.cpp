@@ -4,6 +4,7 @@
 
 #include "architectures/cnn_writer.h"
 #include "architectures/recurrent.h"
+#include "architectures/small.h"
 #include "architectures/transformers.h"
 #include "base/error.h"
 
@@ -115,7 +116,7 @@ constexpr Architecture kList[] = {
 std::span<const Architecture> architectures() {
   static const std::vector<Architecture> all = [] {
     std::vector<Architecture> list(std::begin(kList), std::end(kList));
-    for (const auto more : {recurrent_architectures(), transformer_architectures()}) list.insert(list.end(), more.begin(), more.end());
+    for (const auto more : {recurrent_architectures(), transformer_architectures(), small_architectures()}) list.insert(list.end(), more.begin(), more.end());
     return list;
   }();
   return all;

@@ -19,6 +19,7 @@ constexpr Config kGpt2{"gpt2", 12, 768, 12, 12, 3072, 50257, 1024};
 constexpr Config kLlamaSmall{"llama-110m", 12, 768, 12, 12, 2048, 32000, 1024};
 constexpr Config kLlama{"llama-1b", 22, 2048, 32, 4, 5632, 32000, 2048};
 constexpr Config kTiny{"gpt2-tiny", 2, 64, 4, 4, 256, 512, 256};
+constexpr Config kLetters{"letters", 2, 48, 3, 3, 192, 64, 64};
 
 class TransformerWriter {
  public:
@@ -56,9 +57,9 @@ class TransformerWriter {
     return node("Mul", {node("Mul", {x, scalar(0.5f)}), node("Add", {node("Erf", {node("Mul", {x, scalar(0.70710678f)})}), scalar(1)})});
   }
   std::string scalar(float v) { return writer_.constant("s" + std::to_string(next_++), Tensor::scalar_f32(v)); }
-  /// [1, S, width] to [1, heads, S, size].
+  /// [B, S, width] to [B, heads, S, size].
   std::string heads(const std::string& x, int64_t length, int64_t n) {
-    return node("Transpose", {node("Reshape", {x, ints({1, length, n, c.width / c.heads})})}, {{"perm", std::vector<int64_t>{0, 2, 1, 3}}});
+    return node("Transpose", {node("Reshape", {x, ints({0, length, n, c.width / c.heads})})}, {{"perm", std::vector<int64_t>{0, 2, 1, 3}}});
   }
   /// softmax(Q K^T / sqrt(size) + mask) V; an absent mask is "".
   std::string attend(const std::string& q, const std::string& k, const std::string& v, const std::string& mask, int64_t length) {
@@ -66,7 +67,7 @@ class TransformerWriter {
     std::string scores = node("Mul", {node("MatMul", {q, kt}), scalar(1 / std::sqrt(static_cast<float>(c.width / c.heads)))});
     if (!mask.empty()) scores = node("Add", {scores, mask});
     const std::string y = node("MatMul", {node("Softmax", {scores}, {{"axis", int64_t{-1}}}), v});
-    return node("Reshape", {node("Transpose", {y}, {{"perm", std::vector<int64_t>{0, 2, 1, 3}}}), ints({1, length, c.width})});
+    return node("Reshape", {node("Transpose", {y}, {{"perm", std::vector<int64_t>{0, 2, 1, 3}}}), ints({0, length, c.width})});
   }
 
  private:
@@ -215,6 +216,7 @@ constexpr Architecture kList[] = {
     {"gpt2-cached", "the same weights, one token against a cache of 128", write_gpt2_cached<kGpt2>, 128},
     {"gpt2-tiny", "two layers of width 64, 32 tokens at once", write_gpt2<kTiny>, 32},
     {"gpt2-tiny-cached", "the same weights, one token against a cache of 32", write_gpt2_cached<kTiny>, 32},
+    {"letters", "to train: a decoder of two layers of width 48 over 64 characters, 48 at once", write_gpt2<kLetters>, 48},
     {"llama-110m", "text decoder with rotary positions and SwiGLU, 128 tokens", write_llama<kLlamaSmall>, 128},
     {"llama-1b", "the same with grouped heads, 1.1 G parameters (4.4 GB), 128 tokens", write_llama<kLlama>, 128},
 };

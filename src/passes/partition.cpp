@@ -319,6 +319,9 @@ Partition partition(Graph graph, FloatPolicy policy, bool bound) {
     return p;
   }
   keep_constants(placer, decisions);
+  for (ValueId v : g.outputs) {
+    if (placer.lowering().known(v)) placer.graph().value(v).shape = placer.lowering().shape(v), placer.graph().value(v).shape_known = true;
+  }
   const auto stage = stages_of(g, decisions);
   const auto crossing = [&](ValueId v) { return placer.crossing(v); };
   std::map<int, std::vector<size_t>> groups;

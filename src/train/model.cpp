@@ -1,6 +1,7 @@
 #include "train/model.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <map>
 
@@ -27,13 +28,38 @@ std::vector<size_t> weight_inputs(const Node& n) {
   return {};
 }
 
+/// A constant at a place where weights stand that may learn: floats, and no mask (which holds infinities or great negatives).
+bool may_learn(const TensorPtr& t) {
+  if (!t || t->type != DType::kF32 || t->count() < 2) return false;
+  const float* v = t->data<float>();
+  return std::all_of(v, v + t->count(), [](float x) { return std::isfinite(x) && x > -1e4f; });
+}
+
+/// Folds constants but not weights: one that two nodes read, of which one turns it first, must stay one weight.
+void fold_around_weights(Graph& g) {
+  std::map<ValueId, TensorPtr> weights;
+  for (const Node& n : g.nodes) {
+    for (size_t k : weight_inputs(n)) {
+      if (k < n.inputs.size() && n.inputs[k] != kNoValue && may_learn(g.value(n.inputs[k]).constant)) weights[n.inputs[k]] = g.value(n.inputs[k]).constant;
+    }
+  }
+  const auto inputs = g.inputs;
+  for (const auto& [v, t] : weights) {
+    g.value(v).shape = t->shape, g.value(v).type = t->type, g.value(v).shape_known = true;
+    g.value(v).constant = nullptr, g.inputs.push_back(v);
+  }
+  fold_constants(g);
+  for (const auto& [v, t] : weights) g.value(v).constant = t;
+  g.inputs = inputs;
+}
+
 }  // namespace
 
 TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logits, const std::vector<std::string>& freeze) {
   file_ = import_onnx(path, {});
   file_.name = std::filesystem::path(path).stem().string();
   inline_constants(file_);
-  fold_constants(file_);
+  fold_around_weights(file_);
   prune_and_sort(file_);
   if (policy_name(file_, "auto") == "int8") fail(ErrorCode::kBadInput, path, "a quantised model", "a float model");
   if (file_.inputs.size() != 1 || file_.outputs.size() != 1) fail(ErrorCode::kUnsupported, path, std::to_string(file_.inputs.size()) + " inputs and " + std::to_string(file_.outputs.size()) + " outputs", "one of each");
@@ -75,7 +101,7 @@ void TrainableModel::find_parameters(const std::vector<std::string>& freeze) {
     for (size_t k : weight_inputs(n)) {
       if (k >= n.inputs.size() || n.inputs[k] == kNoValue) continue;
       const Value& v = file_.value(n.inputs[k]);
-      if (!v.constant || v.constant->type != DType::kF32 || v.constant->count() < 2 || known.count(n.inputs[k])) continue;
+      if (!may_learn(v.constant) || known.count(n.inputs[k])) continue;
       known[n.inputs[k]] = parameters_.size();
       Weight p{v.name, n.inputs[k], {}, false};
       if (op_of(n).type == "Conv" && k == 1 && v.constant->shape.size() == 4) p.perm = {2, 3, 1, 0};
