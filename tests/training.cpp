@@ -168,7 +168,7 @@ TEST(Training, NormalisationsEvaluateLikeTheFileAndDifferentiate) {
     for (int64_t k = 0; k < 6; ++k) EXPECT_NEAR(first.statistics[s].at(k), 0.8 * state.statistics[s].at(k) + 0.2 * settled.statistics[s].at(k), 1e-4) << s;
   }
   // By its own statistics a batch is normal: evaluation with them is the training output.
-  const Tensor trained = programs.step(next, x, t, 0.25f, 0, 62).logits, evaluated = programs.evaluate(settled, x);
+  const Tensor trained = programs.step(next, x, t, 0.25f, 0, 62).logits[0], evaluated = programs.evaluate(settled, x);
   for (int64_t k = 0; k < 16; ++k) EXPECT_NEAR(trained.at(k), evaluated.at(k), 1e-4);
 }
 
@@ -217,6 +217,34 @@ TEST(Training, RecurrentLayersEvaluateLikeTheFileAndLearn) {
     for (int64_t k = 0; k < 3; ++k) EXPECT_NEAR(got.at(k), want.at(k), 1e-5) << what;
     const Outcome r = train(model, o, 15);
     EXPECT_LT(r.losses.back(), 0.9 * r.losses.front()) << what;
+  }
+}
+
+TEST(Training, TwoBatchesAddedUpAreOneOfTwiceTheSize) {
+  const std::string path = std::string(SYSTOLE_BUILD) + "/training-small.onnx";
+  const TrainableModel half(path, 4, true, {}), whole(path, 8, true, {});
+  StepOptions o;
+  o.precision = "fp32", o.npu = "server", o.cache = false, o.optimizer.name = "sgd", o.optimizer.momentum = 0;
+  TrainingPrograms one(whole, o);
+  o.accumulate = 2;
+  TrainingPrograms two(half, o);
+  Tensor x(DType::kF32, whole.input().shape), t(DType::kF32, {8, 10});
+  for (int64_t i = 0; i < x.count(); ++i) x.data<float>()[i] = static_cast<float>(i * 37 % 101) / 101;
+  for (int64_t n = 0; n < 8; ++n) t.data<float>()[n * 10 + n] = 1;
+  auto part = [](const Tensor& all, int64_t k) {
+    Shape shape = all.shape;
+    shape[0] /= 2;
+    Tensor half_of(DType::kF32, shape);
+    std::copy_n(all.data<float>() + k * half_of.count(), half_of.count(), half_of.data<float>());
+    return half_of;
+  };
+  TrainingState a = one.initial_state(), b = two.initial_state();
+  const auto want = one.step(a, x, t, 0.125f, 0.1, 1);
+  const auto got = two.step(b, {{part(x, 0), part(t, 0)}, {part(x, 1), part(t, 1)}}, 0.125f, 0.1, 1);
+  EXPECT_NEAR(got.loss, want.loss, 1e-5);
+  ASSERT_EQ(got.logits.size(), 2u);
+  for (size_t i = 0; i < a.weights.size(); ++i) {
+    for (int64_t k = 0; k < a.weights[i].count(); ++k) ASSERT_NEAR(b.weights[i].at(k), a.weights[i].at(k), 1e-5) << i;
   }
 }
 

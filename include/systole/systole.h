@@ -226,6 +226,7 @@ struct TrainOptions {
   bool nesterov = false;
   std::string schedule = "constant";   ///< constant, step, cosine
   int64_t warm_up = 0, batch = 32, epochs = 1, steps = 0;  ///< steps > 0 replaces epochs
+  int64_t accumulate = 1;              ///< batches whose gradients are added before an update
   uint64_t seed = 1;
   std::vector<std::string> freeze;     ///< beginnings of names of weights that do not learn
   std::string checkpoint, log;         ///< paths; empty: none

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <memory>
+#include <mutex>
 #include <optional>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "codegen/layers.h"
 #include "codegen/phase_text.h"
 #include "codegen/synchronise.h"
@@ -147,16 +149,20 @@ int64_t compulsory_bytes(const isa::Program& p) {
   return bytes;
 }
 
-void fill_constants(const Graph& graph, const Emitter& e, isa::Program& p) {
-  std::vector<uint8_t> constants(e.constant_bytes);
-  for (const ConstantUse& use : e.constants) {
-    const Tensor& t = *graph.value(use.value).constant;
-    if (use.panel > 0) pack(t, use.panel, constants.data() + use.offset);
-    else std::copy(t.bytes.begin(), t.bytes.end(), constants.begin() + static_cast<long>(use.offset));
-  }
-  p.constants = std::move(constants);
+/// Copies one constant to its place in the image, in panels where the array wants them.
+void place_constant(const Graph& graph, const ConstantUse& use, std::vector<uint8_t>& image) {
+  const Tensor& t = *graph.value(use.value).constant;
+  if (use.panel > 0) pack(t, use.panel, image.data() + use.offset);
+  else std::copy(t.bytes.begin(), t.bytes.end(), image.begin() + static_cast<long>(use.offset));
 }
 
+void fill_constants(const Graph& graph, const Emitter& e, isa::Program& p) {
+  std::vector<uint8_t> constants(e.constant_bytes);
+  parallel_for(static_cast<int64_t>(e.constants.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) place_constant(graph, e.constants[static_cast<size_t>(i)], constants);
+  });
+  p.constants = std::move(constants);
+}
 isa::Program link(const Machine& machine, const std::string& precision, Candidate& c) {
   isa::Program p;
   const Graph& graph = c.source->graph;
@@ -194,34 +200,55 @@ isa::Program link(const Machine& machine, const std::string& precision, Candidat
   return p;
 }
 
+/// One candidate, judged; or why it does not fit the machine.
+struct Attempt {
+  Candidate candidate;
+  std::optional<isa::Program> program;
+  std::optional<Failure> failure;
+};
+
+Attempt attempt(const std::shared_ptr<const Source>& source, const Machine& machine, const std::string& precision, const Preferences& preferences, const GenerateOptions& options) {
+  Attempt a;
+  try {
+    a.candidate = emit_all(source, machine, preferences);
+    synchronise(a.candidate.emitter->code, machine);
+    isa::Program p = link(machine, precision, a.candidate);
+    a.candidate.cost = options.judge ? options.judge(p) : estimate(*a.candidate.emitter, machine, a.candidate.layers.size());
+    a.program = std::move(p);
+  } catch (const Failure& f) {
+    if (f.error().code != ErrorCode::kResource) throw;
+    a.failure = f;
+  }
+  return a;
+}
+
 }  // namespace
 
 isa::Program generate(const Graph& graph, const Machine& machine, const std::string& precision, const GenerateOptions& options) {
   const auto source = std::make_shared<const Source>(Source{graph});
-  std::optional<Candidate> best;
-  std::optional<isa::Program> program;
-  std::optional<Failure> failure;
   const int64_t groups = machine.memory.groups, group = machine.group_bytes();
   std::vector<int64_t> rings = {groups / 4, groups * 3 / 8, groups / 2, groups * 5 / 8, groups * 3 / 4, groups};
   if (options.quick) rings = {groups * 3 / 8, groups / 2, groups};
+  // Packed tightly with many small blocks, or spread over lock groups with fewer larger blocks.
+  std::vector<Preferences> choices;
   for (int64_t ring : rings) {
-    // Packed tightly with many small blocks, or spread over lock groups with fewer larger blocks.
-    std::vector<Preferences> choices = {Preferences{ring, 4, group / 16, group / 4}, Preferences{ring, 48, 256, 1024}};
-    if (options.quick) choices.erase(choices.begin());
-    for (const Preferences& preferences : choices) {
-      try {
-        Candidate c = emit_all(source, machine, preferences);
-        synchronise(c.emitter->code, machine);
-        isa::Program p = link(machine, precision, c);
-        c.cost = options.judge ? options.judge(p) : estimate(*c.emitter, machine, c.layers.size());
-        if (!best || c.cost < best->cost) best = std::move(c), program = std::move(p);
-      } catch (const Failure& f) {
-        if (f.error().code != ErrorCode::kResource) throw;
-        failure = f;
-      }
-    }
+    if (!options.quick) choices.push_back({ring, 4, group / 16, group / 4});
+    choices.push_back({ring, 48, 256, 1024});
   }
-  if (!best) throw *failure;
+  Attempt chosen;  // the cheapest, the first of equals; the last failure where none fits
+  int64_t number = -1;
+  std::mutex choosing;
+  parallel_for(static_cast<int64_t>(choices.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      Attempt a = attempt(source, machine, precision, choices[static_cast<size_t>(i)], options);
+      const std::lock_guard lock(choosing);
+      const bool better = a.program ? !chosen.program || std::pair(a.candidate.cost, i) < std::pair(chosen.candidate.cost, number) : !chosen.program && i > number;
+      if (better) chosen = std::move(a), number = i;
+    }
+  });
+  if (!chosen.program) throw *chosen.failure;
+  Candidate* const best = &chosen.candidate;
+  std::optional<isa::Program>& program = chosen.program;
   if (options.phase_text) *options.phase_text = options.stop_after == "place" ? print_placement(best->source->graph, best->source->schedule, *best->placement) : print_emitted(best->emitter->code, best->layers, options.stop_after == "synchronise");
   if (!options.code_only) fill_constants(best->source->graph, *best->emitter, *program);
   return std::move(*program);

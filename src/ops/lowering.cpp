@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "numerics/formats.h"
 
 namespace systole {
@@ -134,7 +135,11 @@ ValueId Lowering::convert(ValueId id, DType type) {
     Tensor t(type, value.shape);
     const int64_t n = t.count();
     if (value.type == DType::kF32 && type == DType::kBF16) {
-      for (int64_t i = 0; i < n; ++i) t.data<uint16_t>()[i] = f32_to_bf16(value.constant->data<float>()[i]);
+      const float* from = value.constant->data<float>();
+      uint16_t* to = t.data<uint16_t>();
+      parallel_for(n, 1 << 18, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) to[i] = f32_to_bf16(from[i]);
+      });
     } else {
       for (int64_t i = 0; i < n; ++i) {
         const double v = value.constant->at(i);

@@ -26,6 +26,17 @@ std::vector<Tensor> run_all(const Compiled& model, const std::vector<HostValue>&
 
 void append(std::vector<HostValue>& list, const std::vector<Tensor>& tensors) { list.insert(list.end(), tensors.begin(), tensors.end()); }
 
+/// Sums of gradients: the sums so far, then the next ones; a sum each.
+Graph addition_graph(const std::vector<Shape>& shapes) {
+  Graph g;
+  g.name = "addition";
+  Builder b(g, "addition.");
+  std::vector<ValueId> sums;
+  for (size_t i = 0; i < shapes.size(); ++i) sums.push_back(b.input("sum" + std::to_string(i), DType::kF32, shapes[i]));
+  for (size_t i = 0; i < shapes.size(); ++i) g.outputs.push_back(b.add(sums[i], b.input("part" + std::to_string(i), DType::kF32, shapes[i])));
+  return g;
+}
+
 /// running' = momentum running + (1 - momentum) batch, beside the optimiser's update.
 void add_statistics(Graph& g, const TrainableModel& model) {
   Builder b(g, "statistics.");
@@ -61,6 +72,7 @@ TrainingPrograms::TrainingPrograms(const TrainableModel& model, const StepOption
   f.graph.outputs.insert(f.graph.outputs.end(), f.batch_statistics.begin(), f.batch_statistics.end());
   f.graph.name += ".step";
   forward_backward_ = compile_graph(std::move(f.graph), options.precision, options);
+  if (options.accumulate > 1) addition_ = compile_graph(addition_graph(shapes), "fp32", options);
   Graph update = update_graph(options.optimizer, shapes);
   add_statistics(update, model);
   update_ = compile_graph(std::move(update), "fp32", options);
@@ -77,24 +89,35 @@ TrainingState TrainingPrograms::initial_state() const {
   return s;
 }
 
-TrainingPrograms::StepResult TrainingPrograms::step(TrainingState& state, const Tensor& data, const Tensor& targets, float scale, double rate, int64_t step) {
-  std::vector<HostValue> in = {HostValue(data)};
-  append(in, state.weights);
-  in.emplace_back(targets), in.emplace_back(Tensor::from_floats({scale}, {1}));
-  std::vector<Tensor> out = run_all(forward_backward_, in);
+TrainingPrograms::StepResult TrainingPrograms::step(TrainingState& state, const std::vector<Batch>& batches, float scale, double rate, int64_t step) {
   StepResult r;
-  for (int64_t i = 0; i < out[0].count(); ++i) r.loss += out[0].at(i);
+  std::vector<Tensor> statistics;
+  for (const Batch& batch : batches) {
+    std::vector<HostValue> in = {HostValue(batch.data)};
+    append(in, state.weights);
+    in.emplace_back(batch.targets), in.emplace_back(Tensor::from_floats({scale}, {1}));
+    std::vector<Tensor> out = run_all(forward_backward_, in);
+    for (int64_t i = 0; i < out[0].count(); ++i) r.loss += out[0].at(i);
+    r.logits.push_back(std::move(out[1]));
+    const auto first = out.begin() + 2, last = first + static_cast<long>(learning_.size());
+    std::vector<Tensor> gradients(first, last);
+    if (!r.gradients.empty()) {
+      std::vector<HostValue> sum;
+      append(sum, r.gradients);
+      append(sum, gradients);
+      gradients = run_all(addition_, sum);
+    }
+    r.gradients = std::move(gradients);
+    statistics.assign(last, out.end());
+  }
   r.loss *= static_cast<double>(scale);
-  r.logits = std::move(out[1]);
   const auto [c1, c2] = corrections(options_.optimizer, step);
   std::vector<HostValue> u = {HostValue(Tensor::from_floats({static_cast<float>(rate)}, {1})), HostValue(Tensor::from_floats({c1}, {1})), HostValue(Tensor::from_floats({c2}, {1}))};
   for (size_t i : learning_) u.emplace_back(state.weights[i]);
-  const auto first = out.begin() + 2, last = first + static_cast<long>(learning_.size());
-  u.insert(u.end(), first, last);
+  append(u, r.gradients);
   append(u, state.states);
   append(u, state.statistics);
-  u.insert(u.end(), last, out.end());
-  r.gradients.assign(first, last);
+  append(u, statistics);
   std::vector<Tensor> now = run_all(update_, u);
   for (size_t i = 0; i < learning_.size(); ++i) state.weights[learning_[i]] = std::move(now[i]);
   for (size_t i = 0; i < state.states.size(); ++i) state.states[i] = std::move(now[learning_.size() + i]);

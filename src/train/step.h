@@ -15,6 +15,7 @@ struct StepOptions {
   std::string npu = "edge", precision = "auto", loss = "cross-entropy";
   OptimizerOptions optimizer;
   int64_t class_axis = 1;   ///< of the output, for cross-entropy
+  int64_t accumulate = 1;   ///< batches whose gradients are added before an update
   bool cache = true;
   bool reference = false;  ///< evaluate the primitives by their definition
 };
@@ -29,25 +30,32 @@ class TrainingPrograms {
   TrainingPrograms(const TrainableModel& model, const StepOptions& options);
 
   TrainingState initial_state() const;
+  struct Batch {
+    Tensor data, targets;
+  };
   struct StepResult {
     double loss = 0;
-    Tensor logits;
+    std::vector<Tensor> logits;     ///< of each batch
     std::vector<Tensor> gradients;  ///< of the weights that learn
   };
-  /// One update. `scale`: one over the rows or elements that count; `step` from 1.
-  StepResult step(TrainingState& state, const Tensor& data, const Tensor& targets, float scale, double rate, int64_t step);
+  /// One update from the gradients of all batches, added up in order in fp32. `scale`: one over the rows or elements that count
+  /// in all of them; `step` from 1. Running statistics take those of the last batch.
+  StepResult step(TrainingState& state, const std::vector<Batch>& batches, float scale, double rate, int64_t step);
+  StepResult step(TrainingState& state, const Tensor& data, const Tensor& targets, float scale, double rate, int64_t number) { return step(state, std::vector<Batch>{{data, targets}}, scale, rate, number); }
   /// The output for a batch, by the running statistics.
   Tensor evaluate(const TrainingState& state, const Tensor& data) const;
 
   const Compiled& forward_backward() const { return forward_backward_; }
   const Compiled& update() const { return update_; }
+  /// Null without accumulation.
+  const Compiled& addition() const { return addition_; }
   const Compiled& evaluation() const { return evaluation_; }
 
  private:
   const TrainableModel& model_;
   const StepOptions options_;
   std::vector<size_t> learning_;  ///< of the parameters
-  Compiled forward_backward_, update_, evaluation_;
+  Compiled forward_backward_, addition_, update_, evaluation_;
 };
 
 }  // namespace systole

@@ -29,7 +29,7 @@ void shuffle(std::vector<size_t>& order, uint64_t seed, int64_t epoch) {
 
 StepOptions step_options(const CompileOptions& c, const TrainOptions& o, int64_t class_axis) {
   StepOptions s;
-  s.class_axis = class_axis;
+  s.class_axis = class_axis, s.accumulate = o.accumulate;
   s.npu = c.npu, s.precision = c.precision == "auto" ? "bf16" : c.precision, s.loss = o.loss, s.cache = c.cache;
   if (s.precision != "bf16" && s.precision != "fp32" && s.precision != "fp16") fail(ErrorCode::kBadInput, "--precision", "'" + s.precision + "'", "bf16, fp32 or fp16 for training");
   s.optimizer = {o.optimizer, o.momentum, o.beta1, o.beta2, o.epsilon, o.weight_decay, o.nesterov, o.clip_norm};
@@ -48,8 +48,8 @@ class Trainer {
     find_classes();
     require_labels(data_, o.data.data);
     split(info);
-    if (train_.size() < static_cast<size_t>(o.batch)) fail(ErrorCode::kBadInput, "--data", std::to_string(train_.size()) + " samples to learn from", "at least a batch of " + std::to_string(o.batch));
-    steps_per_epoch_ = static_cast<int64_t>(train_.size()) / o.batch;
+    if (train_.size() < static_cast<size_t>(o.batch * o.accumulate)) fail(ErrorCode::kBadInput, "--data", std::to_string(train_.size()) + " samples to learn from", "at least a step's: " + std::to_string(o.batch * o.accumulate));
+    steps_per_epoch_ = static_cast<int64_t>(train_.size()) / (o.batch * o.accumulate);
     report_.steps = o.steps > 0 ? o.steps : o.epochs * steps_per_epoch_;
     schedule_.steps = report_.steps;
     schedule_.at(0);  // an unknown name fails before the work
@@ -58,7 +58,7 @@ class Trainer {
     const auto bytes = read_file(path);
     run_ = fmt::format("{:016x};{};{};{};{};{};{};{};{};{};{};{};{}", content_hash({reinterpret_cast<const char*>(bytes.data()), bytes.size()}), train_.size(), o.batch, o.seed, o.loss, o.optimizer, o.learning_rate, o.schedule,
                        o.warm_up, report_.steps, o.weight_decay, o.clip_norm, c.precision) +
-           fmt::format(";{};{};{};{};{};{};{};{:016x}", o.momentum, o.nesterov, o.beta1, o.beta2, o.epsilon, o.label_smoothing, c.npu, content_of_data());
+           fmt::format(";{};{};{};{};{};{};{};{};{:016x}", o.accumulate, o.momentum, o.nesterov, o.beta1, o.beta2, o.epsilon, o.label_smoothing, c.npu, content_of_data());
     for (const std::string& name : o.freeze) run_ += ";" + name;
     measure();
   }
@@ -153,7 +153,12 @@ class Trainer {
     for (const Tensor& t : state_.weights) report_.parameters += t.count();
     report_.step_cycles = step.cycles, report_.update_cycles = update.cycles;
     report_.step_efficiency = step.efficiency;
-    report_.step_s = step.latency_s + update.latency_s, report_.step_j = step.energy.system_j + update.energy.system_j;
+    const auto batches = static_cast<double>(o_.accumulate);
+    report_.step_s = batches * step.latency_s + update.latency_s, report_.step_j = batches * step.energy.system_j + update.energy.system_j;
+    if (o_.accumulate > 1) {
+      const Report add = profile(programs_->addition()).value();
+      report_.step_s += (batches - 1) * add.latency_s, report_.step_j += (batches - 1) * add.energy.system_j;
+    }
     report_.memory_bytes = step.dram_footprint_bytes;
     report_.host_nodes = step.nodes_on_host + update.nodes_on_host;
     report_.precision = step.precision;
@@ -196,10 +201,17 @@ class Trainer {
       shuffle(order_, o_.seed, epoch);
       shuffled_epoch_ = epoch;
     }
-    const size_t from = static_cast<size_t>(step % steps_per_epoch_ * o_.batch);
-    const int64_t rows = counted_rows(from);
-    auto r = programs_->step(state_, gather(data_, order_, from), targets(order_, from), static_cast<float>(1.0 / static_cast<double>(rows)), schedule_.at(step), step + 1);
-    batch_accuracy_ = takes_classes(o_.loss) ? accuracy(r.logits, data_, order_, from, static_cast<size_t>(o_.batch)).percent() : -1;
+    const size_t each = static_cast<size_t>(o_.batch), first = static_cast<size_t>(step % steps_per_epoch_ * o_.accumulate) * each;
+    std::vector<TrainingPrograms::Batch> batches;
+    int64_t rows = 0;
+    for (size_t from = first; batches.size() < static_cast<size_t>(o_.accumulate); from += each) {
+      batches.push_back({gather(data_, order_, from), targets(order_, from)});
+      rows += counted_rows(from);
+    }
+    auto r = programs_->step(state_, batches, static_cast<float>(1.0 / static_cast<double>(std::max<int64_t>(1, rows))), schedule_.at(step), step + 1);
+    Score score;
+    for (size_t k = 0; takes_classes(o_.loss) && k < batches.size(); ++k) score.add(accuracy(r.logits[k], data_, order_, first + k * each, each));
+    batch_accuracy_ = takes_classes(o_.loss) ? score.percent() : -1;
     return r;
   }
 
@@ -211,11 +223,12 @@ class Trainer {
     for (size_t k = 0; k < static_cast<size_t>(o_.batch); ++k) {
       for (int64_t p = 0; p < places_; ++p) n += label_of(data_, order_[from + k], p) != kIgnored;
     }
-    return std::max<int64_t>(1, n);
+    return n;
   }
 
   struct Score {
     int64_t right = 0, counted = 0;
+    void add(const Score& s) { right += s.right, counted += s.counted; }
     double percent() const { return 100 * static_cast<double>(right) / static_cast<double>(std::max<int64_t>(1, counted)); }
   };
   /// Places whose greatest value is at the label.
@@ -241,7 +254,7 @@ class Trainer {
     Score score;
     for (size_t from = 0; from < validation_.size(); from += static_cast<size_t>(o_.batch)) {
       const Score part = accuracy(programs_->evaluate(state_, gather(d, validation_, from)), d, validation_, from, std::min(static_cast<size_t>(o_.batch), validation_.size() - from));
-      score.right += part.right, score.counted += part.counted;
+      score.add(part);
     }
     return score.percent();
   }
@@ -301,7 +314,7 @@ class Trainer {
 
 Result<TrainReport> train_model(const std::string& onnx_path, const std::string& out_path, const CompileOptions& compile_options, const TrainOptions& options) {
   return catch_failures([&] {
-    if (options.batch < 1 || options.epochs < 1 || options.steps < 0 || options.checkpoint_every < 1) fail(ErrorCode::kBadInput, "training", "a batch, epochs or an interval of less than 1", "1 or more");
+    if (options.batch < 1 || options.epochs < 1 || options.steps < 0 || options.checkpoint_every < 1 || options.accumulate < 1) fail(ErrorCode::kBadInput, "training", "a batch, epochs or an interval of less than 1", "1 or more");
     return Trainer(onnx_path, compile_options, options).run(out_path);
   });
 }

@@ -67,7 +67,8 @@ void add_train(CLI::App& app) {
   c->add_option("--beta2", o->train.beta2, "of adam, adamw, lamb")->capture_default_str();
   c->add_option("--weight-decay", o->train.weight_decay, "")->capture_default_str();
   c->add_option("--clip-norm", o->train.clip_norm, "greatest norm of all gradients together; 0: any")->capture_default_str();
-  c->add_option("--batch", o->train.batch, "samples per step")->capture_default_str();
+  c->add_option("--batch", o->train.batch, "samples that are in memory at once")->capture_default_str();
+  c->add_option("--accumulate", o->train.accumulate, "batches whose gradients are added before an update: a larger batch in the memory of a smaller one")->capture_default_str();
   c->add_option("--epochs", o->train.epochs, "")->capture_default_str();
   c->add_option("--steps", o->train.steps, "in place of epochs");
   c->add_option("--seed", o->train.seed, "of the order of samples")->capture_default_str();
