@@ -1,5 +1,5 @@
 """The command as users meet it. Usage: command_line.py PATH_TO_SYSTOLE"""
-import json, os, struct, subprocess, sys, tempfile
+import json, os, re, struct, subprocess, sys, tempfile
 
 systole = os.path.abspath(sys.argv[1])
 failures = []
@@ -47,6 +47,12 @@ with tempfile.TemporaryDirectory() as d:
         run("model", name, "-o", name + ".onnx")
         expect(run("train", name + ".onnx", "--data", name + ".x.npy", "--labels", name + ".y.npy", "--batch", "2", "--steps", "2", "--npu", "server", "-o", "t.onnx"), "2 steps; bf16", "t.onnx")
     expect(run("train", "letters.onnx", "--data", "letters.x.npy", "--labels", "roads.y.npy", "--batch", "2", "-o", "t.onnx", ok=False), "labels")
+    # a program whose strides of 0 make an endless loop of a small footprint
+    text = open("edge.s").read().splitlines()
+    text = [re.sub(r"channels=\d+", "channels=16777215", re.sub(r"(a_channel_pitch|b_row_pitch)=\d+", r"\1=0", l)) if l.lstrip().startswith("matrixdesc") else l for l in text]
+    open("endless.s", "w").write("\n".join(text) + "\n")
+    run("asm", "endless.s", "-o", "endless.npu")
+    expect(run("run", "endless.npu", "--random", "1", ok=False), "more weights than the scratchpad holds")
     # the same bits from the model and from the program, on every machine, with one and two threads
     outputs = set()
     for args in (["r.onnx"], ["r.onnx", "--threads", "1"], ["edge.npu"], ["nano.npu"], ["server.npu"], ["r.onnx", "--threads", "2"]):

@@ -89,7 +89,42 @@ std::vector<Touch> footprint(const Dispatched& op, int64_t columns) {
   return std::visit([&](const auto& o) { return touches_of(o, columns); }, op.op);
 }
 
+namespace {
+
+/// Product of extents, or `limit` + 1 where it is more.
+template <size_t N>
+int64_t trips(const std::array<uint32_t, N>& extents, int64_t limit) {
+  int64_t n = 1;
+  for (uint32_t e : extents) {
+    if (e == 0) return 0;
+    if (n > limit / e) return limit + 1;
+    n *= e;
+  }
+  return n;
+}
+
+/// Work that no memory could give rise to: strides of 0 make small footprints of endless loops.
+void check_work(const Dispatched& op, const MemorySizes& sizes, const std::string& where) {
+  constexpr int64_t kMostVectorElements = int64_t{1} << 33;
+  auto bad = [&](const std::string& found, const std::string& expected) { fail(ErrorCode::kBadInput, where + " instruction " + std::to_string(op.index), found, expected); };
+  if (const auto* c = std::get_if<CopyOp>(&op.op)) {
+    const int64_t limit = (c->dst == Space::kDram ? sizes.dram_bytes : sizes.scratchpad_bytes) / std::max<int64_t>(1, c->desc->element_bytes);
+    if (trips(c->desc->extents, limit) > limit) bad("copies more elements than its target has", "at most " + std::to_string(limit));
+  }
+  if (const auto* m = std::get_if<MatrixOp>(&op.op)) {
+    const MatrixDesc& d = *m->desc;
+    const std::array<uint32_t, 4> b = {d.kernel_h, d.kernel_w, d.depthwise ? 1 : d.channels, m->n};
+    if (trips(b, sizes.scratchpad_bytes) > sizes.scratchpad_bytes) bad("multiplies by more weights than the scratchpad holds", "at most " + std::to_string(sizes.scratchpad_bytes));
+  }
+  if (const auto* v = std::get_if<VectorOp>(&op.op)) {
+    if (trips(v->desc->extents, kMostVectorElements) > kMostVectorElements) bad("a loop nest of more than 2^33 elements", "loops over elements of the memories");
+  }
+}
+
+}  // namespace
+
 void check_footprint(const Dispatched& op, const std::vector<Touch>& touches, const MemorySizes& sizes, const std::string& where) {
+  check_work(op, sizes, where);
   const int64_t group = sizes.scratchpad_bytes / sizes.groups, half = sizes.accumulator_bytes / 2;
   auto bad = [&](const Touch& t, int64_t limit, const char* what) {
     fail(ErrorCode::kBadInput, where + " instruction " + std::to_string(op.index), std::string(t.write ? "writes" : "reads") + " bytes " + std::to_string(t.lo) + " to " + std::to_string(t.hi) + " of " + what,

@@ -24,7 +24,8 @@ std::pair<int64_t, int64_t> b_bytes(const MatrixOp& op, int64_t columns);
 struct MemorySizes {
   int64_t dram_bytes, scratchpad_bytes, accumulator_bytes, groups;
 };
-/// Fails (kBadInput) when a touch leaves its memory, or names a group outside `locks`.
+/// Fails (kBadInput) when a touch leaves its memory, names a group outside `locks`, or when the instruction loops over more
+/// than its memories could hold.
 void check_footprint(const Dispatched& op, const std::vector<Touch>& touches, const MemorySizes& sizes, const std::string& where);
 
 }  // namespace systole::isa
