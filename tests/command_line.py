@@ -53,11 +53,16 @@ with tempfile.TemporaryDirectory() as d:
     open("endless.s", "w").write("\n".join(text) + "\n")
     run("asm", "endless.s", "-o", "endless.npu")
     expect(run("run", "endless.npu", "--random", "1", ok=False), "more weights than the scratchpad holds")
-    # the same bits from the model and from the program, on every machine, with one and two threads
+    # the same bits from the model and from the program, on every machine, with one and two threads, on every host instruction set
     outputs = set()
     for args in (["r.onnx"], ["r.onnx", "--threads", "1"], ["edge.npu"], ["nano.npu"], ["server.npu"], ["r.onnx", "--threads", "2"]):
         run("run", *args, "--random", "5", "--out", "o", "--json", "j.json")
         outputs.add(open("o/logits.npy", "rb").read())
+    for isa in ("avx512", "avx2", "scalar"):
+        os.environ["SYSTOLE_HOST_ISA"] = isa
+        run("run", "r.onnx", "--random", "5", "--out", "o")
+        outputs.add(open("o/logits.npy", "rb").read())
+    del os.environ["SYSTOLE_HOST_ISA"]
     if len(outputs) != 1:
         failures.append(f"{len(outputs)} different results for the same model and input")
     j = json.load(open("j.json"))
