@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Data of the examples, drawn by rules from a seed; nothing but Python's own library.
 
-usage: data.py digits|tones|roads|letters FOLDER [--count N] [--seed S] [--text FILE...]
+usage: data.py digits|tones|roads|letters FOLDER [--count N] [--seed S] [--text FILE] [--part A:B]
        data.py encode TEXT | data.py decode NUMBERS      (characters of the letters model)
 
 Writes FOLDER/NAME.x.npy and FOLDER/NAME.y.npy, samples in random order:
@@ -140,12 +140,15 @@ def main():
     p.add_argument("folder")
     p.add_argument("--count", type=int, default=1000)
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--text", nargs="*", default=[])
+    p.add_argument("--text", help="letters: a text file")
+    p.add_argument("--part", default="0:1", help="letters: the share of the text to cut from, such as 0:0.9")
     a = p.parse_args()
     r = random.Random(a.seed)
     x, y, n = [], [], a.count
     if a.what == "letters":
-        text = numbers_of("\n".join(open(f, encoding="utf-8").read() for f in a.text))
+        text = numbers_of(open(a.text, encoding="utf-8").read())
+        first, last = (int(float(share) * len(text)) for share in a.part.split(":"))
+        text = text[first:last]
         for _ in range(n):
             at = r.randrange(len(text) - 48)
             x += text[at:at + 48]
