@@ -1,36 +1,78 @@
 // Attention (23, 24), ai.onnx.preview.FlexAttention, RotaryEmbedding (23): written as products, softmax and movement.
+#include "ops/attention.h"
+
 #include <algorithm>
 #include <cmath>
 
 #include "ops/operator.h"
 
 namespace systole {
-namespace {
 
-/// [B, S, heads x size] to [B, heads, S, size]; four-dimensional values stay.
 ValueId split_heads(Expander& x, ValueId v, const Shape& shape, int64_t heads) {
   if (shape.size() == 4) return v;
   if (shape.size() != 3 || heads < 1 || shape[2] % heads) malformed(x.node, "shape " + to_string(shape) + " for " + std::to_string(heads) + " heads", "[batch, heads, length, size], or [batch, length, heads x size] with the number of heads");
   return x.transpose(x.reshape(v, {shape[0], shape[1], heads, shape[2] / heads}), {0, 2, 1, 3});
 }
 
-Shape head_shape(const Shape& s, int64_t heads) { return s.size() == 4 ? s : Shape{s[0], heads, s[1], s[2] / heads}; }
+ValueId join_heads(Expander& x, ValueId v, const Shape& heads) { return x.reshape(x.transpose(v, {0, 2, 1, 3}), {heads[0], heads[2], heads[1] * heads[3]}); }
 
-/// Keys and values of one head serve `repeat` query heads.
 ValueId repeat_heads(Expander& x, ValueId v, const Shape& s, int64_t repeat) {
   if (repeat == 1) return v;
   const ValueId wide = x.call("Expand", {x.reshape(v, {s[0], s[1], 1, s[2], s[3]}), x.ints({s[0], s[1], repeat, s[2], s[3]})});
   return x.reshape(wide, {s[0], s[1] * repeat, s[2], s[3]});
 }
 
-/// 0 where query row i + past may see key j, -inf elsewhere.
-Tensor causal_bias(int64_t rows, int64_t columns, int64_t past) {
+Tensor causal_bias(int64_t rows, int64_t columns, int64_t past, int64_t window) {
   Tensor t(DType::kF32, {rows, columns});
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = i + past + 1; j < columns; ++j) t.set(i * columns + j, -INFINITY);
+    for (int64_t j = 0; window > 0 && j <= std::min(i + past - window, columns - 1); ++j) t.set(i * columns + j, -INFINITY);
   }
   return t;
 }
+
+ValueId length_bias(Expander& x, ValueId lengths, int64_t batch, int64_t columns, double hidden) {
+  std::vector<int64_t> positions;
+  for (int64_t j = 0; j < columns; ++j) positions.push_back(j);
+  const ValueId inside = x.call("Less", {x.ints(positions), x.reshape(lengths, {batch, 1, 1, 1})});
+  return x.call("Where", {inside, x.scalar(0), x.scalar(hidden)});
+}
+
+AttentionCore::Result AttentionCore::write(Expander& x) const {
+  Result r{};
+  r.raw = x.mul(x.call("MatMul", {q, x.transpose(k, {0, 1, 3, 2})}), x.scalar(scale));
+  r.capped = softcap == 0 ? r.raw : x.mul(x.call("Tanh", {x.mul(r.raw, x.scalar(1 / softcap))}), x.scalar(softcap));
+  r.scores = r.capped;
+  for (ValueId bias : biases) r.scores = x.add(r.scores, bias);
+  r.weights = x.call("Softmax", {r.scores}, {{"axis", int64_t{-1}}});
+  r.y = x.call("MatMul", {r.weights, v});
+  return r;
+}
+
+ValueId rotate_heads(Expander& x, ValueId x4, const Shape& s, ValueId cosine, ValueId sine, int64_t rotary, bool interleaved) {
+  const int64_t size = s[3], half = rotary / 2;
+  const ValueId rotated = rotary == size ? x4 : x.slice(x4, 3, 0, rotary);
+  ValueId a, b;
+  if (interleaved) {
+    const ValueId pairs = x.reshape(rotated, {s[0], s[1], s[2], half, 2});
+    a = x.reshape(x.slice(pairs, 4, 0, 1), {s[0], s[1], s[2], half}), b = x.reshape(x.slice(pairs, 4, 1, 2), {s[0], s[1], s[2], half});
+  } else {
+    a = x.slice(rotated, 3, 0, half), b = x.slice(rotated, 3, half, rotary);
+  }
+  ValueId real = x.sub(x.mul(cosine, a), x.mul(sine, b)), imaginary = x.add(x.mul(sine, a), x.mul(cosine, b));
+  ValueId y;
+  if (interleaved) {
+    real = x.reshape(real, {s[0], s[1], s[2], half, 1}), imaginary = x.reshape(imaginary, {s[0], s[1], s[2], half, 1});
+    y = x.reshape(x.call("Concat", {real, imaginary}, {{"axis", int64_t{4}}}), {s[0], s[1], s[2], rotary});
+  } else {
+    y = x.call("Concat", {real, imaginary}, {{"axis", int64_t{3}}});
+  }
+  return rotary == size ? y : x.call("Concat", {y, x.slice(x4, 3, rotary, size)}, {{"axis", int64_t{3}}});
+}
+
+namespace {
+
+Shape head_shape(const Shape& s, int64_t heads) { return s.size() == 4 ? s : Shape{s[0], heads, s[1], s[2] / heads}; }
 
 /// A mask that is shorter than the keys hides the rest.
 ValueId padded_mask(Expander& x, ValueId mask, Shape s, int64_t columns, bool boolean) {
@@ -40,14 +82,6 @@ ValueId padded_mask(Expander& x, ValueId mask, Shape s, int64_t columns, bool bo
   Tensor rest(DType::kF32, s);
   for (int64_t i = 0; i < rest.count(); ++i) rest.set(i, -INFINITY);
   return x.call("Concat", {mask, x.constant_tensor(rest)}, {{"axis", static_cast<int64_t>(s.size()) - 1}});
-}
-
-/// -inf from each batch's own length on: [B, 1, 1, columns]. Lengths may be computed at run time.
-ValueId length_bias(Expander& x, ValueId lengths, int64_t batch, int64_t columns) {
-  std::vector<int64_t> positions;
-  for (int64_t j = 0; j < columns; ++j) positions.push_back(j);
-  const ValueId inside = x.call("Less", {x.ints(positions), x.reshape(lengths, {batch, 1, 1, 1})});
-  return x.call("Where", {inside, x.scalar(0), x.scalar(-INFINITY)});
 }
 
 struct Heads {
@@ -68,32 +102,25 @@ Heads check_heads(const Expander& x, int64_t q_heads, int64_t kv_heads) {
 bool expand_attention(Expander& x) {
   const OnnxOp& op = x.op();
   const Heads h = check_heads(x, op.integer("q_num_heads", 0), op.integer("kv_num_heads", 0));
-  const ValueId q = split_heads(x, x.in(0), x.shape(0), h.q[1]);
-  ValueId k = split_heads(x, x.in(1), x.shape(1), h.k[1]), v = split_heads(x, x.in(2), x.shape(2), h.v[1]);
+  AttentionCore core{split_heads(x, x.in(0), x.shape(0), h.q[1]), split_heads(x, x.in(1), x.shape(1), h.k[1]), split_heads(x, x.in(2), x.shape(2), h.v[1])};
   int64_t past = 0;
   if (x.has(4) && x.has(5)) {
     past = x.shape(4).at(2);
-    k = x.call("Concat", {x.in(4), k}, {{"axis", int64_t{2}}}), v = x.call("Concat", {x.in(5), v}, {{"axis", int64_t{2}}});
+    core.k = x.call("Concat", {x.in(4), core.k}, {{"axis", int64_t{2}}}), core.v = x.call("Concat", {x.in(5), core.v}, {{"axis", int64_t{2}}});
   }
-  x.result(1, k), x.result(2, v);
+  x.result(1, core.k), x.result(2, core.v);
   Shape sk = h.k, sv = h.v;
   sk[2] += past, sv[2] += past;
-  k = repeat_heads(x, k, sk, h.repeat), v = repeat_heads(x, v, sv, h.repeat);
-  const float scale = op.real("scale", 1 / std::sqrt(static_cast<float>(h.q[3])));
-  const ValueId raw = x.mul(x.call("MatMul", {q, x.transpose(k, {0, 1, 3, 2})}), x.scalar(static_cast<double>(scale)));
-  ValueId scores = raw;
-  const double cap = static_cast<double>(op.real("softcap", 0));
-  if (cap != 0) scores = x.mul(x.call("Tanh", {x.mul(scores, x.scalar(1 / cap))}), x.scalar(cap));
-  const ValueId capped = scores;
-  if (x.has(3)) scores = x.add(scores, padded_mask(x, x.in(3), x.shape(3), sk[2], x.type(3) == DType::kBool));
-  if (op.integer("is_causal", 0)) scores = x.add(scores, x.constant_tensor(causal_bias(h.q[2], sk[2], past)));
-  if (x.has(6)) scores = x.add(scores, length_bias(x, x.in(6), h.q[0], sk[2]));
-  const ValueId weights = x.call("Softmax", {scores}, {{"axis", int64_t{-1}}});
+  core.k = repeat_heads(x, core.k, sk, h.repeat), core.v = repeat_heads(x, core.v, sv, h.repeat);
+  core.scale = static_cast<double>(op.real("scale", 1 / std::sqrt(static_cast<float>(h.q[3]))));
+  core.softcap = static_cast<double>(op.real("softcap", 0));
+  if (x.has(3)) core.biases.push_back(padded_mask(x, x.in(3), x.shape(3), sk[2], x.type(3) == DType::kBool));
+  if (op.integer("is_causal", 0)) core.biases.push_back(x.constant_tensor(causal_bias(h.q[2], sk[2], past)));
+  if (x.has(6)) core.biases.push_back(length_bias(x, x.in(6), h.q[0], sk[2], -INFINITY));
+  const auto r = core.write(x);
   const int64_t mode = op.integer("qk_matmul_output_mode", 0);
-  x.result(3, mode == 0 ? raw : mode == 1 ? capped : mode == 2 ? scores : weights);
-  ValueId y = x.call("MatMul", {weights, v});
-  if (x.shape(0).size() == 3) y = x.reshape(x.transpose(y, {0, 2, 1, 3}), {h.q[0], h.q[2], h.q[1] * h.v[3]});
-  x.result(0, y);
+  x.result(3, mode == 0 ? r.raw : mode == 1 ? r.capped : mode == 2 ? r.scores : r.weights);
+  x.result(0, x.shape(0).size() == 3 ? join_heads(x, r.y, {h.q[0], h.q[1], h.q[2], h.v[3]}) : r.y);
   return true;
 }
 
@@ -111,7 +138,6 @@ bool expand_flex_attention(Expander& x) {
   return true;
 }
 
-/// The first half (or even elements) rotates against the second (odd) by the angles of each position.
 bool expand_rotary_embedding(Expander& x) {
   const OnnxOp& op = x.op();
   const Shape s = x.shape(0);
@@ -126,24 +152,8 @@ bool expand_rotary_embedding(Expander& x) {
     const ValueId table = x.has(3) ? x.call("Gather", {x.in(k), x.in(3)}, {{"axis", int64_t{0}}}) : x.in(k);
     return x.reshape(x.slice(table, -1, 0, half), {batch, length, 1, half});
   };
-  const ValueId cosine = angles(1), sine = angles(2), rotated = rotary == size ? in : x.slice(in, 3, 0, rotary);
-  ValueId a, b;
-  const bool interleaved = op.integer("interleaved", 0) != 0;
-  if (interleaved) {
-    const ValueId pairs = x.reshape(rotated, {batch, length, heads, half, 2});
-    a = x.reshape(x.slice(pairs, 4, 0, 1), {batch, length, heads, half}), b = x.reshape(x.slice(pairs, 4, 1, 2), {batch, length, heads, half});
-  } else {
-    a = x.slice(rotated, 3, 0, half), b = x.slice(rotated, 3, half, rotary);
-  }
-  ValueId real = x.sub(x.mul(cosine, a), x.mul(sine, b)), imaginary = x.add(x.mul(sine, a), x.mul(cosine, b));
-  ValueId y;
-  if (interleaved) {
-    real = x.reshape(real, {batch, length, heads, half, 1}), imaginary = x.reshape(imaginary, {batch, length, heads, half, 1});
-    y = x.reshape(x.call("Concat", {real, imaginary}, {{"axis", int64_t{4}}}), {batch, length, heads, rotary});
-  } else {
-    y = x.call("Concat", {real, imaginary}, {{"axis", int64_t{3}}});
-  }
-  if (rotary != size) y = x.call("Concat", {y, x.slice(in, 3, rotary, size)}, {{"axis", int64_t{3}}});
+  const ValueId cosine = angles(1), sine = angles(2);
+  const ValueId y = rotate_heads(x, in, {batch, length, heads, size}, cosine, sine, rotary, op.integer("interleaved", 0) != 0);
   x.result(0, s.size() == 4 ? x.transpose(y, {0, 2, 1, 3}) : x.reshape(y, s));
   return true;
 }

@@ -56,5 +56,8 @@ std::span<const Operator> argument_operators();
 std::span<const Operator> trigonometry_operators();
 std::span<const Operator> dynamic_quantization_operators();
 std::span<const Operator> wide_integer_operators();
+std::span<const Operator> microsoft_attention_operators();
+std::span<const Operator> microsoft_fused_operators();
+std::span<const Operator> microsoft_quantized_operators();
 
 }  // namespace systole

@@ -1,0 +1,1 @@
+By0JHk¾çÁäÙ,ÃNUeÂMäJAžÌ~B¶£Ái[‡Áp[QÀDÊ{ÂåÌÂuuÂF; AvÂ™Áé:vBS§ŒAEÏA8¨ÂÌJxB
