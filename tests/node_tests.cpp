@@ -121,6 +121,7 @@ Outcome run_case(const std::string& folder, const std::shared_ptr<const PlanCont
   plan.visit_host_nodes([&](HostNodeInfo& n) {
     if (o.host_nodes++ == 0) o.reason = n.type + ": " + n.reason;
   });
+  if (!context->reference && plan.npu_nodes() > 0) plan.serialise("node");  // what compiles can be kept
   o.folded = run_time.empty() && !inputs.empty();
   o.outputs = got;
   return o;

@@ -27,6 +27,7 @@ struct CompileOptions {
   std::map<std::string, int64_t> dims;          ///< values of symbolic dimensions
   std::map<std::string, Shape> input_shapes;    ///< shapes of the data that will be given; binds free dimensions too
   std::map<std::string, std::shared_ptr<const Tensor>> constant_inputs;  ///< inputs whose values never change: they are compiled in
+  bool int8_cache = false;                      ///< a decoder's past* and present* become int8 with scales (past*.scale, present*.scale)
   bool cache = true;                            ///< keep programs in SYSTOLE_CACHE, XDG_CACHE_HOME/systole or ~/.cache/systole
   std::string stop_after;                       ///< a phase name: `phase_text` is filled and nothing is generated
   bool phase_data = false;                      ///< print constants in full in `phase_text`
@@ -145,7 +146,8 @@ struct GenerateTokens {
   double temperature = 0;   ///< 0: the greatest logit
   int top_k = 0;            ///< 0: all
   uint64_t seed = 1;
-  int64_t bucket = 64;      ///< lengths are rounded up to multiples of this
+  int64_t bucket = 64;      ///< lengths are rounded up to multiples of this; a growing cache begins with it and doubles
+  int64_t prefill_chunk = 16;  ///< prompt tokens at once into a growing cache
 };
 struct Generation {
   std::vector<int64_t> ids;  ///< prompt and new tokens

@@ -1,10 +1,12 @@
 #include "architectures/transformers.h"
 
+#include <array>
 #include <cmath>
 #include <random>
 
 #include "base/error.h"
 #include "import/writer.h"
+#include "numerics/formats.h"
 
 namespace systole {
 namespace {
@@ -18,6 +20,7 @@ constexpr Config kBert{"bert-base", 12, 768, 12, 12, 3072, 30522, 512};
 constexpr Config kGpt2{"gpt2", 12, 768, 12, 12, 3072, 50257, 1024};
 constexpr Config kLlamaSmall{"llama-110m", 12, 768, 12, 12, 2048, 32000, 1024};
 constexpr Config kLlama{"llama-1b", 22, 2048, 32, 4, 5632, 32000, 2048};
+constexpr Config kLlamaTiny{"llama-tiny", 2, 64, 4, 2, 192, 512, 256};
 constexpr Config kTiny{"gpt2-tiny", 2, 64, 4, 4, 256, 512, 256};
 constexpr Config kLetters{"letters", 2, 48, 3, 3, 192, 64, 64};
 
@@ -29,6 +32,8 @@ class TransformerWriter {
   const Config& c;
   using Attributes = std::vector<ModelWriter::NamedAttribute>;
   std::string node(const char* op, const std::vector<std::string>& in, const Attributes& attributes = {}, const std::string& out = {}) { return writer_.node(op, in, attributes, out); }
+  /// With outputs of these names; "" for one that has any.
+  std::string node_n(const char* op, const std::vector<std::string>& in, const std::vector<std::string>& out, const Attributes& attributes) { return writer_.node_n(op, in, out, attributes); }
   ModelWriter& writer() { return writer_; }
 
   std::string weights(const Shape& shape, double deviation) {
@@ -43,8 +48,11 @@ class TransformerWriter {
   }
   std::string filled(int64_t n, float value) { return writer_.constant("v" + std::to_string(next_++), Tensor::from_floats(std::vector<float>(static_cast<size_t>(n), value), {n})); }
   std::string ints(const std::vector<int64_t>& v) { return writer_.constant("i" + std::to_string(next_++), Tensor::from_ints(v, {static_cast<int64_t>(v.size())})); }
+  std::string matrix(int64_t in, int64_t out, double deviation) { return int4_ ? int4_weights(in, out, deviation) : weights({in, out}, deviation); }
+  /// From here on matrices are int4 in groups of 32 along the inputs, with fp16 scales.
+  void use_int4() { int4_ = true; }
   std::string linear(const std::string& x, int64_t in, int64_t out, bool bias = true, double gain = 1) {
-    const std::string y = node("MatMul", {x, weights({in, out}, gain / std::sqrt(static_cast<double>(in)))});
+    const std::string y = node("MatMul", {x, matrix(in, out, gain / std::sqrt(static_cast<double>(in)))});
     return bias ? node("Add", {y, weights({out}, 0.02)}) : y;
   }
   std::string layer_norm(const std::string& x) { return node("LayerNormalization", {x, filled(c.width, 1), filled(c.width, 0)}, {{"axis", int64_t{-1}}, {"epsilon", 1e-5f}}); }
@@ -71,9 +79,26 @@ class TransformerWriter {
   }
 
  private:
+  /// Codes -7 to 7, the sum of two uniform draws: deviation 3.24 codes.
+  std::string int4_weights(int64_t in, int64_t out, double deviation) {
+    constexpr int64_t kGroup = 32;
+    Tensor codes(DType::kI4, {in, out}), scales(DType::kF32, {in / kGroup, out});
+    for (int64_t i = 0, n = codes.count(); i < n; i += 8) {
+      const uint64_t r = rng_();
+      for (int64_t k = 0; k < std::min<int64_t>(8, n - i); ++k) codes.data<int8_t>()[i + k] = static_cast<int8_t>(static_cast<int64_t>((r >> (8 * k) & 7) + (r >> (8 * k + 4) & 7)) - 7);
+    }
+    for (int64_t i = 0, n = scales.count(); i < n; ++i) {
+      const double spread = 0.8 + 0.4 * static_cast<double>(rng_() >> 40) / (1 << 24);
+      scales.data<float>()[i] = f16_to_f32(f32_to_f16(static_cast<float>(deviation / 3.24 * spread)));
+    }
+    const std::string name = std::to_string(next_++);
+    return node("DequantizeLinear", {writer_.constant("w" + name, codes), writer_.constant("w" + name + "_scale", scales)}, {{"axis", int64_t{0}}, {"block_size", kGroup}});
+  }
+
   ModelWriter writer_;
   std::mt19937_64 rng_;
   int next_ = 0;
+  bool int4_ = false;
 };
 
 void check_length(const Config& c, int64_t length) {
@@ -177,29 +202,80 @@ Tensor rotary_table(int64_t positions, int64_t size, bool sine) {
   return t;
 }
 
-/// Touvron et al. 2023: RMS normalisation, rotary positions, grouped heads, SwiGLU; token ids to logits. Opset 23.
-void write_llama_as(const Config& config, const std::string& path, uint64_t seed, int64_t length) {
+/// Touvron et al. 2023: RMS normalisation, rotary positions, grouped heads, SwiGLU; opset 23. One block's queries, keys and values
+/// go through `attend`.
+template <class Attend>
+std::string llama_block(TransformerWriter& w, const std::string& x, Attend&& attend) {
+  const int64_t d = w.c.width, kv = w.c.kv_heads * (d / w.c.heads);
+  auto norm = [&](const std::string& v) { return w.node("RMSNormalization", {v, w.filled(d, 1)}, {{"axis", int64_t{-1}}, {"epsilon", 1e-5f}}); };
+  const std::string a = norm(x), q = w.linear(a, d, d, false), k = w.linear(a, d, kv, false), v = w.linear(a, d, kv, false);
+  const std::string y = w.node("Add", {x, w.linear(attend(q, k, v), d, d, false, 0.3)}), b = norm(y), gate = w.linear(b, d, w.c.inner, false);
+  return w.node("Add", {y, w.linear(w.node("Mul", {w.node("Mul", {gate, w.node("Sigmoid", {gate})}), w.linear(b, d, w.c.inner, false)}), w.c.inner, d, false, 0.3)});
+}
+
+std::string llama_logits(TransformerWriter& w, const std::string& x) {
+  const std::string normal = w.node("RMSNormalization", {x, w.filled(w.c.width, 1)}, {{"axis", int64_t{-1}}, {"epsilon", 1e-5f}});
+  return w.node("MatMul", {normal, w.matrix(w.c.width, w.c.vocabulary, 0.04)}, {}, "logits");
+}
+
+/// Queries and keys turned by their positions.
+std::pair<std::string, std::string> rotate(TransformerWriter& w, const std::string& q, const std::string& k, const std::array<std::string, 3>& angles) {
+  auto turned = [&](const std::string& v, int64_t heads) { return w.node("RotaryEmbedding", {v, angles[0], angles[1], angles[2]}, {{"num_heads", heads}}); };
+  return {turned(q, w.c.heads), turned(k, w.c.kv_heads)};
+}
+
+/// Token ids to logits over all positions.
+void write_llama_as(const Config& config, bool int4, const std::string& path, uint64_t seed, int64_t length) {
   check_length(config, length);
   TransformerWriter w(config, seed, 23);
-  const int64_t d = w.c.width, size = d / w.c.heads, kv = w.c.kv_heads * size;
   w.writer().external_data(path);
   w.writer().input("input_ids", DType::kI64, {1, length});
-  std::string x = w.node("Gather", {w.weights({w.c.vocabulary, d}, 0.04), "input_ids"});
-  const std::string cosine = w.writer().constant("cos", rotary_table(length, size, false)), sine = w.writer().constant("sin", rotary_table(length, size, true));
+  std::string x = w.node("Gather", {w.weights({w.c.vocabulary, w.c.width}, 0.04), "input_ids"});
+  if (int4) w.use_int4();
+  const int64_t size = w.c.width / w.c.heads;
   std::vector<int64_t> order(static_cast<size_t>(length));
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
-  const std::string ids = w.writer().constant("positions", Tensor::from_ints(order, {1, length}));
-  auto norm = [&](const std::string& v) { return w.node("RMSNormalization", {v, w.filled(d, 1)}, {{"axis", int64_t{-1}}, {"epsilon", 1e-5f}}); };
+  const std::string cosine = w.writer().constant("cos", rotary_table(length, size, false)), sine = w.writer().constant("sin", rotary_table(length, size, true));
+  const std::array<std::string, 3> angles = {cosine, sine, w.writer().constant("positions", Tensor::from_ints(order, {1, length}))};
   for (int64_t i = 0; i < w.c.layers; ++i) {
-    const std::string a = norm(x);
-    const std::string q = w.node("RotaryEmbedding", {w.linear(a, d, d, false), cosine, sine, ids}, {{"num_heads", w.c.heads}}), k = w.node("RotaryEmbedding", {w.linear(a, d, kv, false), cosine, sine, ids}, {{"num_heads", w.c.kv_heads}});
-    const std::string y = w.node("Attention", {q, k, w.linear(a, d, kv, false)}, {{"q_num_heads", w.c.heads}, {"kv_num_heads", w.c.kv_heads}, {"is_causal", int64_t{1}}});
-    x = w.node("Add", {x, w.linear(y, d, d, false, 0.3)});
-    const std::string b = norm(x), gate = w.linear(b, d, w.c.inner, false);
-    x = w.node("Add", {x, w.linear(w.node("Mul", {w.node("Mul", {gate, w.node("Sigmoid", {gate})}), w.linear(b, d, w.c.inner, false)}), w.c.inner, d, false, 0.3)});
+    x = llama_block(w, x, [&](const std::string& q, const std::string& k, const std::string& v) {
+      const auto [qr, kr] = rotate(w, q, k, angles);
+      return w.node("Attention", {qr, kr, v}, {{"q_num_heads", w.c.heads}, {"kv_num_heads", w.c.kv_heads}, {"is_causal", int64_t{1}}});
+    });
   }
-  w.node("MatMul", {norm(x), w.weights({d, w.c.vocabulary}, 0.04)}, {}, "logits");
+  llama_logits(w, x);
   w.writer().output("logits", DType::kF32, {1, length, w.c.vocabulary});
+  w.writer().save(path);
+}
+
+/// As exporters write decoders: `length` tokens at position_ids after `past` cached ones, which attention_mask [1, total] may hide;
+/// present.* are the caches with the new tokens appended.
+void write_llama_cached_as(const Config& config, bool int4, const std::string& path, uint64_t seed, int64_t) {
+  TransformerWriter w(config, seed, 23);
+  w.writer().external_data(path);
+  w.writer().input("input_ids", DType::kI64, {1, "length"});
+  w.writer().input("attention_mask", DType::kI64, {1, "total"});
+  w.writer().input("position_ids", DType::kI64, {1, "length"});
+  std::string x = w.node("Gather", {w.weights({w.c.vocabulary, w.c.width}, 0.04), "input_ids"});
+  if (int4) w.use_int4();
+  const int64_t size = w.c.width / w.c.heads, kv = w.c.kv_heads;
+  const std::array<std::string, 3> angles = {w.writer().constant("cos", rotary_table(w.c.positions, size, false)), w.writer().constant("sin", rotary_table(w.c.positions, size, true)), "position_ids"};
+  const std::string shown = w.node("Cast", {w.node("Unsqueeze", {"attention_mask", w.ints({1, 2})})}, {{"to", int64_t{9}}});
+  const std::string far = w.writer().constant("far", Tensor::scalar_f32(-1e30f)), mask = w.node("Where", {shown, w.scalar(0), far});
+  for (int64_t i = 0; i < w.c.layers; ++i) {
+    x = llama_block(w, x, [&](const std::string& q, const std::string& k, const std::string& v) {
+      const auto [qr, kr] = rotate(w, q, k, angles);
+      const std::string layer = "." + std::to_string(i) + ".";
+      for (const char* kind : {"key", "value"}) {
+        w.writer().input("past_key_values" + layer + kind, DType::kF32, {1, kv, "past", size});
+        w.writer().output("present" + layer + kind, DType::kF32, {1, kv, "total", size});
+      }
+      return w.node_n("Attention", {qr, kr, v, mask, "past_key_values" + layer + "key", "past_key_values" + layer + "value"}, {"", "present" + layer + "key", "present" + layer + "value"},
+                      {{"q_num_heads", w.c.heads}, {"kv_num_heads", kv}, {"is_causal", int64_t{1}}});
+    });
+  }
+  llama_logits(w, x);
+  w.writer().output("logits", DType::kF32, {1, "length", w.c.vocabulary});
   w.writer().save(path);
 }
 
@@ -207,8 +283,10 @@ template <const Config& config>
 void write_gpt2(const std::string& path, uint64_t seed, int64_t length) { write_gpt2_as(config, path, seed, length); }
 template <const Config& config>
 void write_gpt2_cached(const std::string& path, uint64_t seed, int64_t length) { write_gpt2_cached_as(config, path, seed, length); }
-template <const Config& config>
-void write_llama(const std::string& path, uint64_t seed, int64_t length) { write_llama_as(config, path, seed, length); }
+template <const Config& config, bool int4>
+void write_llama(const std::string& path, uint64_t seed, int64_t length) { write_llama_as(config, int4, path, seed, length); }
+template <const Config& config, bool int4>
+void write_llama_cached(const std::string& path, uint64_t seed, int64_t length) { write_llama_cached_as(config, int4, path, seed, length); }
 
 constexpr Architecture kList[] = {
     {"bert-base", "text encoder, 110 M parameters, 128 tokens (Devlin et al. 2018)", write_bert, 128},
@@ -217,8 +295,12 @@ constexpr Architecture kList[] = {
     {"gpt2-tiny", "two layers of width 64, 32 tokens at once", write_gpt2<kTiny>, 32},
     {"gpt2-tiny-cached", "the same weights, one token against a cache of 32", write_gpt2_cached<kTiny>, 32},
     {"letters", "to train: a decoder of two layers of width 48 over 64 characters, 48 at once", write_gpt2<kLetters>, 48},
-    {"llama-110m", "text decoder with rotary positions and SwiGLU, 128 tokens", write_llama<kLlamaSmall>, 128},
-    {"llama-1b", "the same with grouped heads, 1.1 G parameters (4.4 GB), 128 tokens", write_llama<kLlama>, 128},
+    {"llama-110m", "text decoder with rotary positions and SwiGLU, 128 tokens", write_llama<kLlamaSmall, false>, 128},
+    {"llama-1b", "the same with grouped heads, 1.1 G parameters (4.4 GB), 128 tokens", write_llama<kLlama, false>, 128},
+    {"llama-1b-int4", "the same with int4 weights in groups of 32 (0.9 GB, of which a quarter is the fp32 embedding)", write_llama<kLlama, true>, 128},
+    {"llama-1b-int4-cached", "the same against a cache; dims length, past, total = past + length", write_llama_cached<kLlama, true>, 128},
+    {"llama-tiny", "two layers of width 64 with int4 weights, 32 tokens at once", write_llama<kLlamaTiny, true>, 32},
+    {"llama-tiny-cached", "the same weights against a cache", write_llama_cached<kLlamaTiny, true>, 32},
 };
 
 }  // namespace

@@ -61,6 +61,7 @@ int64_t estimate(const Emitter& e, const Machine& machine, size_t layers) {
     Busy& b = busy[e.code[op.index].layer];
     if (const auto* m = std::get_if<isa::MatrixOp>(&op.op)) b.mx += cycles_of(machine, *m);
     if (const auto* v = std::get_if<isa::VectorOp>(&op.op)) b.vx += cycles_of(machine, *v);
+    if (const auto* d = std::get_if<isa::DequantizeOp>(&op.op)) b.dma += std::max(dram_bound_cycles(machine, d->source_bytes()), port_cycles(machine, *d));
     if (const auto* c = std::get_if<isa::CopyOp>(&op.op)) {
       const auto runs = isa::runs_of(*c->desc);
       const bool dram = c->src == isa::Space::kDram || c->dst == isa::Space::kDram;
@@ -141,6 +142,31 @@ void pack(const Tensor& b, int64_t p, uint8_t* out) {
   }
 }
 
+/// Values of `bits` bits from the low end; `out` is zero.
+void put_bits(uint8_t* out, int64_t i, int64_t bits, int64_t v) { out[i * bits / 8] = static_cast<uint8_t>(out[i * bits / 8] | v << (i * bits % 8)); }
+
+/// Codes [K, N] to panels [N / p][K / rows] of records: p scales, p zero points, rows x p codes, all of them unsigned. Columns
+/// past N are zeros.
+void pack_groups(const Graph& graph, const ConstantUse& use, uint8_t* out) {
+  const auto input = [&](size_t k) -> const Tensor& { return *graph.value(use.grouped->inputs[k]).constant; };
+  const Tensor &codes = input(1), &scales = input(3), &zeros = input(4);
+  const WeightRecord r = weight_record(graph, *use.grouped, use.panel);
+  const int64_t k = codes.shape[4], n = codes.shape[5], groups = k / r.rows, panels = ceil_div(n, r.columns), bias = integer_kind(codes.type).is_signed ? int64_t{1} << (r.bits - 1) : 0;
+  const auto code_at = [&](const Tensor& t, int64_t i) { return (t.bytes[static_cast<size_t>(i)] + bias) & ((1 << r.bits) - 1); };
+  parallel_for(panels, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin * groups; at < end * groups; ++at) {
+      uint8_t *record = out + at * r.bytes(), *zero = record + r.columns * r.scale_bytes, *code = zero + r.columns * r.bits / 8;
+      const int64_t g = at % groups, first = at / groups * r.columns;
+      for (int64_t c = 0; c < std::min(r.columns, n - first); ++c) {
+        const int64_t s = g * n + first + c;
+        std::copy_n(scales.bytes.data() + s * r.scale_bytes, r.scale_bytes, record + c * r.scale_bytes);
+        put_bits(zero, c, r.bits, code_at(zeros, s));
+        for (int64_t i = 0; i < r.rows; ++i) put_bits(code, i * r.columns + c, r.bits, code_at(codes, (g * r.rows + i) * n + first + c));
+      }
+    }
+  });
+}
+
 int64_t compulsory_bytes(const isa::Program& p) {
   int64_t bytes = p.weights_bytes;
   for (const auto* list : {&p.inputs, &p.outputs}) {
@@ -152,7 +178,8 @@ int64_t compulsory_bytes(const isa::Program& p) {
 /// Copies one constant to its place in the image, in panels where the array wants them.
 void place_constant(const Graph& graph, const ConstantUse& use, std::vector<uint8_t>& image) {
   const Tensor& t = *graph.value(use.value).constant;
-  if (use.panel > 0) pack(t, use.panel, image.data() + use.offset);
+  if (use.grouped) pack_groups(graph, use, image.data() + use.offset);
+  else if (use.panel > 0) pack(t, use.panel, image.data() + use.offset);
   else std::copy(t.bytes.begin(), t.bytes.end(), image.begin() + static_cast<long>(use.offset));
 }
 
@@ -174,12 +201,13 @@ isa::Program link(const Machine& machine, const std::string& precision, Candidat
   if (p.dram_bytes > static_cast<uint64_t>(machine.dram.capacity_bytes)) {
     fail(ErrorCode::kResource, "machine '" + machine.name + "'", "the program needs " + std::to_string(p.dram_bytes) + " bytes of DRAM", "at most " + std::to_string(machine.dram.capacity_bytes));
   }
-  for (const ConstantUse& use : e.constants) p.weights_bytes += static_cast<int64_t>(graph.value(use.value).constant->bytes.size());
+  for (const ConstantUse& use : e.constants) p.weights_bytes += use.grouped ? use.bytes : static_cast<int64_t>(graph.value(use.value).constant->bytes.size());
   p.layers = c.layers;
   for (Emitted i : e.code) {
     if (auto* load = std::get_if<isa::Load>(&i.instruction)) {
       if (load->src == isa::Space::kDram && load->src_imm >= kConstantBit) load->src_imm += p.constants_address - kConstantBit;
     }
+    if (auto* load = std::get_if<isa::Dequantize>(&i.instruction)) load->src_imm += p.constants_address - kConstantBit;
     p.layer_of.push_back(i.layer);
     p.code.push_back(i.instruction);
   }

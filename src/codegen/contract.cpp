@@ -32,6 +32,12 @@ class ContractEmitter {
     s_.a_bytes = bytes_of(a_.type), s_.out_bytes = bytes_of(e.graph.value(drain.outputs[0]).type);
     s_.a_resident = e.resident(node.inputs[0]), s_.out_resident = e.resident(drain.outputs[0]);
     s_.weights_dynamic_resident = !b_.constant && e.resident(node.inputs[1]);
+    if (c_.group_rows) {
+      // What DRAM has to deliver, or the port to write if that takes longer, per column.
+      const WeightRecord r = weight_record(e.graph, node, e.machine.mx.columns);
+      s_.weight_column_bytes = std::max(ceil_div(s_.k() / r.rows * r.bytes(), r.columns), s_.k() * operand_bytes(c_.format) * e.machine.dram.bytes_per_cycle / e.machine.dma.bytes_per_cycle);
+      s_.panel_columns = 8 / std::min<int64_t>(8, r.bits);
+    }
     s_.drain_slots = static_cast<int64_t>(std::max<size_t>(1, map_.pre.size()));
     for (size_t k = 0; k < drain.inputs.size(); ++k) {
       if (drain.inputs[k] == node.outputs[0]) acc_input_ = static_cast<int>(k);
@@ -115,6 +121,7 @@ class ContractEmitter {
   void locate_weights(int64_t n, int64_t g, const Columns& columns) {
     const int64_t element = operand_bytes(c_.format), k = s_.k(), p = t_.panel;
     const int64_t batch = b_.shape[0] == 1 ? 0 : n;
+    if (c_.group_rows) return locate_grouped_weights(columns);
     if (b_.constant) {
       const int64_t set = batch * s_.groups + g, sets = b_.shape[0] * s_.groups;
       const int64_t panels = ceil_div(s_.columns, p), first = columns.first / p, count = ceil_div(columns.count, p);
@@ -151,6 +158,24 @@ class ContractEmitter {
     }
     b_address_ = static_cast<uint64_t>(weights_->address);
     b_row_pitch_ = dense_row, b_column_pitch_ = dense_column, b_tile_pitch_ = e_.machine.mx.columns * dense_column, b_first_ = columns.first;
+  }
+
+  /// The same where B holds codes of few bits: they become floats on their way into the ring.
+  void locate_grouped_weights(const Columns& columns) {
+    const int64_t element = operand_bytes(c_.format), k = s_.k(), p = t_.panel;
+    const WeightRecord r = weight_record(e_.graph, node_, p);
+    const int64_t groups = k / r.rows, panels = ceil_div(s_.columns, p), first = columns.first / p, count = ceil_div(columns.count, p), bytes = count * k * p * element;
+    b_tile_pitch_ = k * p * element, b_row_pitch_ = p * element, b_column_pitch_ = element;
+    if (hold(*weights_, {columns.first}, bytes)) {
+      isa::Dequantize d;
+      d.bits = static_cast<uint8_t>(r.bits), d.half_scales = r.scale_bytes == 2, d.to = static_cast<uint8_t>(c_.format);
+      d.columns = static_cast<uint16_t>(p), d.rows = static_cast<uint16_t>(r.rows), d.records = static_cast<uint32_t>(count * groups);
+      d.src_imm = kConstantBit + e_.constant_offset(node_.inputs[1], p, panels * groups * r.bytes(), &node_) + static_cast<uint64_t>(first * groups * r.bytes());
+      d.dst_imm = static_cast<uint64_t>(weights_->address);
+      e_.push(d, {{isa::Space::kScratchpad, d.dst_imm, d.dst_imm + static_cast<uint64_t>(bytes), true}, {isa::Space::kDram, d.src_imm, d.src_imm + static_cast<uint64_t>(count * groups * r.bytes()), false}});
+    }
+    b_address_ = static_cast<uint64_t>(weights_->address);
+    b_first_ = columns.first;
   }
 
   /// Sets where the image tile under these pixels lies.
@@ -268,6 +293,10 @@ class ContractEmitter {
 };
 
 }  // namespace
+
+WeightRecord weight_record(const Graph& graph, const Node& contract, int64_t panel) {
+  return {std::get<Contract>(contract.op).group_rows, panel, integer_kind(graph.value(contract.inputs[1]).type).bits, bytes_of(graph.value(contract.inputs[3]).type)};
+}
 
 void emit_contract(Emitter& e, const Node& contract, const Node& drain) {
   if (element_count(e.graph.value(drain.outputs[0]).shape) == 0) return;

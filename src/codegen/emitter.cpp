@@ -87,10 +87,10 @@ template uint8_t Emitter::lookup(Cache<isa::MatrixDesc>&, isa::MatrixDesc);
 template uint8_t Emitter::lookup(Cache<isa::VectorDesc>&, isa::VectorDesc);
 template uint8_t Emitter::lookup(Cache<isa::VectorProgram>&, isa::VectorProgram);
 
-uint64_t Emitter::constant_offset(ValueId value, int64_t panel, int64_t bytes) {
-  const auto [it, added] = constant_index_.try_emplace({value, panel}, constant_bytes);
+uint64_t Emitter::constant_offset(ValueId value, int64_t panel, int64_t bytes, const Node* grouped) {
+  const auto [it, added] = constant_index_.try_emplace({value, panel, grouped}, constant_bytes);
   if (added) {
-    constants.push_back({value, panel, constant_bytes, bytes});
+    constants.push_back({value, panel, constant_bytes, bytes, grouped});
     constant_bytes += static_cast<uint64_t>((bytes + 63) / 64 * 64);
   }
   return it->second;

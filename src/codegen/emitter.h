@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <tuple>
 #include <vector>
 
 #include "isa/program.h"
@@ -24,12 +25,14 @@ struct Emitted {
   std::vector<ByteRange> ranges;
 };
 
-/// A constant as it lies in DRAM: plain, or B packed into panels of `panel` columns, [G][N / panel][K][panel].
+/// A constant as it lies in DRAM: plain, or B packed into panels of `panel` columns, [G][N / panel][K][panel]; codes of few bits
+/// in records of group_rows x panel.
 struct ConstantUse {
   ValueId value;
   int64_t panel;  ///< 0: plain
   uint64_t offset;
   int64_t bytes;
+  const Node* grouped = nullptr;  ///< the contract with group_rows whose B this is
 };
 
 /// Staging memory: rotates through its bytes so that a new tile rarely waits for the reader of an old one.
@@ -94,7 +97,7 @@ class Emitter {
   uint8_t describe(const isa::VectorProgram& program) { return lookup(program_, program); }
 
   /// DRAM offset (from the constants' base) of a constant in this layout. Constants' addresses are relocated by link.
-  uint64_t constant_offset(ValueId value, int64_t panel, int64_t bytes);
+  uint64_t constant_offset(ValueId value, int64_t panel, int64_t bytes, const Node* grouped = nullptr);
 
   int64_t allocate(int64_t bytes, Ring::Side side) {
     const int64_t at = ring.allocate(bytes, side);
@@ -128,7 +131,7 @@ class Emitter {
   Cache<isa::VectorDesc> vector_;
   Cache<isa::VectorProgram> program_;
   uint64_t clock_ = 0;
-  std::map<std::pair<ValueId, int64_t>, uint64_t> constant_index_;
+  std::map<std::tuple<ValueId, int64_t, const Node*>, uint64_t> constant_index_;
 };
 
 /// Addresses at and above this bit are offsets into the constants until `link` relocates them.

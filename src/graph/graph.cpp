@@ -169,6 +169,11 @@ void verify_contract(const Graph& graph, const Node& node, const Contract& c, co
   SYSTOLE_CHECK(a[0] == out[0] && (b[0] == 1 || b[0] == a[0]) && b[1] == (c.depthwise ? 1 : c.groups) && b[2] == c.kernel_h && b[3] == c.kernel_w, where + to_string(a) + to_string(b));
   SYSTOLE_CHECK(!c.b_transposed || c.kernel_h * c.kernel_w == 1, where + ": a transposed B with several taps");
   const int64_t k = b[c.b_transposed ? 5 : 4], n = b[c.b_transposed ? 4 : 5];
+  if (c.group_rows) {
+    SYSTOLE_CHECK(node.inputs.size() == 5 && c.format != MacFormat::kInt8 && !c.b_transposed && !c.depthwise && element_count(b) == k * n && k % c.group_rows == 0, where);
+    for (size_t i = 3; i < 5; ++i) SYSTOLE_CHECK(graph.value(node.inputs[i]).constant && graph.value(node.inputs[i]).shape == (Shape{k / c.group_rows, n}), where);
+    SYSTOLE_CHECK(graph.value(node.inputs[1]).constant && (graph.value(node.inputs[3]).type == DType::kF32 || graph.value(node.inputs[3]).type == DType::kF16) && graph.value(node.inputs[4]).type == graph.value(node.inputs[1]).type, where);
+  }
   if (c.depthwise) SYSTOLE_CHECK(k == 1 && n == out[3] && out[3] % a[3] == 0, where);
   else SYSTOLE_CHECK(k * c.groups == a[3] && n * c.groups == out[3], where + to_string(a) + to_string(b) + to_string(out));
 }

@@ -13,6 +13,8 @@ namespace systole {
 /// Matrix multiply or convolution into 32-bit accumulators.
 /// Inputs: A [N, H, W, C]; B [Nb, G, KH, KW, C/G, Co/G] (Nb = 1 or N; the last two swapped when b_transposed); optional
 /// bias [Co] (i32 or f32). Output: [N, OH, OW, Co], i32 for int8 operands and f32 otherwise.
+/// With group_rows, B [1, 1, 1, 1, K, Co] is constant and holds codes of few bits: inputs 3 and 4 are scales (f32 or f16) and zero points
+/// [K / group_rows, Co], and element (k, n) is fl32((code - zero) scale) rounded to the format.
 /// Depthwise (multiplier m): B [1, 1, KH, KW, 1, C m], output channel o reads input channel o / m.
 struct Contract {
   MacFormat format = MacFormat::kInt8;
@@ -21,6 +23,7 @@ struct Contract {
   int64_t groups = 1;
   bool depthwise = false, b_transposed = false;  ///< b_transposed: kernels of one tap only
   int64_t a_zero = 0, b_zero = 0;  ///< subtracted from the operands; padding reads as a_zero
+  int64_t group_rows = 0;          ///< of B that share a scale; 0: B holds its elements
 };
 
 /// One tensor index as a function of the loop indices: offset + sum of coefficient x index.

@@ -12,7 +12,7 @@ namespace systole {
 using nlohmann::json;
 
 NLOHMANN_JSON_SERIALIZE_ENUM(MacFormat, {{MacFormat::kInt8, "int8"}, {MacFormat::kBF16, "bf16"}, {MacFormat::kF16, "f16"}, {MacFormat::kF32, "f32"}})
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Contract, format, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, groups, depthwise, b_transposed, a_zero, b_zero)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Contract, format, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, groups, depthwise, b_transposed, a_zero, b_zero, group_rows)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(IndexTerm, loop, coefficient)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(IndexExpr, offset, terms)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Access, index, guarded, zero_point)

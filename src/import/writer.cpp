@@ -7,27 +7,20 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "import/tensor_writer.h"
 
 namespace systole {
 namespace {
 
-int onnx_type(DType t) {
-  using T = onnx::TensorProto;
-  switch (t) {
-    case DType::kF32: return T::FLOAT;
-    case DType::kI64: return T::INT64;
-    case DType::kI32: return T::INT32;
-    case DType::kI8: return T::INT8;
-    case DType::kU8: return T::UINT8;
-    default: broken_invariant(__FILE__, __LINE__, "written type", to_string(t));
-  }
-}
-
-void fill(onnx::ValueInfoProto* v, const std::string& name, DType type, const Shape& shape) {
+void fill(onnx::ValueInfoProto* v, const std::string& name, DType type, const std::vector<ModelWriter::Dim>& shape) {
   v->set_name(name);
   auto* t = v->mutable_type()->mutable_tensor_type();
   t->set_elem_type(onnx_type(type));
-  for (int64_t d : shape) t->mutable_shape()->add_dim()->set_dim_value(d);
+  for (const auto& d : shape) {
+    auto* dim = t->mutable_shape()->add_dim();
+    if (d.symbol) dim->set_dim_param(d.symbol);
+    else dim->set_dim_value(d.extent);
+  }
 }
 
 }  // namespace
@@ -49,30 +42,33 @@ ModelWriter::ModelWriter(const std::string& name, const std::string& doc, int64_
 ModelWriter::ModelWriter(ModelWriter&&) noexcept = default;
 ModelWriter::~ModelWriter() = default;
 
-void ModelWriter::input(const std::string& name, DType type, const Shape& shape) { fill(impl_->model.mutable_graph()->add_input(), name, type, shape); }
-void ModelWriter::output(const std::string& name, DType type, const Shape& shape) { fill(impl_->model.mutable_graph()->add_output(), name, type, shape); }
+void ModelWriter::input(const std::string& name, DType type, const std::vector<Dim>& shape) { fill(impl_->model.mutable_graph()->add_input(), name, type, shape); }
+void ModelWriter::output(const std::string& name, DType type, const std::vector<Dim>& shape) { fill(impl_->model.mutable_graph()->add_output(), name, type, shape); }
 
 std::string ModelWriter::constant(const std::string& name, const Tensor& tensor) {
   auto* t = impl_->model.mutable_graph()->add_initializer();
   t->set_name(name);
   t->set_data_type(onnx_type(tensor.type));
   for (int64_t d : tensor.shape) t->add_dims(d);
-  if (impl_->data.is_open() && tensor.bytes.size() >= 1024) {
+  const std::string bytes = raw_bytes(tensor);
+  if (impl_->data.is_open() && bytes.size() >= 1024) {
     auto entry = [&](const char* key, const std::string& value) {
       auto* e = t->add_external_data();
       e->set_key(key), e->set_value(value);
     };
     t->set_data_location(onnx::TensorProto::EXTERNAL);
-    entry("location", impl_->data_name), entry("offset", std::to_string(impl_->data.tellp())), entry("length", std::to_string(tensor.bytes.size()));
-    impl_->data.write(reinterpret_cast<const char*>(tensor.bytes.data()), static_cast<std::streamsize>(tensor.bytes.size()));
+    entry("location", impl_->data_name), entry("offset", std::to_string(impl_->data.tellp())), entry("length", std::to_string(bytes.size()));
+    impl_->data.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     if (!impl_->data) fail(ErrorCode::kIo, impl_->data_name, "cannot write the tensors");
     return name;
   }
-  t->set_raw_data(std::string(tensor.bytes.begin(), tensor.bytes.end()));
+  t->set_raw_data(bytes);
   return name;
 }
 
-std::string ModelWriter::node(const std::string& op, const std::vector<std::string>& inputs, const std::vector<NamedAttribute>& attributes, const std::string& output) {
+std::string ModelWriter::node(const std::string& op, const std::vector<std::string>& inputs, const std::vector<NamedAttribute>& attributes, const std::string& output) { return node_n(op, inputs, {output}, attributes); }
+
+std::string ModelWriter::node_n(const std::string& op, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs, const std::vector<NamedAttribute>& attributes) {
   auto* n = impl_->model.mutable_graph()->add_node();
   const std::string id = op + "_" + std::to_string(impl_->next++);
   n->set_op_type(op), n->set_name(id);
@@ -88,7 +84,7 @@ std::string ModelWriter::node(const std::string& op, const std::vector<std::stri
       for (int64_t x : *v) a->add_ints(x);
     } else broken_invariant(__FILE__, __LINE__, "written attribute", name);
   }
-  n->add_output(output.empty() ? id + "_out" : output);
+  for (const auto& output : outputs) n->add_output(output.empty() ? id + "_out" : output);
   return n->output(0);
 }
 

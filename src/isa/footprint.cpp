@@ -34,6 +34,11 @@ std::vector<Touch> touches_of(const CopyOp& op, int64_t) {
   return list;
 }
 
+std::vector<Touch> touches_of(const DequantizeOp& op, int64_t) {
+  const int64_t from = static_cast<int64_t>(op.src_address), to = static_cast<int64_t>(op.dst_address);
+  return {{Space::kScratchpad, to, to + op.target_bytes(), true}, {Space::kDram, from, from + op.source_bytes(), false}};
+}
+
 std::vector<Touch> touches_of(const MatrixOp& op, int64_t columns) {
   const MatrixDesc& d = *op.desc;
   const int64_t element = d.format == 0 ? 1 : d.format == 3 ? 4 : 2;

@@ -16,7 +16,7 @@ const MicroInfo& micro_info(Micro op) {
 
 Engine engine_of(const Instruction& instruction) {
   return std::visit(Overload{[](const CopyDesc& d) { return d.engine; }, [](const MatrixDesc&) { return Engine::kMatrix; }, [](const VectorDesc&) { return Engine::kVector; },
-                             [](const VectorProgram&) { return Engine::kVector; }, [](const Load&) { return Engine::kLoad; }, [](const Store&) { return Engine::kStore; },
+                             [](const VectorProgram&) { return Engine::kVector; }, [](const Load&) { return Engine::kLoad; }, [](const Store&) { return Engine::kStore; }, [](const Dequantize&) { return Engine::kLoad; },
                              [](const Matrix&) { return Engine::kMatrix; }, [](const Vector&) { return Engine::kVector; }, [](const auto&) { return Engine::kControl; }},
                     instruction);
 }

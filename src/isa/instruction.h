@@ -294,9 +294,30 @@ struct Vector {
   bool operator==(const Vector&) const = default;
 };
 
+/// Weights of few bits become the floats that MX reads, on their way from DRAM to the scratchpad.
+struct Dequantize {
+  Waits wait = kNoWaits;
+  uint32_t locks = 0;
+  uint8_t src_reg = 0, dst_reg = 0, bits = 4, half_scales = 0, to = 1;  ///< to: MacFormat
+  uint16_t columns = 1, rows = 1;
+  uint32_t records = 1;
+  uint64_t src_imm = 0, dst_imm = 0;
+  static constexpr const char* kName = "dequantize";
+  static constexpr const char* kHelp =
+      "LD: each record of the source, in DRAM, is `columns` scales, then `columns` zero points, then rows x columns codes; zero points and codes have `bits` bits, "
+      "packed from the low end. Element (r, c) = fl32((code - zero[c]) scale[c]), rounded to `to`. Records follow each other on both sides.";
+  static constexpr auto fields = std::tuple{
+      Field{"wait", 5, &Dequantize::wait, "distances to LD, ST, MX, VX"}, Field{"locks", 18, &Dequantize::locks, "lock groups, one bit each"},
+      Field{"src_reg", 5, &Dequantize::src_reg, "base register"}, Field{"dst_reg", 5, &Dequantize::dst_reg, "base register"},
+      Field{"bits", 4, &Dequantize::bits, "2, 4 or 8; columns x bits is a multiple of 8"}, Field{"half_scales", 1, &Dequantize::half_scales, "scales are fp16, not fp32"},
+      Field{"to", 2, &Dequantize::to, "1 bf16, 2 fp16, 3 fp32"}, Field{"columns", 16, &Dequantize::columns, "columns of a record"}, Field{"rows", 16, &Dequantize::rows, "rows of a record, which share scales"},
+      Field{"records", 24, &Dequantize::records, ""}, Field{"src_imm", 40, &Dequantize::src_imm, "DRAM byte address"}, Field{"dst_imm", 24, &Dequantize::dst_imm, "scratchpad byte address"}};
+  bool operator==(const Dequantize&) const = default;
+};
+
 /// The instruction list; the position is the opcode.
 using Instruction = std::variant<Nop, End, SetReg, AddReg, MulReg, MinReg, DivUpReg, RingAddReg, LoadReg, Loop, CopyDesc, MatrixDesc, VectorDesc, VectorProgram, Load, Store,
-                                 Matrix, Vector>;
+                                 Matrix, Vector, Dequantize>;
 
 /// The engine whose queue an instruction enters (kControl: executed by CT at dispatch).
 Engine engine_of(const Instruction& instruction);

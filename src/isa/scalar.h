@@ -17,7 +17,7 @@ struct EnumNames<Engine> { static constexpr const char* kNames[] = {"ld", "st", 
 template <>
 struct EnumNames<Space> { static constexpr const char* kNames[] = {"dram", "spm", "acc", "fill"}; };
 template <>
-struct EnumNames<StreamType> { static constexpr const char* kNames[] = {"f32", "bf16", "f16", "i8", "u8", "i32", "f8e4m3", "f8e5m2", "none"}; };
+struct EnumNames<StreamType> { static constexpr const char* kNames[] = {"f32", "bf16", "f16", "i8", "u8", "i32", "f8e4m3", "f8e5m2", "none", "f8e4m3fnuz", "f8e5m2fnuz", "f8e8m0", "f4e2m1", "i16", "u16"}; };
 template <>
 struct EnumNames<Init> { static constexpr const char* kNames[] = {"zero", "keep", "bias"}; };
 template <>
@@ -27,6 +27,9 @@ template <class T>
 constexpr uint64_t enum_count() {
   return std::size(EnumNames<T>::kNames);
 }
+static_assert(enum_count<Engine>() == static_cast<uint64_t>(Engine::kControl) + 1 && enum_count<Space>() == static_cast<uint64_t>(Space::kFill) + 1);
+static_assert(enum_count<StreamType>() == static_cast<uint64_t>(StreamType::kU16) + 1);
+static_assert(enum_count<Init>() == static_cast<uint64_t>(Init::kBias) + 1 && enum_count<Reduce>() == static_cast<uint64_t>(Reduce::kMin) + 1);
 
 inline uint64_t mask(int bits) { return bits >= 64 ? ~uint64_t{0} : (uint64_t{1} << bits) - 1; }
 

@@ -111,6 +111,12 @@ class Walker {
     const uint64_t src = i.src == Space::kFill ? i.src_imm : address(i.src_reg, i.src_imm);
     push(at, engine, i.wait, i.locks, CopyOp{need(copy_[kTag][i.desc], "copy descriptor"), i.src, i.dst, src, address(i.dst_reg, i.dst_imm)});
   }
+  void step(const Dequantize& i, uint32_t at) {
+    if ((i.bits != 2 && i.bits != 4 && i.bits != 8) || i.columns * i.bits % 8) bad(std::to_string(i.columns) + " columns of " + std::to_string(i.bits) + " bits", "2, 4 or 8 bits that fill whole bytes");
+    if (i.to < 1) bad("dequantises to integers", "1, 2 or 3");
+    push(at, Engine::kLoad, i.wait, i.locks,
+         DequantizeOp{address(i.src_reg, i.src_imm), address(i.dst_reg, i.dst_imm), i.records, i.rows, i.columns, i.bits, i.half_scales ? 2 : 4, i.to == 3 ? 4 : 2, i.to});
+  }
   void step(const Matrix& i, uint32_t at) {
     push(at, Engine::kMatrix, i.wait, i.locks,
          MatrixOp{need(matrix_[i.desc], "matrix descriptor"), i.init, address(i.a_reg, i.a_imm), address(i.b_reg, i.b_imm), address(i.bias_reg, i.bias_imm), i.acc, i.out_rows, i.out_columns, i.n,

@@ -19,6 +19,16 @@ struct CopyOp {
   Space src, dst;
   uint64_t src_address, dst_address;  ///< for kFill, src_address holds the element
 };
+struct DequantizeOp {
+  uint64_t src_address, dst_address;
+  int64_t records, rows, columns, bits, scale_bytes, element_bytes;
+  uint8_t to;  ///< MacFormat
+
+  int64_t record_bytes() const { return columns * scale_bytes + (rows + 1) * (columns * bits / 8); }
+  int64_t source_bytes() const { return records * record_bytes(); }
+  int64_t target_bytes() const { return elements() * element_bytes; }
+  int64_t elements() const { return records * rows * columns; }
+};
 struct MatrixOp {
   const MatrixDesc* desc;
   Init init;
@@ -39,7 +49,7 @@ struct Dispatched {
   Engine engine;
   Waits wait;
   uint32_t locks;
-  std::variant<DescriptorWrite, CopyOp, MatrixOp, VectorOp> op;
+  std::variant<DescriptorWrite, CopyOp, DequantizeOp, MatrixOp, VectorOp> op;
 };
 
 /// The dispatched stream; descriptors inside `ops` point into `code`, which must outlive it.

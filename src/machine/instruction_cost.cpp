@@ -72,6 +72,8 @@ int64_t port_cycles(const Machine& machine, const isa::CopyOp& op) {
   return cycles;
 }
 
+int64_t port_cycles(const Machine& machine, const isa::DequantizeOp& op) { return std::max<int64_t>(1, ceil_div(std::max(op.source_bytes(), op.target_bytes()), machine.dma.bytes_per_cycle)); }
+
 int64_t macs_of(const isa::MatrixOp& op) {
   const isa::MatrixDesc& d = *op.desc;
   return int64_t{op.out_rows} * op.out_columns * op.n * d.kernel_h * d.kernel_w * (d.depthwise ? 1 : d.channels);

@@ -19,6 +19,9 @@ inline int32_t quantize(float v, int32_t zero_point, int32_t lo, int32_t hi) {
   return static_cast<int32_t>(std::clamp<int64_t>(q, lo, hi));
 }
 
+/// A weight of few bits as a float: fl32((code - zero) scale); |code - zero| < 2^24.
+inline float dequantize(int64_t code, int64_t zero, float scale) { return static_cast<float>(code - zero) * scale; }
+
 /// Combined scale of a quantised contraction: fl(fl(sx * sw) / sy).
 inline float requantize_scale(float sx, float sw, float sy) { return (sx * sw) / sy; }
 

@@ -45,6 +45,15 @@ void fold_on_host(Lowering& l, const Node& node) {
   }
 }
 
+/// Codes and scales stay apart for the contractions that read them.
+bool keep_grouped(Lowering& l, const Node& node, const OnnxOp& op) {
+  if (op.full_name() != "DequantizeLinear" || l.folding || node.inputs.size() < 2) return false;
+  auto g = grouped_weights(op, l.constant(node.inputs[0]), l.constant(node.inputs[1]), Lowering::present(node, 2) ? l.constant(node.inputs[2]) : nullptr);
+  if (!g) return false;
+  l.define_grouped(node.outputs[0], std::move(*g));
+  return true;
+}
+
 void check_inputs(const Lowering& l, const Operator& record, const Node& node) {
   for (size_t k = 0; k < static_cast<size_t>(record.inputs); ++k) {
     if (!Lowering::present(node, k)) malformed(node, "no input " + std::to_string(k), "at least " + std::to_string(record.inputs) + " inputs");
@@ -60,13 +69,14 @@ bool folds(const Lowering& l, const Node& node) {
   const auto& op = std::get<OnnxOp>(node.op);
   const HostOperator* host = find_host_operator(op.domain, op.type);
   if (host && !host->folds) return false;
-  return std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return v == kNoValue || l.constant(v); });
+  return std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return v == kNoValue || l.grouped(v) || l.constant(v); });
 }
 
 void lower_node(Lowering& l, const Node& node) {
   const auto& op = std::get<OnnxOp>(node.op);
   const Operator* record = find_operator(op.domain, op.type);
   const bool constant = folds(l, node);
+  if (constant && keep_grouped(l, node, op)) return;
   if (constant && find_host_operator(op.domain, op.type)) return fold_on_host(l, node);
   if (!record || !record->lower) unsupported(node, "no rule lowers it to contract, map and move");
   for (ValueId v : node.inputs) SYSTOLE_CHECK(v == kNoValue || l.known(v), node.name);

@@ -73,7 +73,12 @@ void Lowering::define_input(ValueId v, DType type, Shape shape) {
 
 const Shape& Lowering::shape(ValueId v) const { return find(v).shape; }
 DType Lowering::type(ValueId v) const { return find(v).type; }
-TensorPtr Lowering::constant(ValueId v) const { return v == kNoValue ? nullptr : find(v).constant; }
+TensorPtr Lowering::constant(ValueId v) const {
+  if (v == kNoValue) return nullptr;
+  Entry& e = const_cast<Lowering*>(this)->entry(v);
+  if (!e.constant && e.grouped) e.constant = std::make_shared<const Tensor>(e.grouped->to_floats());
+  return e.constant;
+}
 
 TensorPtr Lowering::need_constant(const Node& node, size_t k, const char* what) const {
   if (!present(node, k)) malformed(node, std::string("no input '") + what + "'", "the input that the operator's schema asks for");
@@ -89,7 +94,7 @@ Lowering::Form Lowering::best(ValueId v) {
   Entry& e = entry(v);
   SYSTOLE_CHECK(e.known, source.value(v).name);
   if (e.forms.empty()) {
-    e.forms.push_back({identity_perm(e.shape.size()), out.add_constant(source.value(v).name, e.constant)});
+    e.forms.push_back({identity_perm(e.shape.size()), out.add_constant(source.value(v).name, constant(v))});
   }
   return e.forms.front();
 }
@@ -186,6 +191,13 @@ void Lowering::define_constant(ValueId v, Tensor tensor) {
   Entry& e = entry(v);
   e.known = true, e.type = tensor.type, e.shape = tensor.shape;
   e.constant = std::make_shared<Tensor>(std::move(tensor));
+  e.forms.clear();
+}
+
+void Lowering::define_grouped(ValueId v, GroupedWeights weights) {
+  Entry& e = entry(v);
+  e.known = true, e.type = DType::kF32, e.shape = weights.codes->shape, e.constant = nullptr;
+  e.grouped = std::make_shared<const GroupedWeights>(std::move(weights));
   e.forms.clear();
 }
 

@@ -9,6 +9,7 @@
 
 #include "graph/checks.h"
 #include "graph/graph.h"
+#include "ops/grouped.h"
 
 namespace systole {
 
@@ -39,6 +40,8 @@ class Lowering {
   const Shape& shape(ValueId v) const;
   DType type(ValueId v) const;
   TensorPtr constant(ValueId v) const;  ///< in logical order; null when not constant
+  /// The codes of a constant matrix that is made of some; null otherwise.
+  const GroupedWeights* grouped(ValueId v) const { return v == kNoValue ? nullptr : find(v).grouped.get(); }
   bool known(ValueId v) const { return find(v).known; }
   /// The constant input k, or kUnsupported naming the node ("input 'shape' is computed at run time").
   TensorPtr need_constant(const Node& node, size_t k, const char* what) const;
@@ -63,6 +66,7 @@ class Lowering {
   void define(ValueId v, Shape logical_shape, const Perm& perm, ValueId id);
   void define_logical(ValueId v, ValueId id) { define(v, out.value(id).shape, identity_perm(out.value(id).shape.size()), id); }
   void define_constant(ValueId v, Tensor tensor);
+  void define_grouped(ValueId v, GroupedWeights weights);
   void alias(ValueId v, ValueId of);               ///< v is the same value as `of`
 
   // --- emitting primitives ---
@@ -84,7 +88,8 @@ class Lowering {
     bool known = false;
     DType type = DType::kF32;
     Shape shape;
-    TensorPtr constant;
+    TensorPtr constant;                             ///< of grouped weights: made when first asked for
+    std::shared_ptr<const GroupedWeights> grouped;
     std::vector<Form> forms;
   };
   /// The source may grow while it is lowered (expansion): entries follow.

@@ -17,7 +17,24 @@ struct Product {
   bool b_transposed = false;
   Shape image;    ///< [batch, 1, M, N]
   Shape logical;  ///< the ONNX result
+  ValueId scales = kNoValue, zeros = kNoValue;  ///< of codes in groups of group_rows
+  int64_t group_rows = 0;
 };
+
+/// Whether B is a constant [K, N] ([N, K] when turned) of codes that share scales along K; then the product reads those.
+bool read_grouped(Lowering& l, const Node& node, ValueId b, bool turned, Product& p) {
+  const GroupedWeights* found = l.grouped(b);
+  if (!found) return false;
+  const GroupedWeights g = turned ? found->transposed() : *found;
+  const int64_t k = g.codes->shape[0], n = g.codes->shape[1];
+  if ((g.columns != 1 && g.columns != n) || g.rows > UINT16_MAX || k % g.rows) return false;
+  const GroupedWeights per_column = g.per_column();
+  Tensor codes = *g.codes;
+  codes.shape = {1, 1, 1, 1, k, n};
+  p.b = l.add_constant(node.name + ".codes", std::move(codes)), p.group_rows = g.rows;
+  p.scales = l.add_constant(node.name + ".scales", *per_column.scales), p.zeros = l.add_constant(node.name + ".zeros", *per_column.zeros);
+  return true;
+}
 
 /// Brings a non-constant operand's batch dimensions to `batch` by a move that repeats.
 ValueId expand_batch(Lowering& l, ValueId id, const Shape& batch) {
@@ -50,6 +67,11 @@ Product prepare(Lowering& l, const Node& node, ValueId a, ValueId b, DType a_typ
   p.a = l.form_as(a, identity_perm(sa.size()), a_type);
   const int64_t batches = element_count(batch);
   const bool shared_b = element_count(batch_b) == 1;
+  if (sb.size() == 2 && is_float(b_type) && read_grouped(l, node, b, false, p)) {
+    p.image = {1, 1, element_count(batch_a) * m, n};
+    p.a = l.emit_view(node.name, p.a, {1, 1, p.image[2], k});
+    return p;
+  }
   // B^T that exists already is used as it lies.
   const auto best = l.best(b);
   Perm swapped = identity_perm(sb.size());
@@ -74,8 +96,11 @@ Product prepare(Lowering& l, const Node& node, ValueId a, ValueId b, DType a_typ
 ValueId emit_product(Lowering& l, const Node& node, const Product& p, MacFormat format, ValueId bias, int64_t a_zero, int64_t b_zero) {
   Contract c;
   c.format = format, c.b_transposed = p.b_transposed, c.a_zero = a_zero, c.b_zero = b_zero;
+  c.group_rows = p.group_rows;
   std::vector<ValueId> in = {p.a, p.b};
+  if (p.group_rows && bias == kNoValue) bias = l.add_constant(node.name + ".bias", Tensor(DType::kF32, {p.image[3]}));
   if (bias != kNoValue) in.push_back(bias);
+  if (p.group_rows) in.insert(in.end(), {p.scales, p.zeros});
   return l.emit(node.name, c, in, format == MacFormat::kInt8 ? DType::kI32 : DType::kF32, p.image);
 }
 
@@ -109,9 +134,11 @@ void lower_gemm(Lowering& l, const Node& node) {
   p.image = {1, 1, m, n};
   p.a = l.emit_view(node.name, a, {1, 1, m, k});
   // A run-time B stays as it lies: the matrix engine reads either order.
-  p.b_transposed = tb && !l.constant(node.inputs[1]);
-  const ValueId b = gemm_operand(l, node.inputs[1], tb && !p.b_transposed, t);
-  p.b = l.emit_view(node.name, b, p.b_transposed ? Shape{1, 1, 1, 1, n, k} : Shape{1, 1, 1, 1, k, n});
+  if (!read_grouped(l, node, node.inputs[1], tb, p)) {
+    p.b_transposed = tb && !l.constant(node.inputs[1]);
+    const ValueId b = gemm_operand(l, node.inputs[1], tb && !p.b_transposed, t);
+    p.b = l.emit_view(node.name, b, p.b_transposed ? Shape{1, 1, 1, 1, n, k} : Shape{1, 1, 1, 1, k, n});
+  }
   ValueId bias = kNoValue;
   const TensorPtr c = Lowering::present(node, 2) ? l.constant(node.inputs[2]) : nullptr;
   const bool row_bias = c && alpha == 1 && (c->count() == 1 || c->shape.back() == c->count()) && (c->count() == n || c->count() == 1);

@@ -83,9 +83,25 @@ float contract_float(const ContractView& v, int64_t n, int64_t oh, int64_t ow, i
   return acc;
 }
 
+/// B of a contract with group_rows, in the format's own type.
+Tensor dequantized(const Contract& c, const Tensor& codes, const Tensor& scales, const Tensor& zeros) {
+  const DType type = c.format == MacFormat::kF32 ? DType::kF32 : c.format == MacFormat::kF16 ? DType::kF16 : DType::kBF16;
+  Tensor b(type, codes.shape);
+  const int64_t n = codes.shape.back();
+  for (int64_t i = 0; i < codes.count(); ++i) {
+    const int64_t k = i / n, at = k / c.group_rows * n + i % n;
+    const float v = dequantize(codes.int_at(i), zeros.int_at(at), static_cast<float>(scales.at(at)));
+    if (type == DType::kF32) b.data<float>()[i] = canonical(v);
+    else encode_float(type, v, b.bytes.data() + i * bytes_of(type));
+  }
+  return b;
+}
+
 Tensor evaluate_contract(const Contract& c, const Value& out_value, const std::vector<const Tensor*>& in) {
   Tensor out(out_value.type, out_value.shape);
-  const Tensor &a = *in[0], &b = *in[1];
+  Tensor decoded;
+  if (c.group_rows) decoded = dequantized(c, *in[1], *in[3], *in[4]);
+  const Tensor &a = *in[0], &b = c.group_rows ? decoded : *in[1];
   const bool t = c.b_transposed;
   const ContractView v{c, a, b, in.size() > 2 ? in[2] : nullptr, a.shape[1], a.shape[2], a.shape[3], b.shape[t ? 5 : 4], b.shape[t ? 4 : 5], b.shape[0]};
   const int64_t height = out.shape[1], width = out.shape[2], channels = out.shape[3];

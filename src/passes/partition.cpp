@@ -238,22 +238,33 @@ std::vector<int> stages_of(const Graph& graph, const std::vector<Decision>& deci
   return stage;
 }
 
+/// Nodes that make weights out of codes, by their results: they go with every region that reads those.
+using GroupedNodes = std::map<ValueId, Node>;
+
 /// Cuts nodes out of the graph as a graph of their own: values from outside become inputs, values used outside outputs.
-Region cut(const Graph& graph, const std::vector<size_t>& nodes, const std::set<ValueId>& wanted, const std::function<Value(ValueId)>& crossing) {
+Region cut(const Graph& graph, const std::vector<size_t>& nodes, const std::set<ValueId>& wanted, const GroupedNodes& grouped, const std::function<Value(ValueId)>& crossing) {
   Region r;
   r.graph.name = graph.name;
   std::map<ValueId, ValueId> ids;
   std::set<ValueId> made;
   for (size_t i : nodes) made.insert(graph.nodes[i].outputs.begin(), graph.nodes[i].outputs.end());
-  auto local = [&](ValueId v) {
+  std::function<ValueId(ValueId)> local = [&](ValueId v) {
     if (v == kNoValue) return v;
     const auto [it, added] = ids.try_emplace(v, static_cast<ValueId>(r.graph.values.size()));
-    if (added) {
-      const Value& own = graph.value(v);
+    const ValueId id = it->second;
+    if (!added) return id;
+    const Value& own = graph.value(v);
+    if (const auto g = grouped.find(v); g != grouped.end()) {
+      r.graph.values.push_back({own.name, DType::kF32, {}, false, nullptr});
+      Node copy = g->second;
+      for (ValueId& in : copy.inputs) in = local(in);
+      copy.outputs = {id};
+      r.graph.nodes.push_back(std::move(copy));
+    } else {
       r.graph.values.push_back(own.constant ? own : crossing(v));
-      if (!own.constant && !made.count(v)) r.graph.inputs.push_back(it->second), r.inputs.push_back(v);
+      if (!own.constant && !made.count(v)) r.graph.inputs.push_back(id), r.inputs.push_back(v);
     }
-    return it->second;
+    return id;
   };
   for (size_t i : nodes) {
     Node copy = graph.nodes[i];
@@ -281,14 +292,23 @@ std::set<ValueId> used_outside(const Graph& graph, const std::vector<size_t>& no
   return both;
 }
 
-/// Folded values become constants of the graph, and the nodes that made them go.
-void keep_constants(Placer& placer, std::vector<Decision>& decisions) {
+/// Folded values become constants of the graph, and the nodes that made them go; weights made of codes stay such for the NPU.
+GroupedNodes keep_constants(Placer& placer, std::vector<Decision>& decisions) {
   Graph& g = placer.graph();
+  std::set<ValueId> elsewhere(g.outputs.begin(), g.outputs.end());  // read by others than the NPU
+  for (size_t i = 0; i < g.nodes.size(); ++i) {
+    if (decisions[i].where != Where::kNpu) elsewhere.insert(g.nodes[i].inputs.begin(), g.nodes[i].inputs.end());
+  }
+  GroupedNodes grouped;
   std::vector<Node> nodes;
   std::vector<Decision> kept;
   for (size_t i = 0; i < g.nodes.size(); ++i) {
     if (decisions[i].where == Where::kFolded) {
       for (ValueId v : g.nodes[i].outputs) {
+        if (v != kNoValue && placer.lowering().grouped(v)) {
+          grouped[v] = g.nodes[i];
+          if (!elsewhere.count(v)) continue;
+        }
         if (v != kNoValue && placer.lowering().constant(v)) g.value(v).constant = placer.lowering().constant(v), g.value(v).shape = g.value(v).constant->shape, g.value(v).shape_known = true;
       }
     } else {
@@ -297,6 +317,7 @@ void keep_constants(Placer& placer, std::vector<Decision>& decisions) {
     }
   }
   g.nodes = std::move(nodes), decisions = std::move(kept);
+  return grouped;
 }
 
 }  // namespace
@@ -318,7 +339,7 @@ Partition partition(Graph graph, FloatPolicy policy, bool bound) {
     p.graph = std::move(placer.graph());
     return p;
   }
-  keep_constants(placer, decisions);
+  const GroupedNodes grouped = keep_constants(placer, decisions);
   for (ValueId v : g.outputs) {
     if (placer.lowering().known(v)) placer.graph().value(v).shape = placer.lowering().shape(v), placer.graph().value(v).shape_known = true;
   }
@@ -329,13 +350,13 @@ Partition partition(Graph graph, FloatPolicy policy, bool bound) {
   for (size_t i = 0; i < g.nodes.size(); ++i) (decisions[i].where == Where::kLater ? last : groups[stage[i]]).push_back(i);
   for (const auto& [s, nodes] : groups) {
     if (s % 2 == 0) {
-      p.steps.emplace_back(cut(g, nodes, used_outside(g, nodes), crossing));
+      p.steps.emplace_back(cut(g, nodes, used_outside(g, nodes), grouped, crossing));
     } else {
       for (size_t i : nodes) p.steps.emplace_back(HostStep{i, decisions[i].reason});
     }
   }
   if (!last.empty() && p.steps.empty() && (bound || !all_tensors)) unsupported(g.nodes[last[0]], "an input that is a sequence or an optional");
-  if (!last.empty()) p.tail.push_back(cut(g, last, used_outside(g, last), crossing));
+  if (!last.empty()) p.tail.push_back(cut(g, last, used_outside(g, last), grouped, crossing));
   p.graph = std::move(placer.graph());
   return p;
 }

@@ -13,6 +13,10 @@ void inline_constants(Graph& graph);
 /// Folds BatchNormalization into the convolution before it, after inline_constants.
 void simplify(Graph& graph);
 
+/// Inputs past* and outputs present* of a decoder, f32 [.., size], become int8 with a scale per row: `name` and `name`.scale. Fails
+/// (kUnsupported) on a model without them.
+void narrow_caches(Graph& graph);
+
 /// Computes nodes whose inputs are all constants on the host (DequantizeLinear stays: it belongs to its reader).
 void fold_constants(Graph& graph);
 

@@ -4,6 +4,7 @@
 
 #include "isa/geometry.h"
 #include "machine/cost.h"
+#include "machine/instruction_cost.h"
 
 namespace systole {
 
@@ -62,6 +63,9 @@ Report make_report(const isa::Program& program, const Machine& machine, const is
       const int64_t bytes = isa::runs_of(*c->desc).bytes();
       l.dma_cycles += std::max<int64_t>(1, bytes / (dram ? machine.dram.bytes_per_cycle : machine.dma.bytes_per_cycle));
       if (dram) l.dram_bytes += bytes;
+    } else if (const auto* d = std::get_if<isa::DequantizeOp>(&op.op)) {
+      l.dma_cycles += std::max(port_cycles(machine, *d), d->source_bytes() / machine.dram.bytes_per_cycle);
+      l.dram_bytes += d->source_bytes();
     }
   }
   split_cycles(r, program, sequence, timing);

@@ -69,7 +69,7 @@ Compiled from_bytes(const Bytes& bytes, const std::string& path, const std::stri
 
 /// Everything but the file and the machine that decides how a model compiles.
 std::string option_key(const CompileOptions& o, const std::string& name) {
-  std::string key = name + ";" + o.precision;
+  std::string key = name + ";" + o.precision + (o.int8_cache ? ";int8_cache" : "");
   for (const auto& [dim, value] : o.dims) key += ";" + dim + "=" + std::to_string(value);
   for (const auto& [input, shape] : o.input_shapes) key += ";" + input + to_string(shape);
   for (const auto& [input, t] : o.constant_inputs) key += ";" + input + to_string(t->type) + to_string(t->shape) + std::string(t->bytes.begin(), t->bytes.end());
@@ -177,6 +177,7 @@ Compiled compile_or_recall(const std::string& path, const std::string& name, Mac
   const std::string folder = std::filesystem::path(path).parent_path().string();
   Graph graph = import_onnx_bytes(bytes.data(), bytes.size(), path, folder.empty() ? "." : folder, {options.dims, options.input_shapes, options.constant_inputs});
   graph.name = name;
+  if (options.int8_cache) narrow_caches(graph);
   bytes = {};
   const FrontResult front = run_onnx_passes(std::move(graph), options.precision);
   const auto context = context_for(std::move(machine), front.policy, front.precision);
@@ -201,6 +202,7 @@ Result<CompileResult> compile(const std::string& onnx_path, const CompileOptions
     if (!options.stop_after.empty()) {
       Graph graph = import_onnx(onnx_path, {options.dims, options.input_shapes, options.constant_inputs});
       graph.name = name;
+      if (options.int8_cache) narrow_caches(graph);
       result.phase_text = phase_text(std::move(graph), machine, options);
     } else {
       result.model = compile_or_recall(onnx_path, name, std::move(machine), options);

@@ -1,71 +1,14 @@
 // Greedy or sampled decoding with a language model, prefill and decode apart.
-#include <algorithm>
-#include <chrono>
-#include <cmath>
-#include <filesystem>
-#include <numeric>
-#include <random>
+#include "runtime/generation.h"
 
 #include "base/file.h"
 #include "import/onnx.h"
 #include "runtime/compiled.h"
-#include "systole/systole.h"
 
 namespace systole {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
-
-/// The next token from one row of logits: the greatest, or drawn from softmax(logits / temperature) over the top k.
-class Sampler {
- public:
-  explicit Sampler(const GenerateTokens& o) : temperature_(o.temperature), top_k_(o.top_k), rng_(o.seed) {}
-  int64_t pick(const Tensor& logits, int64_t row) {
-    const int64_t n = logits.shape.back();
-    auto at = [&](int64_t i) { return logits.at(row * n + i); };
-    int64_t best = 0;
-    for (int64_t i = 1; i < n; ++i) best = at(i) > at(best) ? i : best;
-    if (temperature_ <= 0) return best;
-    std::vector<int64_t> order(static_cast<size_t>(n));
-    std::iota(order.begin(), order.end(), 0);
-    const size_t k = top_k_ > 0 ? std::min<size_t>(static_cast<size_t>(top_k_), order.size()) : order.size();
-    std::partial_sort(order.begin(), order.begin() + static_cast<long>(k), order.end(), [&](int64_t a, int64_t b) { return at(a) != at(b) ? at(a) > at(b) : a < b; });
-    double sum = 0;
-    for (size_t i = 0; i < k; ++i) sum += std::exp((at(order[i]) - at(best)) / temperature_);
-    double left = static_cast<double>(rng_() >> 11) * 0x1p-53 * sum;
-    for (size_t i = 0; i < k; ++i) {
-      if ((left -= std::exp((at(order[i]) - at(best)) / temperature_)) <= 0) return order[i];
-    }
-    return order[k - 1];
-  }
-
- private:
-  double temperature_;
-  int top_k_;
-  std::mt19937_64 rng_;
-};
-
-struct Session {
-  const GenerateTokens& o;
-  const TokenSink& sink;
-  Generation result;
-  Sampler sampler;
-
-  Session(const GenerateTokens& options, const TokenSink& s) : o(options), sink(s), sampler(options) { result.ids = options.prompt; }
-
-  bool add(int64_t token) {
-    result.ids.push_back(token);
-    ++result.decoded;
-    const bool stop = token == o.end_token;
-    return (!sink || sink(token)) && !stop && result.decoded < o.tokens;
-  }
-  /// Adds one run of the model to the prompt's cost or to the new tokens'.
-  void charge(const Report& r, bool prompt) {
-    (prompt ? result.prefill_cycles : result.decode_cycles) += r.cycles;
-    (prompt ? result.prefill_j : result.decode_j) += r.energy.system_j;
-  }
-};
 
 /// The whole sequence for each token, padded to a bucket on the right: causal models do not see what follows.
 void run_recomputing(Session& s, const std::string& path, const CompileOptions& base, const std::string& input, int64_t fixed) {
@@ -144,17 +87,20 @@ Result<Generation> generate_tokens(const std::string& onnx_path, const CompileOp
     const auto names = input_names(bytes.data(), bytes.size(), onnx_path);
     Session s(options, sink);
     const bool cached = std::count(names.begin(), names.end(), "position") > 0;
+    const bool grows = !cached && std::any_of(names.begin(), names.end(), [](const std::string& n) { return n.rfind("past", 0) == 0; });
     if (cached) {
       CompileResult r = compile(onnx_path, compile_options).value();
       s.result.compile_s = r.seconds;
       s.result.clock_hz = profile(r.model).value().clock_hz;
       run_cached(s, r.model);
+    } else if (grows) {
+      run_growing(s, onnx_path, compile_options, names);
     } else {
-      if (names.size() != 1) fail(ErrorCode::kUnsupported, onnx_path, std::to_string(names.size()) + " inputs", "token ids alone, or input_ids, position and past_*");
+      if (names.size() != 1) fail(ErrorCode::kUnsupported, onnx_path, std::to_string(names.size()) + " inputs", "token ids alone; input_ids, position and past_*; or input_ids with attention_mask, position_ids and past_key_values.*");
       const int64_t fixed = fixed_extent(bytes.data(), bytes.size(), onnx_path, names[0], 1);
       run_recomputing(s, onnx_path, compile_options, names[0], fixed);
     }
-    s.result.recomputes = !cached;
+    s.result.recomputes = !cached && !grows;
     return s.result;
   });
 }

@@ -44,7 +44,7 @@ Totals totals_of(const Machine& m, const ContractShape& s, const ContractTile& t
                                                             c.stride_w * s.in_c * s.a_bytes});
   sum.mx = sum.blocks * per_block;
   sum.vx = sum.blocks * vector_cycles(m, {rows * cols * ceil_div(n, m.vx.lanes), s.drain_slots, 0, 1});
-  const int64_t weight_bytes = s.k() * t.weight_columns * operand_bytes(c.format);
+  const int64_t weight_bytes = t.weight_columns * (s.weight_column_bytes ? s.weight_column_bytes : s.k() * operand_bytes(c.format));
   const int64_t pixel_tiles = s.images * row_tiles * col_tiles;
   const int64_t a_channels = c.depthwise ? ceil_div(t.weight_columns, s.multiplier) : s.k_channels;
   const int64_t a_tile = s.a_resident ? 0 : input_tile_bytes(s, std::min(t.rows, s.out_h), std::min(t.cols, s.out_w), a_channels);
@@ -78,15 +78,15 @@ std::vector<ContractTile> search_tiles(const Machine& machine, const ContractSha
   const bool whole = s.a_resident && s.out_resident;
   const auto rows_list = whole ? std::vector<int64_t>{s.out_h} : halvings(s.out_h);
   for (int64_t wc : weight_columns(machine, s)) {
-    const int64_t panel = std::min(c, wc);
+    const int64_t panel = ceil_div(std::min(c, wc), s.panel_columns) * s.panel_columns;
     const int64_t weight_bytes = s.weights_dynamic_resident ? 0 : s.k() * ceil_div(wc, panel) * panel * operand_bytes(s.contract->format);
-    if (weight_bytes > ring_bytes) continue;
+    if (weight_bytes > ring_bytes || (wc < s.columns && wc % s.panel_columns)) continue;
     for (int64_t rows : rows_list) {
       for (int64_t cols : rows > 1 || whole ? std::vector<int64_t>{s.out_w} : halvings(s.out_w)) {
         const int64_t channels = s.contract->depthwise ? ceil_div(wc, s.multiplier) : s.k_channels;
         const int64_t a = s.a_resident ? 0 : input_tile_bytes(s, rows, cols, channels);
         if (weight_bytes + a > ring_bytes) continue;
-        for (int64_t bn = panel; bn < 2 * wc; bn *= 2) {
+        for (int64_t bn = std::min(panel, wc); bn < 2 * wc; bn *= 2) {
           // A depthwise block with a multiplier starts at a whole input channel.
           if (s.multiplier > 1 && ((bn < wc && bn % s.multiplier) || (wc < s.columns && wc % s.multiplier))) continue;
           const int64_t columns = std::min(bn, wc), slots = ceil_div(columns, c) * c;

@@ -17,6 +17,8 @@ struct ContractShape {
   int64_t multiplier = 1;                           ///< depthwise outputs per channel
   int64_t a_bytes = 1, out_bytes = 1;               ///< bytes of an element
   bool a_resident = false, out_resident = false, weights_dynamic_resident = false;
+  int64_t weight_column_bytes = 0;                  ///< that DRAM delivers for the weights of one column, where it is not their size
+  int64_t panel_columns = 1;                        ///< a panel is a multiple of this
   int64_t drain_slots = 1, extra_bytes = 0;         ///< staged bytes per output element that the drain reads besides
   int64_t block_overhead_cycles = 4;                ///< dispatch and start-up that does not overlap, per block
 

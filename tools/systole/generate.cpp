@@ -14,7 +14,7 @@ namespace {
 struct Options {
   ModelOptions model;
   GenerateTokens generate;
-  std::string prompt, ids, tokenizer, json;
+  std::string prompt, ids, tokenizer, json, cache_type = "float";
 };
 
 std::vector<int64_t> parse_ids(const std::string& text) {
@@ -61,7 +61,9 @@ void execute(const Options& options) {
     std::fflush(stdout);
     return true;
   };
-  const Generation g = generate_tokens(o.model.model, o.model.compile_options(), o.generate, sink).value();
+  CompileOptions compile_options = o.model.compile_options();
+  compile_options.int8_cache = o.cache_type == "int8";
+  const Generation g = generate_tokens(o.model.model, compile_options, o.generate, sink).value();
   if (stream) fmt::print("{}", summary(g, static_cast<int64_t>(o.generate.prompt.size())));
   if (o.json.empty()) return;
   std::string ids;
@@ -84,7 +86,9 @@ void add_generate(CLI::App& app) {
   c->add_option("--temperature", o->generate.temperature, "0: the greatest logit; otherwise softmax(logits / T) is sampled")->capture_default_str();
   c->add_option("--top-k", o->generate.top_k, "sample among the k greatest, 0 for all")->capture_default_str();
   c->add_option("--seed", o->generate.seed, "seed of the sampling")->capture_default_str();
-  c->add_option("--bucket", o->generate.bucket, "models without a cache: lengths are rounded up to multiples of this, each compiled once")->capture_default_str();
+  c->add_option("--bucket", o->generate.bucket, "lengths without a cache are rounded up to multiples of this, each compiled once; a growing cache begins with it and doubles")->capture_default_str();
+  c->add_option("--prefill-chunk", o->generate.prefill_chunk, "prompt tokens at once into a growing cache")->capture_default_str();
+  c->add_option("--kv-cache", o->cache_type, "float, or int8 with a scale per token and head")->capture_default_str()->check(CLI::IsMember({"float", "int8"}));
   c->add_option("--json", o->json, "write ids and times as JSON to a file, or - for standard output");
   c->footer("Examples:\n  systole model gpt2-cached -o gpt2.onnx && systole generate gpt2.onnx --ids 464,3290,318 -n 16\n  systole generate model.onnx --tokenizer tokenizer.json --prompt \"The heart\"");
   c->callback([o] { execute(*o); });

@@ -84,6 +84,13 @@ void count(const isa::CopyOp& op, const Event& event, Activity& a) {
   a.dram_bytes = static_cast<double>(event.dram_read_bytes + event.dram_write_bytes), a.dram_row_misses = static_cast<double>(event.dram_row_misses);
 }
 
+/// The floats cross the DMA's data path; each is a subtraction and a multiplication.
+void count(const isa::DequantizeOp& op, const Event& event, Activity& a) {
+  a.dma_bytes = a.stream_bytes = static_cast<double>(op.target_bytes());
+  a.vector_adds = a.vector_multiplies = static_cast<double>(op.elements());
+  a.dram_bytes = static_cast<double>(event.dram_read_bytes), a.dram_row_misses = static_cast<double>(event.dram_row_misses);
+}
+
 }  // namespace
 
 Activity& Activity::operator+=(const Activity& o) {
@@ -102,6 +109,7 @@ Activity activity_of(const Machine& machine, const isa::Sequence& sequence, cons
   if (const auto* m = std::get_if<isa::MatrixOp>(&op)) count(machine, *m, a);
   else if (const auto* v = std::get_if<isa::VectorOp>(&op)) count(machine, *v, a);
   else if (const auto* c = std::get_if<isa::CopyOp>(&op)) count(*c, timing.events[i], a);
+  else if (const auto* d = std::get_if<isa::DequantizeOp>(&op)) count(*d, timing.events[i], a);
   return a;
 }
 

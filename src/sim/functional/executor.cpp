@@ -113,6 +113,7 @@ void Functional::execute(size_t i) {
   const auto [lo, hi] = scratchpad_writes_[i];
   if (lo < hi) memory_.packed.forget(lo, hi);
   std::visit(Overload{[](const isa::DescriptorWrite&) {}, [&](const isa::CopyOp& o) { execute_copy(memory_, o); },
+                      [&](const isa::DequantizeOp& o) { execute_dequantize(memory_, o); },
                       [&](const isa::MatrixOp& o) { execute_matrix(memory_, memory_.packed, o, machine_.mx.columns); }, [&](const isa::VectorOp& o) { execute_vector(memory_, o); }},
              op.op);
 }

@@ -119,9 +119,10 @@ class Simulator {
     locks_ |= op.locks;
     ++started_[e];
     if (std::holds_alternative<isa::DescriptorWrite>(op.op)) event.retire = now + 1, port_free_[e] = now + 1;
-    else if (const auto* c = std::get_if<isa::CopyOp>(&op.op)) {
+    else if (is_dma(e)) {
       event.dram_read_bytes = -dram_.bytes_read(), event.dram_write_bytes = -dram_.bytes_written(), event.dram_row_misses = -dram_.row_misses();
-      event.retire = copy(*c, e, now);
+      const auto* c = std::get_if<isa::CopyOp>(&op.op);
+      event.retire = c ? copy(*c, port_cycles(m_, *c), e, now) : dequantize(std::get<isa::DequantizeOp>(op.op), e, now);
       event.dram_read_bytes += dram_.bytes_read(), event.dram_write_bytes += dram_.bytes_written(), event.dram_row_misses += dram_.row_misses();
     }
     else if (const auto* x = std::get_if<isa::MatrixOp>(&op.op)) event.retire = now + cycles_of(m_, *x), result_.macs += macs_of(*x);
@@ -132,9 +133,9 @@ class Simulator {
   }
 
   /// Addresses go out at the port's rate; data comes back when DRAM has it. Returns the retire cycle.
-  int64_t copy(const isa::CopyOp& c, size_t e, int64_t now) {
+  int64_t copy(const isa::CopyOp& c, int64_t port, size_t e, int64_t now) {
     const bool from_dram = c.src == isa::Space::kDram, to_dram = c.dst == isa::Space::kDram;
-    const int64_t begin = now + m_.dma.start_cycles, port = port_cycles(m_, c);
+    const int64_t begin = now + m_.dma.start_cycles;
     int64_t done = begin + port;
     int64_t issued = done;
     if (from_dram) done = std::max(done, walk(c, begin, false, issued));
@@ -142,6 +143,13 @@ class Simulator {
     // The next copy's addresses follow this one's, limited by the buffer's credit.
     port_free_[e] = std::max(begin + port, issued - m_.dma.buffer_bytes / m_.dram.bytes_per_cycle);
     return done;
+  }
+
+  /// A copy of the records whose port carries the floats.
+  int64_t dequantize(const isa::DequantizeOp& d, size_t e, int64_t now) {
+    isa::CopyDesc bytes;
+    bytes.extents.back() = static_cast<uint32_t>(d.source_bytes()), bytes.src_strides.back() = bytes.dst_strides.back() = 1;
+    return copy({&bytes, isa::Space::kDram, isa::Space::kScratchpad, d.src_address, d.dst_address}, port_cycles(m_, d), e, now);
   }
 
   /// All bursts of one side of a copy; returns when the last one is done (seen through the interconnect).

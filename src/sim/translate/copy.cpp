@@ -125,7 +125,26 @@ class Copy final : public Kernel {
   Loop inner_{1, 0, 0}, outer_{1, 0, 0};
 };
 
+/// By the definition, records shared among threads: weights that only matrix instructions read are packed once instead.
+class DequantizeRecords final : public Kernel {
+ public:
+  DequantizeRecords(Memory& memory, const isa::DequantizeOp& op) : from_(memory.dram.data() + op.src_address), to_(memory.scratchpad.data() + op.dst_address), op_(op) {}
+  WorkClass work_class() const override { return WorkClass::kCopy; }
+  int64_t pieces() const override { return op_.records; }
+  double cost_ns() const override { return 2 * static_cast<double>(op_.elements()); }
+  void run(int64_t begin, int64_t end) const override {
+    for (int64_t i = begin; i < end; ++i) dequantize_record(op_, from_ + i * op_.record_bytes(), to_ + i * op_.rows * op_.columns * op_.element_bytes);
+  }
+
+ private:
+  const uint8_t* from_;
+  uint8_t* to_;
+  const isa::DequantizeOp op_;
+};
+
 }  // namespace
+
+std::unique_ptr<Kernel> dequantize_kernel(Memory& memory, const isa::DequantizeOp& op) { return std::make_unique<DequantizeRecords>(memory, op); }
 
 std::unique_ptr<Kernel> copy_kernel(Memory& memory, const isa::CopyOp& op) { return std::make_unique<Copy>(memory, op); }
 

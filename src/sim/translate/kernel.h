@@ -41,5 +41,6 @@ std::unique_ptr<Kernel> pack_kernel(Memory& memory, const isa::MatrixOp& op, int
 class VectorCodes;
 std::unique_ptr<Kernel> vector_kernel(Memory& memory, const isa::VectorOp& op, VectorCodes& codes);
 std::unique_ptr<Kernel> copy_kernel(Memory& memory, const isa::CopyOp& op);
+std::unique_ptr<Kernel> dequantize_kernel(Memory& memory, const isa::DequantizeOp& op);
 
 }  // namespace systole

@@ -38,6 +38,14 @@ void append(std::string& key, const isa::CopyDesc& d) {
   append(key, d.element_bytes);
   for (size_t i = 0; i < isa::kCopyDims; ++i) append(key, d.extents[i]), append(key, d.src_strides[i]), append(key, d.dst_strides[i]);
 }
+void append(std::string& key, const isa::DequantizeOp& d) {
+  for (int64_t v : {d.records, d.rows, d.columns, d.bits, d.scale_bytes, int64_t{d.to}}) append(key, v);
+}
+void dequantize_all(const isa::DequantizeOp& d, const uint8_t* from, uint8_t* to) {
+  parallel_for(d.records, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) dequantize_record(d, from + i * d.record_bytes(), to + i * d.rows * d.columns * d.element_bytes);
+  });
+}
 /// What the packed order of B depends on.
 std::string layout_key(const isa::MatrixOp& op) {
   const isa::MatrixDesc& d = *op.desc;
@@ -65,7 +73,7 @@ class Translator {
     std::unique_ptr<Kernel> kernel;
     std::vector<uint32_t> after;
     std::vector<std::pair<int64_t, int64_t>> constants = {};  ///< DRAM bytes of constants that it reads
-    const isa::CopyOp* constant_copy = nullptr;  ///< from constants to the scratchpad: droppable, and known when packing
+    const decltype(isa::Dispatched::op)* constant_load = nullptr;  ///< from constants to the scratchpad: droppable, and known when packing
   };
 
   void note_constant_writes(const isa::Dispatched& op) {
@@ -102,13 +110,14 @@ class Translator {
     }
   }
 
-  void add(const isa::Dispatched& op, const isa::CopyOp& o) {
+  void add(const isa::Dispatched& op, const isa::CopyOp& o) { add_load(op, writes_densely(*o.desc), copy_kernel(memory_, o)); }
+  void add(const isa::Dispatched& op, const isa::DequantizeOp& o) { add_load(op, true, dequantize_kernel(memory_, o)); }
+  void add_load(const isa::Dispatched& op, bool dense, std::unique_ptr<Kernel> kernel) {
     Draft draft;
     const auto touches = isa::footprint(op, columns_);
-    const bool dense = writes_densely(*o.desc), constant = o.src == Space::kDram && o.dst == Space::kScratchpad && touches.size() == 2 && in_constants(touches[1]);
     touch(op, draft, dense);
-    if (constant) draft.constant_copy = &o;
-    draft.kernel = copy_kernel(memory_, o);
+    if (touches.size() == 2 && touches[0].space == Space::kScratchpad && in_constants(touches[1])) draft.constant_load = &op.op;
+    draft.kernel = std::move(kernel);
     drafts_.push_back(std::move(draft));
   }
 
@@ -144,17 +153,20 @@ class Translator {
     std::string key = layout_key(o);
     const auto writers = flow_.writers(Space::kScratchpad, lo, hi);
     for (uint32_t w : writers) {
-      if (w == MemoryFlow::kNobody || !drafts_[w].constant_copy) return nullptr;
-      const isa::CopyOp& c = *drafts_[w].constant_copy;
-      append(key, c.src_address), append(key, static_cast<int64_t>(c.dst_address) - lo), append(key, *c.desc);
+      if (w == MemoryFlow::kNobody || !drafts_[w].constant_load) return nullptr;
+      std::visit(Overload{[](const auto&) {}, [&](const isa::CopyOp& c) { append(key, c.src_address), append(key, static_cast<int64_t>(c.dst_address) - lo), append(key, *c.desc); },
+                          [&](const isa::DequantizeOp& d) { append(key, d.src_address), append(key, static_cast<int64_t>(d.dst_address) - lo), append(key, d); }},
+                 *drafts_[w].constant_load);
     }
     auto& kept = constant_packs_[key];
     if (kept) return kept;
-    // The copies again, into a scratchpad of our own.
+    // The loads again, into a scratchpad of our own.
     if (image_.empty()) image_.resize(memory_.scratchpad.size());
+    auto constant = [&](uint64_t address) { return program_.constants.data() + (address - program_.constants_address); };
     for (uint32_t w : writers) {
-      const isa::CopyOp& c = *drafts_[w].constant_copy;
-      copy_between(c, program_.constants.data() + (c.src_address - program_.constants_address), image_.data() + c.dst_address);
+      std::visit(Overload{[](const auto&) {}, [&](const isa::CopyOp& c) { copy_between(c, constant(c.src_address), image_.data() + c.dst_address); },
+                          [&](const isa::DequantizeOp& d) { dequantize_all(d, constant(d.src_address), image_.data() + d.dst_address); }},
+                 *drafts_[w].constant_load);
     }
     auto packed = std::make_shared<PackedB>();
     pack_b(o, columns_, image_.data() + lo, *packed);
@@ -182,7 +194,7 @@ class Translator {
     std::vector<uint32_t> number(drafts_.size(), MemoryFlow::kNobody);
     for (size_t i = 0; i < drafts_.size(); ++i) {
       Draft& d = drafts_[i];
-      if (d.constant_copy && !flow_.used(static_cast<uint32_t>(i))) {
+      if (d.constant_load && !flow_.used(static_cast<uint32_t>(i))) {
         d.after = emitted(d.after, number);  // nobody reads it from the scratchpad; who comes after it waits for these
         continue;
       }
