@@ -12,6 +12,7 @@
 #include "codegen/synchronise.h"
 #include "isa/geometry.h"
 #include "machine/instruction_cost.h"
+#include "passes/passes.h"
 
 namespace systole {
 namespace {
@@ -253,7 +254,13 @@ Attempt attempt(const std::shared_ptr<const Source>& source, const Machine& mach
 }  // namespace
 
 isa::Program generate(const Graph& graph, const Machine& machine, const std::string& precision, const GenerateOptions& options) {
-  const auto source = std::make_shared<const Source>(Source{graph});
+  std::vector<std::shared_ptr<const Source>> sources = {std::make_shared<const Source>(Source{graph})};
+  for (int64_t share : {2, 4}) {
+    Graph tiled = graph;
+    if (!tile_attention(tiled, machine.memory.scratchpad_bytes, machine.memory.scratchpad_bytes / share)) break;
+    verify(tiled, "tile_attention");
+    sources.push_back(std::make_shared<const Source>(Source{std::move(tiled)}));
+  }
   const int64_t groups = machine.memory.groups, group = machine.group_bytes();
   std::vector<int64_t> rings = {groups / 4, groups * 3 / 8, groups / 2, groups * 5 / 8, groups * 3 / 4, groups};
   if (options.quick) rings = {groups * 3 / 8, groups / 2, groups};
@@ -265,10 +272,11 @@ isa::Program generate(const Graph& graph, const Machine& machine, const std::str
   }
   Attempt chosen;  // the cheapest, the first of equals; the last failure where none fits
   int64_t number = -1;
+  const int64_t layouts = static_cast<int64_t>(choices.size());
   std::mutex choosing;
-  parallel_for(static_cast<int64_t>(choices.size()), 1, [&](int64_t begin, int64_t end) {
+  parallel_for(layouts * static_cast<int64_t>(sources.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      Attempt a = attempt(source, machine, precision, choices[static_cast<size_t>(i)], options);
+      Attempt a = attempt(sources[static_cast<size_t>(i / layouts)], machine, precision, choices[static_cast<size_t>(i % layouts)], options);
       const std::lock_guard lock(choosing);
       const bool better = a.program ? !chosen.program || std::pair(a.candidate.cost, i) < std::pair(chosen.candidate.cost, number) : !chosen.program && i > number;
       if (better) chosen = std::move(a), number = i;

@@ -115,7 +115,11 @@ class Emitter {
   Mark mark() const { return {code.size(), constants.size(), constant_bytes, ring, next_half}; }
   void rewind(const Mark& mark);
 
-  Location location(ValueId v) const { return placement.of[static_cast<size_t>(schedule.root[static_cast<size_t>(v)])]; }
+  Location location(ValueId v) const {
+    Location l = placement.of[static_cast<size_t>(schedule.root[static_cast<size_t>(v)])];
+    l.address += static_cast<uint64_t>(schedule.offset[static_cast<size_t>(v)]);
+    return l;
+  }
   bool resident(ValueId v) const { return location(v).stored && location(v).space == isa::Space::kScratchpad; }
 
  private:

@@ -27,7 +27,7 @@ std::vector<WorkItem> workload_of(const Graph& g) {
   std::vector<int> item_of(g.values.size(), -1);  // the contraction that makes a value
   const Uses uses(g);
   for (const Node& n : g.nodes) {
-    if (std::holds_alternative<View>(n.op)) continue;
+    if (std::holds_alternative<View>(n.op) || std::holds_alternative<Join>(n.op)) continue;
     if (const auto* c = std::get_if<Contract>(&n.op)) {
       item_of[static_cast<size_t>(n.outputs[0])] = static_cast<int>(list.size());
       list.push_back(contraction(g, n, *c));

@@ -49,7 +49,7 @@ const Graph& OnnxOp::graph(const char* name) const {
 
 std::string op_name(const Op& op) {
   return std::visit(Overload{[](const OnnxOp& o) { return o.full_name(); }, [](const Contract& c) { return std::string(c.depthwise ? "contract.depthwise" : "contract"); },
-                             [](const Map&) { return std::string("map"); }, [](const Move&) { return std::string("move"); }, [](const View&) { return std::string("view"); }},
+                             [](const Map&) { return std::string("map"); }, [](const Move&) { return std::string("move"); }, [](const View&) { return std::string("view"); }, [](const Join&) { return std::string("join"); }},
                     op);
 }
 
@@ -194,9 +194,15 @@ void verify(const Graph& graph, const char* after) {
     }
     std::visit(Overload{[&](const Map& m) { verify_map(graph, node, m, where); }, [&](const Move& m) { verify_move(graph, node, m, where); },
                         [&](const Contract& c) { verify_contract(graph, node, c, where); },
-                        [&](const View&) {
+                        [&](const View& v) {
                           const Value &from = graph.value(node.inputs[0]), &to = graph.value(node.outputs[0]);
-                          SYSTOLE_CHECK(element_count(from.shape) * bytes_of(from.type) == element_count(to.shape) * bytes_of(to.type), where);
+                          const int64_t have = element_count(from.shape) * bytes_of(from.type), want = element_count(to.shape) * bytes_of(to.type);
+                          SYSTOLE_CHECK(v.offset_bytes >= 0 && v.offset_bytes + want <= have && (v.offset_bytes > 0 || want == have || !from.constant), where);
+                        },
+                        [&](const Join&) {
+                          int64_t have = 0;
+                          for (ValueId v : node.inputs) have += element_count(graph.value(v).shape) * bytes_of(graph.value(v).type);
+                          SYSTOLE_CHECK(have == element_count(graph.value(node.outputs[0]).shape) * bytes_of(graph.value(node.outputs[0]).type), where);
                         }, [](const OnnxOp&) {}},
                node.op);
   }

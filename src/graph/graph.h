@@ -37,7 +37,7 @@ struct OnnxOp {
   std::string full_name() const { return domain.empty() ? type : domain + "." + type; }
 };
 
-using Op = std::variant<OnnxOp, Contract, Map, Move, View>;
+using Op = std::variant<OnnxOp, Contract, Map, Move, View, Join>;
 std::string op_name(const Op& op);
 
 struct Value {

@@ -90,7 +90,12 @@ struct Move {
   uint64_t fill_bits = 0;
 };
 
-/// The same bytes under another shape or type.
-struct View {};
+/// The same bytes, or some of them, under another shape or type.
+struct View {
+  int64_t offset_bytes = 0;
+};
+
+/// The inputs' bytes one after another. Inputs are made for it: by maps or moves, read by nobody else.
+struct Join {};
 
 }  // namespace systole

@@ -18,8 +18,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(IndexExpr, offset, terms)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Access, index, guarded, zero_point)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CopyRegion, input, extents, src_offset, dst_offset, src_strides, dst_strides)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Move, regions, fill_bits)
-static void to_json(json& j, const View&) { j = json::object(); }
-[[maybe_unused]] static void from_json(const json&, View&) {}
+static void to_json(json& j, const View& v) { j = v.offset_bytes ? json{{"offset_bytes", v.offset_bytes}} : json::object(); }
+[[maybe_unused]] static void from_json(const json& j, View& v) { v.offset_bytes = j.value("offset_bytes", int64_t{0}); }
 
 static uint32_t bits(float v) { return std::bit_cast<uint32_t>(v); }
 static void to_json(json& j, const Operand& o) {
@@ -138,7 +138,7 @@ json op_json(const Op& op, bool with_data) {
                                return json{{"onnx", {{"domain", o.domain}, {"type", o.type}, {"opset", o.opset}, {"attributes", attributes}}}};
                              },
                              [](const Contract& c) { return json{{"contract", c}}; }, [](const Map& m) { return json{{"map", m}}; }, [](const Move& m) { return json{{"move", m}}; },
-                             [](const View& v) { return json{{"view", v}}; }},
+                             [](const View& v) { return json{{"view", v}}; }, [](const Join&) { return json{{"join", json::object()}}; }},
                     op);
 }
 
@@ -147,7 +147,8 @@ Op op_from(const json& j) {
   if (it.key() == "contract") return it->get<Contract>();
   if (it.key() == "map") return it->get<Map>();
   if (it.key() == "move") return it->get<Move>();
-  if (it.key() == "view") return View{};
+  if (it.key() == "view") return it->get<View>();
+  if (it.key() == "join") return Join{};
   OnnxOp o;
   it->at("domain").get_to(o.domain), it->at("type").get_to(o.type), it->at("opset").get_to(o.opset);
   for (const auto& [name, a] : it->at("attributes").items()) o.attributes[name] = attribute_from(a);

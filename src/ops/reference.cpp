@@ -255,9 +255,15 @@ Tensor evaluate_node(const Graph& graph, const Node& node, const std::vector<con
   const Value& out = graph.value(node.outputs[0]);
   return std::visit(Overload{[&](const Contract& c) { return evaluate_contract(c, out, in); }, [&](const Map& m) { return evaluate_map(m, out, in); },
                              [&](const Move& m) { return evaluate_move(m, out, in); },
-                             [&](const View&) {
-                               Tensor t = *in[0];
-                               t.shape = out.shape, t.type = out.type;
+                             [&](const View& v) {
+                               Tensor t(out.type, out.shape);
+                               std::copy_n(in[0]->bytes.begin() + v.offset_bytes, t.bytes.size(), t.bytes.begin());
+                               return t;
+                             },
+                             [&](const Join&) {
+                               Tensor t(out.type, out.shape);
+                               auto at = t.bytes.begin();
+                               for (const Tensor* part : in) at = std::copy(part->bytes.begin(), part->bytes.end(), at);
                                return t;
                              },
                              [&](const OnnxOp& o) -> Tensor { broken_invariant(__FILE__, __LINE__, "primitive", o.full_name()); }},

@@ -29,6 +29,10 @@ Graph legalise(const Graph& graph, FloatPolicy policy);
 /// Joins maps with the maps and contracts they read, within the limits of one micro-program.
 void fuse_maps(Graph& graph);
 
+/// After fuse_maps: chains of contract, maps and contract whose intermediate tensors exceed the scratchpad become chains over blocks
+/// of rows, each of at most `block_bytes` of them (or one row). True where there was one.
+bool tile_attention(Graph& graph, int64_t scratchpad_bytes, int64_t block_bytes);
+
 /// Precision asked for by name; "auto" is fp32 for quantised models and bf16 otherwise. Fails on another name.
 FloatPolicy choose_policy(const Graph& graph, const std::string& precision);
 /// The name choose_policy resolved to, for reports.

@@ -2,16 +2,39 @@
 
 #include <algorithm>
 
+#include "base/error.h"
+
 namespace systole {
 
-Schedule::Schedule(const Graph& graph) : root(graph.values.size()), first(graph.values.size(), -1), last(graph.values.size(), -1) {
+namespace {
+
+/// Who each value is a part of, one step; then all the way.
+void share_bytes(const Graph& graph, std::vector<ValueId>& root, std::vector<int64_t>& offset) {
   for (size_t v = 0; v < root.size(); ++v) root[v] = static_cast<ValueId>(v);
+  auto put = [&](ValueId part, ValueId whole, int64_t at) {
+    SYSTOLE_CHECK(root[static_cast<size_t>(part)] == part, graph.value(part).name);
+    root[static_cast<size_t>(part)] = whole, offset[static_cast<size_t>(part)] = at;
+  };
+  for (const Node& node : graph.nodes) {
+    if (const auto* v = std::get_if<View>(&node.op)) put(node.outputs[0], node.inputs[0], v->offset_bytes);
+    if (!std::holds_alternative<Join>(node.op)) continue;
+    int64_t at = 0;
+    for (ValueId v : node.inputs) put(v, node.outputs[0], at), at += element_count(graph.value(v).shape) * bytes_of(graph.value(v).type);
+  }
+  for (size_t v = 0; v < root.size(); ++v) {
+    for (ValueId r = root[v]; root[static_cast<size_t>(r)] != r; r = root[v]) offset[v] += offset[static_cast<size_t>(r)], root[v] = root[static_cast<size_t>(r)];
+  }
+}
+
+}  // namespace
+
+Schedule::Schedule(const Graph& graph) : root(graph.values.size()), offset(graph.values.size(), 0), first(graph.values.size(), -1), last(graph.values.size(), -1) {
+  share_bytes(graph, root, offset);
   std::vector<int> contract_of(graph.values.size(), -1);
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
     const Node& node = graph.nodes[n];
-    if (std::holds_alternative<View>(node.op)) {
-      root[static_cast<size_t>(node.outputs[0])] = root[static_cast<size_t>(node.inputs[0])];
-    } else if (std::holds_alternative<Contract>(node.op)) {
+    if (std::holds_alternative<View>(node.op) || std::holds_alternative<Join>(node.op)) continue;
+    if (std::holds_alternative<Contract>(node.op)) {
       contract_of[static_cast<size_t>(node.outputs[0])] = static_cast<int>(n);
     } else {
       Step step{static_cast<int>(n), -1};

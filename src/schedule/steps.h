@@ -14,7 +14,8 @@ struct Step {
 
 struct Schedule {
   std::vector<Step> steps;
-  std::vector<ValueId> root;      ///< per value: the value whose bytes it shares (views)
+  std::vector<ValueId> root;      ///< per value: the value whose bytes it shares (views, parts of a join)
+  std::vector<int64_t> offset;    ///< of its first byte in the root's
   std::vector<int> first, last;   ///< per root value: first and last step that touches it; -1: never stored
   explicit Schedule(const Graph& graph);
 };
