@@ -62,4 +62,81 @@ CopyRuns runs_of(const CopyDesc& desc) {
   return {runs, run};
 }
 
+namespace {
+
+/// The loop along which a side is contiguous, if it has more than one element.
+size_t unit_loop(const CopyDesc& d, const std::array<int64_t, kCopyDims>& strides) {
+  for (size_t i = kCopyDims; i-- > 0;) {
+    if (d.extents[i] > 1 && strides[i] == d.element_bytes) return i;
+  }
+  return kCopyDims;
+}
+
+bool may_overlap(const CopyOp& op) {
+  if (op.src != op.dst) return false;
+  auto range = [&](uint64_t address, const std::array<int64_t, kCopyDims>& strides) {
+    int64_t lo = static_cast<int64_t>(address), hi = lo + op.desc->element_bytes;
+    for (size_t i = 0; i < kCopyDims; ++i) {
+      const int64_t reach = strides[i] * (int64_t{op.desc->extents[i]} - 1);
+      (reach < 0 ? lo : hi) += reach;
+    }
+    return std::pair(lo, hi);
+  };
+  const auto [a, b] = range(op.src_address, op.desc->src_strides);
+  const auto [c, e] = range(op.dst_address, op.desc->dst_strides);
+  return a < e && c < b;
+}
+
+using Strides = std::array<int64_t, kCopyDims>;
+
+/// In the descriptor's order: a word covers every element of the innermost loop that lies in it.
+int64_t words_in_order(const CopyDesc& d, const Strides& strides, int64_t width) {
+  int64_t run = d.element_bytes, outer = 1;
+  size_t inner = kCopyDims;
+  while (inner > 0 && (d.extents[inner - 1] == 1 || strides[inner - 1] == run)) run *= d.extents[--inner];
+  int64_t words = (run + width - 1) / width;
+  if (inner > 0 && run <= width) {
+    // The next loop is strided: its elements share words while they are closer than a word.
+    const int64_t n = d.extents[inner - 1], stride = std::abs(strides[inner - 1]);
+    words = stride >= width ? n : std::min(n, ((n - 1) * stride + run + width - 1) / width);
+    --inner;
+  }
+  for (size_t i = 0; i < inner; ++i) outer *= d.extents[i];
+  return outer * words;
+}
+
+/// In squares: a word, or a burst, per row of a square.
+int64_t words_in_squares(const CopyDesc& d, size_t own, int64_t side) {
+  int64_t others = 1;
+  for (size_t i = 0; i < kCopyDims; ++i) others *= i == own ? 1 : d.extents[i];
+  return others * ((d.extents[own] + side - 1) / side);
+}
+
+}  // namespace
+
+CopyWalk::CopyWalk(const CopyOp& op, bool target, const CopyWidths& widths) : element_bytes_(op.desc->element_bytes), run_bytes_(op.desc->element_bytes) {
+  const CopyDesc& d = *op.desc;
+  const Strides& strides = target ? d.dst_strides : d.src_strides;
+  words_ = words_in_order(d, strides, widths.port_bytes);
+  const size_t s = op.src == Space::kFill ? kCopyDims : unit_loop(d, d.src_strides), t = unit_loop(d, d.dst_strides);
+  if (s < kCopyDims && t < kCopyDims && s != t && !may_overlap(op)) {
+    const int64_t side = std::max<int64_t>(1, widths.port_bytes / element_bytes_);
+    auto in_order = [&](Space space, const Strides& of) {
+      return space == Space::kDram ? words_in_order(d, of, widths.burst_bytes) * widths.burst_bytes / widths.dram_bytes_per_cycle : words_in_order(d, of, widths.port_bytes);
+    };
+    auto in_squares = [&](Space space, size_t own) { return words_in_squares(d, own, side) * (space == Space::kDram ? std::max<int64_t>(1, widths.burst_bytes / widths.dram_bytes_per_cycle) : 1); };
+    if (std::max(in_squares(op.src, s), in_squares(op.dst, t)) < std::max(in_order(op.src, d.src_strides), in_order(op.dst, d.dst_strides))) {
+      side_ = side, words_ = words_in_squares(d, target ? t : s, side);
+      outer_ = {d.extents[s], strides[s]}, inner_ = {d.extents[t], strides[t]};
+      for (size_t i = 0; i < kCopyDims; ++i) {
+        if (i != s && i != t && d.extents[i] > 1) extent_[loops_] = d.extents[i], stride_[loops_++] = strides[i];
+      }
+      return;
+    }
+  }
+  size_t inner = kCopyDims;
+  while (inner > 0 && (d.extents[inner - 1] == 1 || strides[inner - 1] == run_bytes_)) run_bytes_ *= d.extents[--inner];
+  for (; loops_ < inner; ++loops_) extent_[loops_] = d.extents[loops_], stride_[loops_] = strides[loops_];
+}
+
 }  // namespace systole::isa

@@ -1,8 +1,10 @@
 // Counts that follow from a descriptor alone, used by the compiler's estimates and by the timing model.
 #pragma once
+#include <algorithm>
+#include <array>
 #include <cstdint>
 
-#include "isa/instruction.h"
+#include "isa/sequencer.h"
 
 namespace systole::isa {
 
@@ -23,5 +25,59 @@ struct CopyRuns {
   int64_t bytes() const { return runs * run_bytes; }
 };
 CopyRuns runs_of(const CopyDesc& desc);
+
+/// What the order of a copy is chosen by.
+struct CopyWidths {
+  int64_t port_bytes, burst_bytes, dram_bytes_per_cycle;
+};
+
+/// How a DMA engine walks one side of a copy: the descriptor's loops in order, down to runs of contiguous bytes. Where the sides are
+/// contiguous along different loops it goes through the transposer, in squares as wide as the port, if the slower side then takes
+/// fewer cycles (words of the port, bursts of DRAM).
+class CopyWalk {
+ public:
+  CopyWalk(const CopyOp& op, bool target, const CopyWidths& widths);
+
+  bool squares() const { return side_ > 0; }
+  /// Words of the port's width that the side reads or writes (writes have byte enables).
+  int64_t words() const { return words_; }
+  /// f(offset, bytes) for each run, in order; offsets are from the side's address.
+  template <class F>
+  void for_each_run(F&& f) const {
+    std::array<int64_t, kCopyDims> index{};
+    for (int64_t offset = 0;;) {
+      squares() ? visit_squares(offset, f) : f(offset, run_bytes_);
+      size_t k = loops_;
+      for (;; ) {
+        if (k == 0) return;
+        --k;
+        offset += stride_[k];
+        if (++index[k] < extent_[k]) break;
+        offset -= stride_[k] * extent_[k], index[k] = 0;
+      }
+    }
+  }
+
+ private:
+  struct Axis {
+    int64_t extent = 1, stride = 0;
+  };
+  template <class F>
+  void visit_squares(int64_t offset, F& f) const {
+    for (int64_t a = 0; a < outer_.extent; a += side_) {
+      for (int64_t b = 0; b < inner_.extent; b += side_) {
+        // Rows of the square: along the loop in which this side is contiguous.
+        const bool run_is_outer = outer_.stride == element_bytes_;
+        const int64_t rows = std::min(side_, (run_is_outer ? inner_.extent - b : outer_.extent - a)), run = std::min(side_, (run_is_outer ? outer_.extent - a : inner_.extent - b));
+        for (int64_t r = 0; r < rows; ++r) f(offset + a * outer_.stride + b * inner_.stride + r * (run_is_outer ? inner_ : outer_).stride, run * element_bytes_);
+      }
+    }
+  }
+
+  size_t loops_ = 0;
+  std::array<int64_t, kCopyDims> extent_{}, stride_{};
+  int64_t element_bytes_ = 1, run_bytes_ = 0, side_ = 0, words_ = 0;
+  Axis outer_, inner_;  ///< of the squares: the source's contiguous loop, the target's
+};
 
 }  // namespace systole::isa

@@ -45,30 +45,15 @@ int64_t cycles_of(const Machine& machine, const isa::VectorOp& op) {
   return vector_cycles(machine, {isa::vector_count(*op.desc, op.spaces, machine.vx.lanes), slots.slots, slots.table_ops, sharing});
 }
 
-namespace {
-/// Accesses of W bytes that one side of a copy makes: a word covers every element of the innermost loop that lies in it
-/// (writes have byte enables).
-int64_t accesses(const isa::CopyDesc& d, const std::array<int64_t, isa::kCopyDims>& strides, int64_t width) {
-  int64_t run = d.element_bytes, outer = 1;
-  size_t inner = isa::kCopyDims;
-  while (inner > 0 && (d.extents[inner - 1] == 1 || strides[inner - 1] == run)) run *= d.extents[--inner];
-  int64_t words = ceil_div(run, width);
-  if (inner > 0 && run <= width) {
-    // The next loop is strided: its elements share words while they are closer than a word.
-    const int64_t n = d.extents[inner - 1], stride = std::abs(strides[inner - 1]);
-    words = stride >= width ? n : std::min(n, ceil_div((n - 1) * stride + run, width));
-    --inner;
-  }
-  for (size_t i = 0; i < inner; ++i) outer *= d.extents[i];
-  return outer * words;
+isa::CopyWalk walk_of(const Machine& machine, const isa::CopyOp& op, bool target) {
+  return {op, target, {machine.dma.bytes_per_cycle, machine.dram.burst_bytes, machine.dram.bytes_per_cycle}};
 }
-}  // namespace
 
 int64_t port_cycles(const Machine& machine, const isa::CopyOp& op) {
-  const int64_t width = machine.dma.bytes_per_cycle;
   int64_t cycles = 1;
-  if (op.src == isa::Space::kScratchpad) cycles = std::max(cycles, accesses(*op.desc, op.desc->src_strides, width));
-  if (op.dst == isa::Space::kScratchpad) cycles = std::max(cycles, accesses(*op.desc, op.desc->dst_strides, width));
+  for (const bool target : {false, true}) {
+    if ((target ? op.dst : op.src) == isa::Space::kScratchpad) cycles = std::max(cycles, walk_of(machine, op, target).words());
+  }
   return cycles;
 }
 

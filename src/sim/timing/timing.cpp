@@ -154,34 +154,17 @@ class Simulator {
 
   /// All bursts of one side of a copy; returns when the last one is done (seen through the interconnect).
   int64_t walk(const isa::CopyOp& c, int64_t cycle, bool write, int64_t& issued) {
-    const isa::CopyDesc& d = *c.desc;
-    const auto& strides = write ? d.dst_strides : d.src_strides;
-    const uint64_t base = write ? c.dst_address : c.src_address;
-    int64_t run = d.element_bytes;
-    int inner = isa::kCopyDims;
-    while (inner > 0 && (d.extents[static_cast<size_t>(inner - 1)] == 1 || strides[static_cast<size_t>(inner - 1)] == run)) run *= d.extents[static_cast<size_t>(--inner)];
-    std::array<int64_t, isa::kCopyDims> index{};
-    int64_t done = cycle, offset = 0;
+    const uint64_t base = write ? c.dst_address : c.src_address, burst = static_cast<uint64_t>(m_.dram.burst_bytes);
+    int64_t done = cycle;
     uint64_t last_burst = ~uint64_t{0};
-    for (;;) {
+    walk_of(m_, c, write).for_each_run([&](int64_t offset, int64_t run) {
       // Neighbouring short runs in one burst are one access.
-      const uint64_t first = (base + static_cast<uint64_t>(offset)) / static_cast<uint64_t>(m_.dram.burst_bytes);
-      if (first != last_burst || run > m_.dram.burst_bytes) done = dram_.access(cycle + m_.dram.port_cycles, base + static_cast<uint64_t>(offset), run, write);
-      last_burst = (base + static_cast<uint64_t>(offset + run - 1)) / static_cast<uint64_t>(m_.dram.burst_bytes);
-      int k = inner;
-      for (;;) {
-        if (k == 0) {
-          issued = done;
-          return done + m_.dram.port_cycles;
-        }
-        --k;
-        const size_t s = static_cast<size_t>(k);
-        offset += strides[s];
-        if (++index[s] < d.extents[s]) break;
-        offset -= strides[s] * d.extents[s];
-        index[s] = 0;
-      }
-    }
+      const uint64_t at = base + static_cast<uint64_t>(offset);
+      if (at / burst != last_burst || run > m_.dram.burst_bytes) done = dram_.access(cycle + m_.dram.port_cycles, at, run, write);
+      last_burst = (at + static_cast<uint64_t>(run) - 1) / burst;
+    });
+    issued = done;
+    return done + m_.dram.port_cycles;
   }
 
   int64_t next_event(int64_t now) const {
