@@ -220,6 +220,7 @@ struct TrainProgress {
 };
 struct TrainOptions {
   DataOptions data, validation;
+  int64_t random_samples = 0;          ///< in place of data: what a step costs does not depend on it
   double validation_share = 0.2;       ///< of `data`, where `validation` names none
   std::string loss = "cross-entropy";  ///< cross-entropy, mse, mae, huber, bce, dice
   double label_smoothing = 0;
@@ -229,6 +230,8 @@ struct TrainOptions {
   std::string schedule = "constant";   ///< constant, step, cosine
   int64_t warm_up = 0, batch = 32, epochs = 1, steps = 0;  ///< steps > 0 replaces epochs
   int64_t accumulate = 1;              ///< batches whose gradients are added before an update
+  std::string recompute = "none";      ///< activations computed again in backward: none, full (least memory), auto (under memory_mib)
+  int64_t memory_mib = 0;              ///< for activations, of recompute auto
   uint64_t seed = 1;
   std::vector<std::string> freeze;     ///< beginnings of names of weights that do not learn
   std::string checkpoint, log;         ///< paths; empty: none
@@ -238,9 +241,10 @@ struct TrainOptions {
 struct TrainReport {
   int64_t steps = 0, resumed_at = 0, parameters = 0, host_nodes = 0;
   double loss = 0, validation_accuracy = -1;          ///< of the last step; in percent
-  int64_t step_cycles = 0, update_cycles = 0;         ///< forward and backward; update
+  int64_t forward_cycles = 0, step_cycles = 0, update_cycles = 0;  ///< forward alone; forward and backward; update
   double step_efficiency = 0, step_s = 0, step_j = 0; ///< of forward and backward; whole steps
   int64_t memory_bytes = 0;                           ///< of DRAM, for a step
+  int64_t recomputed_nodes = 0, recompute_segments = 1;
   double host_s = 0;
   std::string precision;
 };

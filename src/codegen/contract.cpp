@@ -54,9 +54,7 @@ class ContractEmitter {
     for (ValueId v : drain_.inputs) inputs_.push_back(std::make_unique<StagedInput>(e_, v));
     bias_address_ = -1;
     if (node_.inputs.size() > 2) load_bias();
-    for (int64_t n = 0; n < s_.images; ++n) {
-      for (int64_t g = 0; g < s_.groups; ++g) emit_group(n, g);
-    }
+    for (int64_t g = 0; g < s_.groups; ++g) emit_group(g);
     release(*weights_), release(*pixels_);
     inputs_.clear();
     if (bias_address_ >= 0) e_.ring.free(bias_address_);
@@ -91,11 +89,12 @@ class ContractEmitter {
     e_.copy(c);
   }
 
-  void emit_group(int64_t n, int64_t g) {
-    const int64_t row_tiles = ceil_div(s_.out_h, t_.rows), col_tiles = ceil_div(s_.out_w, t_.cols), tiles = row_tiles * col_tiles;
+  /// Tiles of weights stay while the tiles of all images pass, or the other way round.
+  void emit_group(int64_t g) {
+    const int64_t row_tiles = ceil_div(s_.out_h, t_.rows), col_tiles = ceil_div(s_.out_w, t_.cols), tiles = s_.images * row_tiles * col_tiles;
     const int64_t weight_tiles = ceil_div(s_.columns, t_.weight_columns);
-    auto visit = [&](int64_t w, int64_t p) {
-      const int64_t row = p / col_tiles * t_.rows, col = p % col_tiles * t_.cols;
+    auto visit = [&](int64_t w, int64_t at) {
+      const int64_t n = at / (row_tiles * col_tiles), p = at % (row_tiles * col_tiles), row = p / col_tiles * t_.rows, col = p % col_tiles * t_.cols;
       const Columns columns{w * t_.weight_columns, std::min(t_.weight_columns, s_.columns - w * t_.weight_columns)};
       emit_tile(n, g, {row, col, std::min(t_.rows, s_.out_h - row), std::min(t_.cols, s_.out_w - col)}, columns);
     };

@@ -106,8 +106,13 @@ class Recogniser {
       bias = integer_bias(core, *x, *w);
       if (bias == kNoValue) return false;
     }
-    const ValueId none = kNoValue;
-    auto zero_of = [&](const Node& n) { return n.inputs.size() > 2 ? n.inputs[2] : none; };
+    // An absent zero point is 0 in the type of the codes.
+    auto zero_of = [&](const Node& n) {
+      if (n.inputs.size() > 2 && n.inputs[2] != kNoValue) return n.inputs[2];
+      const int quantiser = producer(n.inputs[0]);
+      const TensorPtr codes = constant(n, 0), zero = quantiser >= 0 && is(quantiser, "QuantizeLinear") ? constant(node(quantiser), 2) : nullptr;
+      return zero_value(codes ? codes->type : zero ? zero->type : DType::kU8, 0, n.name);
+    };
     OnnxOp fused{conv ? "systole" : matmul ? "" : "systole", conv ? "QLinearConv" : matmul ? "QLinearMatMul" : "QLinearGemm", op.opset, op.attributes};
     fused.attributes["clamp_lo"] = lo, fused.attributes["clamp_hi"] = hi;
     q.inputs = {x->inputs[0], x->inputs[1], zero_of(*x), w->inputs[0], w->inputs[1], zero_of(*w)};

@@ -60,7 +60,7 @@ int64_t cost_of(const Machine& m, const ContractShape& s, const ContractTile& t)
   const Totals x = totals_of(m, s, t);
   // Engines overlap; what cannot overlap is the first load and the last drain, and a few cycles of dispatch per block.
   const int64_t first = dram_bound_cycles(m, t.staged_bytes / 2) + x.vx / std::max<int64_t>(1, x.blocks);
-  return std::max({x.mx, x.vx, dram_bound_cycles(m, x.dma_bytes)}) + first + s.block_overhead_cycles * x.blocks + (x.mx + x.vx) / 64;
+  return std::max({x.mx, x.vx, dram_bound_cycles(m, x.dma_bytes)}) + first + s.block_overhead_cycles * x.blocks + (x.mx + x.vx) / 64 + dram_bound_cycles(m, x.dma_bytes) / 16;
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Every gradient rule against finite differences in fp32: directional derivatives of random projections.
 #include "train/gradients.h"
+#include "train/loss.h"
 
 #include <gtest/gtest.h>
 
@@ -173,18 +174,57 @@ TEST(Gradients, AgreeWithFiniteDifferences) {
     seen.insert(std::string(c.name).substr(0, std::string(c.name).find_first_of(" ,")));
     check(c.name, c.shapes, c.build, c.lo, c.hi);
   }
-  for (const GradientRule& r : gradient_rules()) EXPECT_TRUE(seen.count(r.operator_type) || std::string(r.operator_type) == "Dropout") << "no case for " << r.operator_type;
+  for (const GradientRule& r : gradient_rules()) EXPECT_TRUE(seen.count(r.operator_type) || std::string(r.operator_type) == "Dropout" || std::string(r.operator_type) == "Floor") << "no case for " << r.operator_type;
 }
 
 TEST(Gradients, MissingRulesAreNamed) {
   Graph g;
   Builder b(g, "f.");
-  const ValueId x = b.input("x", DType::kF32, {3}), y = b.unary("Round", x), seed = b.input("dy", DType::kF32, {3});
+  const ValueId x = b.input("x", DType::kF32, {3}), y = b.unary("Floor", x), seed = b.input("dy", DType::kF32, {3});
   try {
     backward(g, {{y, seed}}, {x});
     FAIL();
   } catch (const Failure& f) {
-    EXPECT_NE(std::string(f.what()).find("Round"), std::string::npos);
+    EXPECT_NE(std::string(f.what()).find("Floor"), std::string::npos);
+  }
+}
+
+/// Losses along axis 1 of [rows, classes] and, for classes, of [rows, classes, places]; rows whose targets are all 0 count for nothing.
+TEST(Losses, GradientsAgreeWithFiniteDifferences) {
+  for (const std::string& name : loss_names()) {
+    for (const Shape& shape : takes_classes(name) ? std::vector<Shape>{{4, 5}, {3, 4, 2}} : std::vector<Shape>{{4, 5}}) {
+      std::mt19937 rng(11);
+      Graph g;
+      Builder b(g, "l.");
+      const ValueId y = b.input("y", DType::kF32, shape);
+      const Loss loss = build_loss(b, name, y);
+      g.outputs = {loss.losses, loss.gradient};
+      Tensor targets = random_tensor(rng, shape, 0, 1);
+      if (takes_classes(name)) {
+        targets = Tensor(DType::kF32, shape);
+        const int64_t inner = shape.size() == 3 ? shape[2] : 1;
+        for (int64_t n = 1; n < shape[0]; ++n) {  // row 0 is ignored
+          for (int64_t p = 0; p < inner; ++p) targets.set((n * shape[1] + static_cast<int64_t>(rng() % static_cast<unsigned>(shape[1]))) * inner + p, 1);
+        }
+      }
+      const Tensor x = random_tensor(rng, shape, -0.8f, 0.8f), v = random_tensor(rng, shape, -1, 1);
+      const float scale = 0.25f;
+      auto at = [&](float by) {
+        Tensor moved = x;
+        for (int64_t i = 0; i < x.count(); ++i) moved.data<float>()[i] += by * v.data<float>()[i];
+        const auto out = run(g, {moved, targets, Tensor::from_floats({scale}, {1})});
+        double sum = 0;
+        for (int64_t i = 0; i < out[0].count(); ++i) sum += out[0].at(i);
+        return std::pair(sum * static_cast<double>(scale), out[1]);
+      };
+      const float h = 2e-3f;
+      const double numeric = (8 * (at(h).first - at(-h).first) - (at(2 * h).first - at(-2 * h).first)) / (12 * static_cast<double>(h));
+      const Tensor gradient = at(0).second;
+      EXPECT_LE(std::fabs(dot(gradient, v) - numeric) / (std::sqrt(dot(gradient, gradient) * dot(v, v)) + 1e-6), 2e-3) << name << " over " << to_string(shape) << ": " << dot(gradient, v) << " against " << numeric;
+      if (takes_classes(name)) {
+        for (int64_t i = 0; i < element_count(shape) / shape[0]; ++i) EXPECT_EQ(gradient.at(i), 0) << name;
+      }
+    }
   }
 }
 

@@ -85,7 +85,7 @@ void where(GradientCall& c) {
   if (c.wants(2)) give(c, 2, chosen(zero, c.dy()));
 }
 
-constexpr GradientRule kRules[] = {{"Add", add}, {"Sub", sub}, {"Mul", mul}, {"Div", div}, {"Sum", sum_of}, {"Identity", pass}, {"Cast", pass}, {"Dropout", pass}, {"Neg", neg}, {"Exp", exp}, {"Log", log}, {"Sqrt", sqrt},
+constexpr GradientRule kRules[] = {{"Add", add}, {"Sub", sub}, {"Mul", mul}, {"Div", div}, {"Sum", sum_of}, {"Identity", pass}, {"Cast", pass}, {"Dropout", pass}, {"Round", pass}, {"Neg", neg}, {"Exp", exp}, {"Log", log}, {"Sqrt", sqrt},
                                    {"Reciprocal", reciprocal}, {"Abs", abs}, {"Relu", relu}, {"Sigmoid", sigmoid}, {"Tanh", tanh}, {"LeakyRelu", leaky_relu}, {"Erf", erf}, {"Softplus", softplus}, {"Pow", pow},
                                    {"Clip", clip}, {"Softmax", softmax}, {"LogSoftmax", log_softmax}, {"Where", where}};
 

@@ -129,7 +129,11 @@ ValueId weight_gradient(GradientCall& c, const Geometry& g) {
   Builder& b = c.b;
   const Shape &x = c.shape(0), &y = b.shape(c.dy());
   const int64_t pixels = y[0] * y[2] * y[3];
-  const ValueId by_channel = b.transpose(padded_input(c, g), {1, 0, 2, 3});  // [C, N, H, W]
+  ValueId by_channel = b.transpose(padded_input(c, g), {1, 0, 2, 3});  // [C, N, H, W]
+  if (const Shape turned = b.shape(by_channel); g.kernel[0] * g.kernel[1] > 1) {
+    // A flat shape has one order of its bytes: the input is turned once, not each tap's part of it.
+    by_channel = b.reshape(b.reshape(by_channel, {turned[0], turned[1] * turned[2] * turned[3]}), turned);
+  }
   const ValueId dy = b.reshape(b.transpose(c.dy(), {0, 2, 3, 1}), {pixels, y[1]});
   std::vector<ValueId> taps;
   for (int64_t kh = 0; kh < g.kernel[0]; ++kh) {

@@ -1,5 +1,6 @@
 #include "train/loss.h"
 
+#include <cmath>
 #include <numeric>
 
 #include "base/error.h"
@@ -48,11 +49,31 @@ void dice(Builder& b, ValueId y, int64_t, Loss& l) {
   l.gradient = b.mul(b.mul(slope, b.mul(p, b.sub(one, p))), l.scale);
 }
 
-constexpr struct { const char* name; void (*build)(Builder&, ValueId, int64_t, Loss&); } kLosses[] = {{"cross-entropy", cross_entropy}, {"mse", mse}, {"mae", mae}, {"huber", huber}, {"bce", bce}, {"dice", dice}};
+/// Deng et al. 2019: cosines c become s cos(angle + m) for the own class and s c for the others; then cross-entropy. Outputs are cosines.
+void arcface(Builder& b, ValueId y, int64_t axis, Loss& l) {
+  constexpr double kScale = 30, kMargin = 0.5;
+  const double most = 1 - 1e-4;
+  const ValueId one = b.scalar(1), c = b.node("Clip", {y, b.scalar(-most), b.scalar(most)}, b.shape(y));
+  const ValueId sine = b.unary("Sqrt", b.sub(one, b.mul(c, c)));
+  const ValueId turned = b.sub(b.scale(c, std::cos(kMargin)), b.scale(sine, std::sin(kMargin)));
+  const ValueId slope = b.add(b.scale(b.div(c, sine), std::sin(kMargin)), b.scalar(std::cos(kMargin)));
+  const ValueId z = b.scale(b.add(c, b.mul(l.targets, b.sub(turned, c))), kScale);
+  const ValueId dz = b.scale(b.add(one, b.mul(l.targets, b.sub(slope, one))), kScale);
+  cross_entropy(b, z, axis, l);
+  l.gradient = b.mul(l.gradient, dz);
+}
+
+constexpr struct { const char* name; void (*build)(Builder&, ValueId, int64_t, Loss&); } kLosses[] = {{"cross-entropy", cross_entropy}, {"mse", mse}, {"mae", mae}, {"huber", huber}, {"bce", bce}, {"dice", dice}, {"arcface", arcface}};
 
 }  // namespace
 
-bool takes_classes(const std::string& loss) { return loss == "cross-entropy"; }
+bool takes_classes(const std::string& loss) { return loss == "cross-entropy" || loss == "arcface"; }
+
+std::vector<std::string> loss_names() {
+  std::vector<std::string> names;
+  for (const auto& l : kLosses) names.emplace_back(l.name);
+  return names;
+}
 
 Loss build_loss(Builder& b, const std::string& name, ValueId output, int64_t class_axis) {
   std::string names;

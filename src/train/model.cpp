@@ -55,15 +55,18 @@ void fold_around_weights(Graph& g) {
 
 }  // namespace
 
-TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logits, const std::vector<std::string>& freeze) {
-  file_ = import_onnx(path, {});
+TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logits, const std::vector<std::string>& freeze, const std::map<std::string, TensorPtr>& constants) {
+  file_ = import_onnx(path, {{}, {}, constants});
   file_.name = std::filesystem::path(path).stem().string();
   inline_constants(file_);
+  prune_and_sort(file_);
+  const Graph read = file_;
+  stored_ = read_quantised(file_);
   fold_around_weights(file_);
   prune_and_sort(file_);
-  if (policy_name(file_, "auto") == "int8") fail(ErrorCode::kBadInput, path, "a quantised model", "a float model");
-  if (file_.inputs.size() != 1 || file_.outputs.size() != 1) fail(ErrorCode::kUnsupported, path, std::to_string(file_.inputs.size()) + " inputs and " + std::to_string(file_.outputs.size()) + " outputs", "one of each");
-  whole_ = file_;
+  if (policy_name(file_, "auto") == "int8") fail(ErrorCode::kUnsupported, path, "operators on codes", "a float model, or a QDQ model as systole quantize writes it");
+  if (file_.inputs.size() != 1 || file_.outputs.size() != 1) fail(ErrorCode::kUnsupported, path, std::to_string(file_.inputs.size()) + " inputs and " + std::to_string(file_.outputs.size()) + " outputs", "one of each", "inputs that never change can be given with --constant");
+  whole_ = quantised() ? read : file_;
   Value& in = file_.value(file_.inputs[0]);
   const bool recurrent = std::any_of(file_.nodes.begin(), file_.nodes.end(), [&](const Node& n) { return is_recurrent(op_of(n).type) && n.inputs[0] == file_.inputs[0]; });
   if (in.shape.empty() || (!is_float(in.type) && !integer_kind(in.type).bits)) fail(ErrorCode::kUnsupported, path, "an input of " + std::string(to_string(in.type)) + to_string(in.shape), "floats or integers [batch, ...]");
@@ -133,6 +136,22 @@ std::vector<Tensor> TrainableModel::initial_statistics() const {
   return list;
 }
 
+namespace {
+
+/// x times a mask that comes with each step.
+ValueId dropped(Builder& b, const Node& n, ForwardGraph& f) {
+  const TensorPtr given = n.inputs.size() > 1 && n.inputs[1] != kNoValue ? f.graph.value(n.inputs[1]).constant : nullptr;
+  if (n.inputs.size() > 1 && n.inputs[1] != kNoValue && !given) unsupported(n, "a ratio computed at run time");
+  const double ratio = given ? given->at(0) : static_cast<double>(op_of(n).real("ratio", 0.5f));
+  if (!(ratio >= 0 && ratio < 1)) malformed(n, "ratio " + std::to_string(ratio), "0 to 1");
+  if (n.outputs.size() > 1 && n.outputs[1] != kNoValue) unsupported(n, "the mask as an output");
+  if (ratio == 0) return n.inputs[0];
+  f.masks.push_back({b.input(n.name + ".mask", DType::kF32, b.shape(n.inputs[0])), ratio});
+  return b.mul(n.inputs[0], f.masks.back().input);
+}
+
+}  // namespace
+
 ForwardGraph TrainableModel::forward(bool training) const {
   ForwardGraph f;
   f.graph = file_;
@@ -145,7 +164,9 @@ ForwardGraph TrainableModel::forward(bool training) const {
     Shape held;
     for (size_t i = 0; i < t.shape.size(); ++i) held.push_back(p.perm.empty() ? t.shape[i] : t.shape[static_cast<size_t>(p.perm[i])]);
     f.parameters.push_back(b.input(p.name + ".parameter", DType::kF32, held));
-    now[p.constant] = p.perm.empty() ? f.parameters.back() : b.transpose(f.parameters.back(), {3, 2, 0, 1});
+    ValueId w = p.perm.empty() ? f.parameters.back() : b.transpose(f.parameters.back(), {3, 2, 0, 1});
+    if (const auto s = stored_.find(p.constant); s != stored_.end() && s->second.rounds) w = fake_quantise(b, w, b.tensor(s->second.scale), s->second.lo, s->second.hi);
+    now[p.constant] = w;
   }
   for (const RunningStatistics& s : statistics_) {
     for (ValueId v : {s.mean_constant, s.variance_constant}) f.running.push_back(b.input(file_.value(v).name + ".running", DType::kF32, file_.value(v).constant->shape));
@@ -170,6 +191,8 @@ ForwardGraph TrainableModel::forward(bool training) const {
       }
       ++statistic;
       now[n.outputs[0]] = expand_batch_normalization(b, n, n.inputs[0], n.inputs[1], n.inputs[2], mean, variance);
+    } else if (type == "Dropout") {
+      now[n.outputs[0]] = training ? dropped(b, n, f) : n.inputs[0];
     } else if (type == "LayerNormalization") {
       now[n.outputs[0]] = expand_layer_normalization(b, n, n.inputs[0], n.inputs[1], n.inputs.size() > 2 ? n.inputs[2] : kNoValue);
     } else if (is_recurrent(type)) {
@@ -192,7 +215,13 @@ void TrainableModel::write(const std::vector<Tensor>& parameters, const std::vec
     const Weight& p = parameters_[i];
     Perm back(p.perm.size());
     for (size_t d = 0; d < p.perm.size(); ++d) back[static_cast<size_t>(p.perm[d])] = static_cast<int>(d);
-    g.value(p.constant).constant = std::make_shared<const Tensor>(p.perm.empty() ? parameters[i] : transpose(parameters[i], back));
+    Tensor w = p.perm.empty() ? parameters[i] : transpose(parameters[i], back);
+    if (const auto s = stored_.find(p.constant); s != stored_.end()) {
+      Value& codes = g.value(s->second.codes);
+      codes.constant = std::make_shared<const Tensor>(codes_of(w, s->second, codes.constant->type));
+    } else {
+      g.value(p.constant).constant = std::make_shared<const Tensor>(std::move(w));
+    }
   }
   for (size_t i = 0; i < statistics_.size(); ++i) {
     g.value(statistics_[i].mean_constant).constant = std::make_shared<const Tensor>(statistics[2 * i]);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "train/builder.h"
+#include "train/fake_quantise.h"
 
 namespace systole {
 
@@ -28,18 +29,24 @@ struct ForwardGraph {
   std::vector<ValueId> parameters;
   std::vector<ValueId> running;       ///< inputs: mean, variance, mean, variance, ...
   std::vector<ValueId> batch_statistics;  ///< training only: the same of this batch
+  struct Mask {
+    ValueId input;  ///< 0, or 1 / (1 - ratio), for each element
+    double ratio;
+  };
+  std::vector<Mask> masks;  ///< training only: of Dropout; inputs after the parameters
 };
 
 class TrainableModel {
  public:
-  /// Reads a float model with one input, its batch set to `batch`. A Softmax at the end is left out where `logits` asks for
-  /// what it reads. `freeze`: beginnings of weights' names that stay as they are. Fails (kUnsupported, kBadInput) saying why.
-  TrainableModel(const std::string& path, int64_t batch, bool logits, const std::vector<std::string>& freeze);
+  /// Reads a model with one input, its batch set to `batch`; float, or QDQ, which then learns with its quantisation. A Softmax at the end is left out where `logits` asks for
+  /// what it reads. `constants`: further inputs that never change. `freeze`: beginnings of weights' names that stay as they are. Fails (kUnsupported, kBadInput) saying why.
+  TrainableModel(const std::string& path, int64_t batch, bool logits, const std::vector<std::string>& freeze, const std::map<std::string, TensorPtr>& constants = {});
 
   const std::vector<Weight>& parameters() const { return parameters_; }
   const std::vector<RunningStatistics>& statistics() const { return statistics_; }
   /// One sample's shape, and the name and type of the input.
   const Value& input() const { return file_.value(file_.inputs[0]); }
+  bool quantised() const { return !stored_.empty(); }
   Shape logits_shape() const { return file_.value(file_.outputs[0]).shape; }
   /// Weights as the file has them, in the order in which they are held; then means and variances.
   std::vector<Tensor> initial_parameters() const;
@@ -54,6 +61,7 @@ class TrainableModel {
   void find_parameters(const std::vector<std::string>& freeze);
   Graph file_;   ///< with shapes; the last Softmax left out
   Graph whole_;  ///< as it will be written
+  std::map<ValueId, StoredCodes> stored_;  ///< of weights that the file holds as codes
   std::vector<Weight> parameters_;
   std::vector<RunningStatistics> statistics_;
 };

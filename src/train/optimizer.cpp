@@ -63,7 +63,7 @@ std::pair<float, float> corrections(const OptimizerOptions& o, int64_t step) {
   return {static_cast<float>(1 / (1 - std::pow(o.beta1, t))), static_cast<float>(1 / (1 - std::pow(o.beta2, t)))};
 }
 
-Graph update_graph(const OptimizerOptions& o, const std::vector<Shape>& weights) {
+Graph update_graph(const OptimizerOptions& o, const std::vector<Shape>& weights, bool factor) {
   Rule rule = nullptr;
   std::string names;
   for (const auto& r : kRules) {
@@ -75,6 +75,7 @@ Graph update_graph(const OptimizerOptions& o, const std::vector<Shape>& weights)
   graph.name = "update." + o.name;
   Builder b(graph, "u.");
   Update u{b, o, b.input("rate", DType::kF32, {1}), b.input("correction1", DType::kF32, {1}), b.input("correction2", DType::kF32, {1})};
+  const ValueId unscale = factor ? b.input("factor", DType::kF32, {1}) : kNoValue;
   const size_t n = weights.size();
   std::vector<ValueId> w, g;
   std::vector<std::vector<ValueId>> states(n);
@@ -83,6 +84,7 @@ Graph update_graph(const OptimizerOptions& o, const std::vector<Shape>& weights)
   for (int s = 0; s < states_of(o); ++s) {
     for (size_t i = 0; i < n; ++i) states[i].push_back(b.input("s" + std::to_string(s) + "." + std::to_string(i), DType::kF32, weights[i]));
   }
+  for (ValueId& v : g) v = factor ? b.mul(v, unscale) : v;
   if (o.clip_norm > 0) {
     ValueId total = squares(b, g[0]);
     for (size_t i = 1; i < n; ++i) total = b.add(total, squares(b, g[i]));

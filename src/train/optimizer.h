@@ -14,9 +14,9 @@ struct OptimizerOptions {
   double clip_norm = 0;        ///< of all gradients together; 0: none
 };
 
-/// Inputs: learning rate, correction 1, correction 2 (each [1]); weights; gradients; states (each kind for all weights).
+/// Inputs: learning rate, correction 1, correction 2 and, where asked for, a factor of the gradients (each [1]); weights; gradients; states (each kind for all weights).
 /// Outputs: weights, then states. Fails (kBadInput) on an unknown name.
-Graph update_graph(const OptimizerOptions& options, const std::vector<Shape>& weights);
+Graph update_graph(const OptimizerOptions& options, const std::vector<Shape>& weights, bool factor = false);
 /// States per weight: momentum or moments.
 int states_of(const OptimizerOptions& options);
 /// 1 / (1 - beta^t) of both moments at step t = 1, 2, ...

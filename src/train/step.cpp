@@ -1,10 +1,14 @@
 #include "train/step.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "codegen/compile.h"
 #include "passes/passes.h"
 #include "runtime/program_cache.h"
 #include "sim/timing/timing.h"
 #include "train/gradients.h"
+#include "train/random.h"
 
 namespace systole {
 namespace {
@@ -50,17 +54,44 @@ void add_statistics(Graph& g, const TrainableModel& model) {
   for (size_t i = 0; i < running.size(); ++i) g.outputs.push_back(b.add(b.scale(running[i].first, running[i].second), b.scale(batch[i].first, batch[i].second)));
 }
 
+/// Mask `number` of a batch: element i is dropped by the 32 random bits at its position, whatever is computed when and where.
+Tensor mask_of(const Shape& shape, double ratio, uint64_t seed, int64_t step, size_t batch, size_t number) {
+  Tensor t(DType::kF32, shape);
+  const auto limit = static_cast<uint64_t>(ratio * 4294967296.0);
+  const float kept = static_cast<float>(1 / (1 - ratio));
+  const std::array<uint32_t, 2> key = {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
+  for (int64_t i = 0; i < t.count(); i += 4) {
+    const auto bits = philox(key, {static_cast<uint32_t>(i / 4), static_cast<uint32_t>(step), static_cast<uint32_t>(batch), static_cast<uint32_t>(number)});
+    for (int64_t k = i; k < std::min(i + 4, t.count()); ++k) t.data<float>()[k] = bits[static_cast<size_t>(k - i)] < limit ? 0.0f : kept;
+  }
+  return t;
+}
+
+bool all_finite(const std::vector<Tensor>& tensors) {
+  return std::all_of(tensors.begin(), tensors.end(), [](const Tensor& t) { return std::all_of(t.data<float>(), t.data<float>() + t.count(), [](float v) { return std::isfinite(v); }); });
+}
+
+/// Micikevicius et al. 2018, section 3.2: smaller at once where a gradient overflowed, greater again after a while.
+void adapt(Tensor& scaling, bool good) {
+  float *scale = scaling.data<float>(), *steps = scale + 1;
+  if (!good) *scale = std::max(1.0f, *scale / 2), *steps = 0;
+  else if (++*steps >= 200) *scale = std::min(16777216.0f, *scale * 2), *steps = 0;
+}
+
 }  // namespace
 
 TrainingPrograms::TrainingPrograms(const TrainableModel& model, const StepOptions& options) : model_(model), options_(options) {
   ForwardGraph f = model.forward(true);
   std::erase_if(f.graph.inputs, [&](ValueId v) { return std::count(f.running.begin(), f.running.end(), v) != 0; });
+  for (const auto& m : f.masks) masks_.push_back({f.graph.value(m.input).shape, m.ratio});
   std::vector<ValueId> wrt;
   std::vector<Shape> shapes;
   for (size_t i = 0; i < model.parameters().size(); ++i) {
     if (model.parameters()[i].frozen) continue;
     learning_.push_back(i), wrt.push_back(f.parameters[i]), shapes.push_back(f.graph.value(f.parameters[i]).shape);
   }
+  prune_and_sort(f.graph);
+  const size_t forward_nodes = f.graph.nodes.size();
   Builder b(f.graph, "loss.");
   const Loss loss = build_loss(b, options.loss, f.logits, options.class_axis);
   f.graph.outputs = {loss.losses, f.logits};
@@ -71,9 +102,10 @@ TrainingPrograms::TrainingPrograms(const TrainableModel& model, const StepOption
   }
   f.graph.outputs.insert(f.graph.outputs.end(), f.batch_statistics.begin(), f.batch_statistics.end());
   f.graph.name += ".step";
+  recomputed_ = recompute(f.graph, forward_nodes, options.recompute);
   forward_backward_ = compile_graph(std::move(f.graph), options.precision, options);
   if (options.accumulate > 1) addition_ = compile_graph(addition_graph(shapes), "fp32", options);
-  Graph update = update_graph(options.optimizer, shapes);
+  Graph update = update_graph(options.optimizer, shapes, options.precision == "fp16");
   add_statistics(update, model);
   update_ = compile_graph(std::move(update), "fp32", options);
   ForwardGraph e = model.forward(false);
@@ -82,7 +114,8 @@ TrainingPrograms::TrainingPrograms(const TrainableModel& model, const StepOption
 }
 
 TrainingState TrainingPrograms::initial_state() const {
-  TrainingState s{model_.initial_parameters(), {}, model_.initial_statistics()};
+  TrainingState s{model_.initial_parameters(), {}, model_.initial_statistics(), {}};
+  if (options_.precision == "fp16") s.scaling = {Tensor::from_floats({options_.loss_scale, 0}, {2})};
   for (int k = 0; k < states_of(options_.optimizer); ++k) {
     for (size_t i : learning_) s.states.emplace_back(DType::kF32, s.weights[i].shape);
   }
@@ -91,11 +124,13 @@ TrainingState TrainingPrograms::initial_state() const {
 
 TrainingPrograms::StepResult TrainingPrograms::step(TrainingState& state, const std::vector<Batch>& batches, float scale, double rate, int64_t step) {
   StepResult r;
+  const float loss_scale = state.scaling.empty() ? 1.0f : state.scaling[0].data<float>()[0];
   std::vector<Tensor> statistics;
   for (const Batch& batch : batches) {
     std::vector<HostValue> in = {HostValue(batch.data)};
     append(in, state.weights);
-    in.emplace_back(batch.targets), in.emplace_back(Tensor::from_floats({scale}, {1}));
+    for (size_t k = 0; k < masks_.size(); ++k) in.emplace_back(mask_of(masks_[k].shape, masks_[k].ratio, options_.seed, step, static_cast<size_t>(&batch - batches.data()), k));
+    in.emplace_back(batch.targets), in.emplace_back(Tensor::from_floats({scale * loss_scale}, {1}));
     std::vector<Tensor> out = run_all(forward_backward_, in);
     for (int64_t i = 0; i < out[0].count(); ++i) r.loss += out[0].at(i);
     r.logits.push_back(std::move(out[1]));
@@ -111,8 +146,14 @@ TrainingPrograms::StepResult TrainingPrograms::step(TrainingState& state, const 
     statistics.assign(last, out.end());
   }
   r.loss *= static_cast<double>(scale);
+  if (!state.scaling.empty()) {
+    r.skipped = !all_finite(r.gradients);
+    adapt(state.scaling[0], !r.skipped);
+    if (r.skipped) return r;
+  }
   const auto [c1, c2] = corrections(options_.optimizer, step);
   std::vector<HostValue> u = {HostValue(Tensor::from_floats({static_cast<float>(rate)}, {1})), HostValue(Tensor::from_floats({c1}, {1})), HostValue(Tensor::from_floats({c2}, {1}))};
+  if (!state.scaling.empty()) u.emplace_back(Tensor::from_floats({1 / loss_scale}, {1}));
   for (size_t i : learning_) u.emplace_back(state.weights[i]);
   append(u, r.gradients);
   append(u, state.states);

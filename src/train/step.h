@@ -8,6 +8,7 @@
 #include "train/loss.h"
 #include "train/model.h"
 #include "train/optimizer.h"
+#include "train/recompute.h"
 
 namespace systole {
 
@@ -15,6 +16,9 @@ struct StepOptions {
   std::string npu = "edge", precision = "auto", loss = "cross-entropy";
   OptimizerOptions optimizer;
   int64_t class_axis = 1;   ///< of the output, for cross-entropy
+  uint64_t seed = 1;        ///< of dropout
+  RecomputeOptions recompute;
+  float loss_scale = 65536; ///< of fp16 at the start: gradients are computed times this, halved where one overflows, doubled after 200 good steps
   int64_t accumulate = 1;   ///< batches whose gradients are added before an update
   bool cache = true;
   bool reference = false;  ///< evaluate the primitives by their definition
@@ -23,6 +27,7 @@ struct StepOptions {
 /// What training changes: weights, states of the optimiser, running statistics.
 struct TrainingState {
   std::vector<Tensor> weights, states, statistics;
+  std::vector<Tensor> scaling;  ///< fp16 alone: [2], the loss scale and the good steps since it changed
 };
 
 class TrainingPrograms {
@@ -35,6 +40,7 @@ class TrainingPrograms {
   };
   struct StepResult {
     double loss = 0;
+    bool skipped = false;           ///< fp16: a gradient overflowed, nothing was updated
     std::vector<Tensor> logits;     ///< of each batch
     std::vector<Tensor> gradients;  ///< of the weights that learn
   };
@@ -50,11 +56,18 @@ class TrainingPrograms {
   /// Null without accumulation.
   const Compiled& addition() const { return addition_; }
   const Compiled& evaluation() const { return evaluation_; }
+  const Recomputed& recomputed() const { return recomputed_; }
 
  private:
   const TrainableModel& model_;
   const StepOptions options_;
   std::vector<size_t> learning_;  ///< of the parameters
+  struct MaskShape {
+    Shape shape;
+    double ratio;
+  };
+  std::vector<MaskShape> masks_;  ///< of Dropout
+  Recomputed recomputed_;
   Compiled forward_backward_, addition_, update_, evaluation_;
 };
 

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "runtime/dataset.h"
+#include "runtime/inputs.h"
 #include "train/checkpoint.h"
 #include "train/step.h"
 
@@ -29,7 +30,7 @@ void shuffle(std::vector<size_t>& order, uint64_t seed, int64_t epoch) {
 
 StepOptions step_options(const CompileOptions& c, const TrainOptions& o, int64_t class_axis) {
   StepOptions s;
-  s.class_axis = class_axis, s.accumulate = o.accumulate;
+  s.class_axis = class_axis, s.accumulate = o.accumulate, s.seed = o.seed, s.recompute = {o.recompute, o.memory_mib << 20};
   s.npu = c.npu, s.precision = c.precision == "auto" ? "bf16" : c.precision, s.loss = o.loss, s.cache = c.cache;
   if (s.precision != "bf16" && s.precision != "fp32" && s.precision != "fp16") fail(ErrorCode::kBadInput, "--precision", "'" + s.precision + "'", "bf16, fp32 or fp16 for training");
   s.optimizer = {o.optimizer, o.momentum, o.beta1, o.beta2, o.epsilon, o.weight_decay, o.nesterov, o.clip_norm};
@@ -39,12 +40,12 @@ StepOptions step_options(const CompileOptions& c, const TrainOptions& o, int64_t
 class Trainer {
  public:
   Trainer(const std::string& path, const CompileOptions& c, const TrainOptions& o)
-      : o_(o), model_(path, o.batch, takes_classes(o.loss), o.freeze), schedule_{o.schedule, o.learning_rate, o.warm_up, 1} {
+      : o_(o), model_(path, o.batch, takes_classes(o.loss), o.freeze, c.constant_inputs), schedule_{o.schedule, o.learning_rate, o.warm_up, 1} {
     const Value& in = model_.input();
     Shape sample = in.shape;
     sample[0] = 1;
     const TensorInfo info{in.name, in.type, sample};
-    data_ = load_dataset(o.data, info, true);
+    data_ = o.random_samples > 0 ? random_data(info) : load_dataset(o.data, info, true);
     find_classes();
     require_labels(data_, o.data.data);
     split(info);
@@ -86,6 +87,20 @@ class Trainer {
   }
 
  private:
+  /// Samples that mean nothing: normal inputs, or tokens 0 and 1; a class per sample, pixel or token.
+  Dataset random_data(const TensorInfo& info) const {
+    Dataset d;
+    const Shape y = model_.logits_shape();
+    const int64_t classes = y.size() == 3 ? y[2] : y[1];
+    if (takes_classes(o_.loss)) d.labels_each = element_count(y) / o_.batch / classes;
+    std::mt19937_64 rng(o_.seed);
+    for (int64_t i = 0; i < o_.random_samples; ++i) {
+      d.inputs.push_back(random_input(info, o_.seed + static_cast<uint64_t>(i)));
+      for (int64_t k = 0; k < d.labels_each; ++k) d.labels.push_back(static_cast<int64_t>(rng() % static_cast<uint64_t>(classes)));
+    }
+    return d;
+  }
+
   /// The axis of the output along which classes lie: 1, or the last where the labels fill the other axes.
   void find_classes() {
     const Shape y = model_.logits_shape();
@@ -151,6 +166,7 @@ class Trainer {
     const Report step = profile(programs_->forward_backward()).value(), update = profile(programs_->update()).value();
     report_.parameters = 0;
     for (const Tensor& t : state_.weights) report_.parameters += t.count();
+    report_.forward_cycles = profile(programs_->evaluation()).value().cycles;
     report_.step_cycles = step.cycles, report_.update_cycles = update.cycles;
     report_.step_efficiency = step.efficiency;
     const auto batches = static_cast<double>(o_.accumulate);
@@ -160,6 +176,7 @@ class Trainer {
       report_.step_s += (batches - 1) * add.latency_s, report_.step_j += (batches - 1) * add.energy.system_j;
     }
     report_.memory_bytes = step.dram_footprint_bytes;
+    report_.recomputed_nodes = static_cast<int64_t>(programs_->recomputed().nodes), report_.recompute_segments = programs_->recomputed().segments;
     report_.host_nodes = step.nodes_on_host + update.nodes_on_host;
     report_.precision = step.precision;
   }
@@ -263,6 +280,7 @@ class Trainer {
     Checkpoint c{run_, step, state_.weights};
     c.tensors.insert(c.tensors.end(), state_.states.begin(), state_.states.end());
     c.tensors.insert(c.tensors.end(), state_.statistics.begin(), state_.statistics.end());
+    c.tensors.insert(c.tensors.end(), state_.scaling.begin(), state_.scaling.end());
     write_checkpoint(c, o_.checkpoint);
   }
 
@@ -270,7 +288,7 @@ class Trainer {
     const auto c = o_.checkpoint.empty() ? std::nullopt : read_checkpoint(o_.checkpoint, run_);
     if (!c) return 0;
     size_t at = 0;
-    for (auto* list : {&state_.weights, &state_.states, &state_.statistics}) {
+    for (auto* list : {&state_.weights, &state_.states, &state_.statistics, &state_.scaling}) {
       for (Tensor& t : *list) {
         if (at >= c->tensors.size() || c->tensors[at].shape != t.shape) fail(ErrorCode::kMismatch, o_.checkpoint, "tensors of other shapes", "those of this run");
         t = c->tensors[at++];

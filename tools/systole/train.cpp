@@ -17,8 +17,9 @@ struct Options {
 std::string text_of(const TrainReport& r) {
   const double ms = 1e3 * r.step_s / static_cast<double>(std::max<int64_t>(1, r.step_cycles + r.update_cycles));
   std::string t = fmt::format("{} parameters, {} steps{}; {}\n", r.parameters, r.steps, r.resumed_at ? fmt::format(" (from the checkpoint at {})", r.resumed_at) : "", r.precision);
-  t += fmt::format("  a step on the NPU: forward and backward {:.4g} ms ({:.1f} % of their bound), update {:.4g} ms, {:.4g} mJ with DRAM; {:.2f} MiB of DRAM\n", ms * static_cast<double>(r.step_cycles), 100 * r.step_efficiency,
+  t += fmt::format("  a step on the NPU: forward and backward {:.4g} ms ({:.1f} % of their bound; forward alone {:.4g} ms), update {:.4g} ms, {:.4g} mJ with DRAM; {:.2f} MiB of DRAM\n", ms * static_cast<double>(r.step_cycles), 100 * r.step_efficiency, ms * static_cast<double>(r.forward_cycles),
                    ms * static_cast<double>(r.update_cycles), 1e3 * r.step_j, static_cast<double>(r.memory_bytes) / 1048576);
+  if (r.recomputed_nodes) t += fmt::format("  {} nodes computed again in backward, {} segments\n", r.recomputed_nodes, r.recompute_segments);
   if (r.host_nodes) t += fmt::format("  {} nodes of a step run on the host\n", r.host_nodes);
   t += fmt::format("  last loss {:.5g}", r.loss);
   if (r.validation_accuracy >= 0) t += fmt::format(", validation accuracy {:.2f} %", r.validation_accuracy);
@@ -39,9 +40,9 @@ void execute(Options& o) {
   const TrainReport r = train_model(o.model.model, o.out, o.model.compile_options(), o.train).value();
   if (o.json != "-") write_text("-", text_of(r) + o.out + "\n");
   if (!o.json.empty()) {
-    write_text(o.json, fmt::format("{{\"steps\": {}, \"resumed_at\": {}, \"parameters\": {}, \"loss\": {:.9g}, \"validation_accuracy\": {:.6g}, \"step_cycles\": {}, \"update_cycles\": {}, \"step_efficiency\": {:.6g}, \"step_s\": {:.9g}, "
-                                   "\"step_j\": {:.9g}, \"memory_bytes\": {}, \"host_nodes\": {}, \"host_s\": {:.3f}, \"precision\": \"{}\"}}\n",
-                                   r.steps, r.resumed_at, r.parameters, r.loss, r.validation_accuracy, r.step_cycles, r.update_cycles, r.step_efficiency, r.step_s, r.step_j, r.memory_bytes, r.host_nodes, r.host_s, r.precision));
+    write_text(o.json, fmt::format("{{\"steps\": {}, \"resumed_at\": {}, \"parameters\": {}, \"loss\": {:.9g}, \"validation_accuracy\": {:.6g}, \"forward_cycles\": {}, \"step_cycles\": {}, \"update_cycles\": {}, \"step_efficiency\": {:.6g}, \"step_s\": {:.9g}, "
+                                   "\"step_j\": {:.9g}, \"memory_bytes\": {}, \"recomputed_nodes\": {}, \"host_nodes\": {}, \"host_s\": {:.3f}, \"precision\": \"{}\"}}\n",
+                                   r.steps, r.resumed_at, r.parameters, r.loss, r.validation_accuracy, r.forward_cycles, r.step_cycles, r.update_cycles, r.step_efficiency, r.step_s, r.step_j, r.memory_bytes, r.recomputed_nodes, r.host_nodes, r.host_s, r.precision));
   }
 }
 
@@ -52,10 +53,11 @@ void add_train(CLI::App& app) {
   CLI::App* c = app.add_subcommand("train", "Train a model on the NPU: forward, backward and update as programs, bit-exact and timed");
   o->model.add_to(*c);
   o->data.add_to(*c, "--data");
+  c->add_option("--random", o->train.random_samples, "so many random samples in place of --data: to see what a step takes");
   c->add_option("--validation", o->train.validation.data, "validation data; without it a share of --data");
   c->add_option("--validation-labels", o->train.validation.labels, "class of each validation sample");
   c->add_option("--validation-share", o->train.validation_share, "of --data, every so many samples")->capture_default_str();
-  c->add_option("--loss", o->train.loss, "cross-entropy, mse, mae, huber, bce, dice")->capture_default_str();
+  c->add_option("--loss", o->train.loss, "cross-entropy, mse, mae, huber, bce, dice, arcface (outputs are cosines)")->capture_default_str();
   c->add_option("--label-smoothing", o->train.label_smoothing, "share of each target spread over all classes")->capture_default_str()->check(CLI::Range(0.0, 0.99));
   c->add_option("--optimizer", o->train.optimizer, "sgd, adam, adamw, lamb")->capture_default_str();
   c->add_option("--rate", o->train.learning_rate, "learning rate")->capture_default_str();
@@ -69,6 +71,8 @@ void add_train(CLI::App& app) {
   c->add_option("--clip-norm", o->train.clip_norm, "greatest norm of all gradients together; 0: any")->capture_default_str();
   c->add_option("--batch", o->train.batch, "samples that are in memory at once")->capture_default_str();
   c->add_option("--accumulate", o->train.accumulate, "batches whose gradients are added before an update: a larger batch in the memory of a smaller one")->capture_default_str();
+  c->add_option("--recompute", o->train.recompute, "activations that backward computes again: none, full (least memory), auto (until --memory holds)")->capture_default_str();
+  c->add_option("--memory", o->train.memory_mib, "MiB for activations, with --recompute auto");
   c->add_option("--epochs", o->train.epochs, "")->capture_default_str();
   c->add_option("--steps", o->train.steps, "in place of epochs");
   c->add_option("--seed", o->train.seed, "of the order of samples")->capture_default_str();

@@ -1,0 +1,214 @@
+// Ways of training: through quantisation (the exported integers are the network that was trained), with dropout (masks by position),
+// with recomputation (the same bits in less memory), in fp16 with a loss scale that adapts.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "architectures/architectures.h"
+#include "import/writer.h"
+#include "train/random.h"
+#include "train/step.h"
+
+namespace systole {
+namespace {
+
+std::string path(const char* name) { return std::string(SYSTOLE_BUILD) + "/" + name; }
+
+double draw(std::mt19937_64& rng) { return static_cast<double>(rng() >> 11) * 0x1p-53 * 2 - 1; }
+
+struct Batch {
+  Tensor x, t;
+};
+Batch batch_for(const TrainableModel& model, uint64_t seed) {
+  std::mt19937_64 rng(seed);
+  Batch b{Tensor(DType::kF32, model.input().shape), Tensor(DType::kF32, model.logits_shape())};
+  for (int64_t i = 0; i < b.x.count(); ++i) b.x.set(i, draw(rng));
+  const int64_t classes = b.t.shape[1];
+  for (int64_t n = 0; n < b.t.shape[0]; ++n) b.t.set(n * classes + static_cast<int64_t>(rng() % static_cast<uint64_t>(classes)), 1);
+  return b;
+}
+
+StepOptions options(const char* precision = "fp32") {
+  StepOptions o;
+  o.precision = precision, o.npu = "server", o.cache = false, o.optimizer.name = "adam";
+  return o;
+}
+
+/// x - Q - DQ - Conv - Relu - Q - DQ - Flatten - Gemm, weights int8 per channel (or int4), biases int32.
+std::string write_qdq(const char* name, bool four_bits) {
+  ModelWriter w(name, "for a test", four_bits ? 21 : 13);
+  std::mt19937_64 rng(4);
+  int next = 0;
+  auto constant = [&](DType type, const Shape& shape, double lo, double hi) {
+    Tensor t(type, shape);
+    for (int64_t i = 0; i < t.count(); ++i) is_float(type) ? t.set(i, lo + (hi - lo) * (draw(rng) + 1) / 2) : t.set_int(i, static_cast<int64_t>(std::lround(lo + (hi - lo) * (draw(rng) + 1) / 2)));
+    return w.constant("c" + std::to_string(next++), t);
+  };
+  auto scalar = [&](DType type, double v) { return constant(type, {}, v, v); };
+  auto fake = [&](const std::string& v, double scale, double zero) {
+    const std::string s = scalar(DType::kF32, scale), z = scalar(DType::kU8, zero);
+    return w.node("DequantizeLinear", {w.node("QuantizeLinear", {v, s, z}), s, z});
+  };
+  const DType codes = four_bits ? DType::kI4 : DType::kI8;
+  const double most = four_bits ? 7 : 100, scale = four_bits ? 0.05 : 0.003;
+  auto weights = [&](const Shape& shape, int64_t axis) { return w.node("DequantizeLinear", {constant(codes, shape, -most, most), constant(DType::kF32, {shape[static_cast<size_t>(axis)]}, 0.8 * scale, scale)}, {{"axis", axis}}); };
+  auto biases = [&](int64_t n) { return w.node("DequantizeLinear", {constant(DType::kI32, {n}, -100, 100), scalar(DType::kF32, 0.001)}); };
+  w.input("x", DType::kF32, {1, 2, 6, 6});
+  const std::string conv = w.node("Conv", {fake("x", 1.0 / 120, 128), weights({4, 2, 3, 3}, 0), biases(4)});
+  const std::string y = w.node("Flatten", {fake(w.node("Relu", {conv}), 0.02, 0)}, {{"axis", int64_t{1}}});
+  w.node("Gemm", {y, weights({5, 64}, 0), biases(5)}, {{"transB", int64_t{1}}}, "logits");
+  w.output("logits", DType::kF32, {1, 5});
+  w.save(path(name));
+  return path(name);
+}
+
+/// Outputs of a file, sample by sample.
+std::vector<double> outputs_of_file(const std::string& file, const Tensor& x) {
+  CompileOptions c;
+  c.npu = "server", c.cache = false, c.precision = "fp32";
+  const Compiled model = compile(file, c).value().model;
+  std::vector<double> all;
+  Shape one = x.shape;
+  one[0] = 1;
+  for (int64_t n = 0; n < x.shape[0]; ++n) {
+    Tensor t(DType::kF32, one);
+    std::copy_n(x.data<float>() + n * t.count(), t.count(), t.data<float>());
+    const Tensor y = run(model, {t}).value()[0];
+    for (int64_t i = 0; i < y.count(); ++i) all.push_back(y.at(i));
+  }
+  return all;
+}
+
+void expect_near(const Tensor& got, const std::vector<double>& want, const char* what, double tolerance = 1e-4) {
+  ASSERT_EQ(static_cast<size_t>(got.count()), want.size());
+  for (int64_t i = 0; i < got.count(); ++i) EXPECT_NEAR(got.at(i), want[static_cast<size_t>(i)], tolerance) << what << ", element " << i;
+}
+
+TEST(Methods, QuantisedModelsLearnAndAreExportedAsTrained) {
+  for (const bool four_bits : {false, true}) {
+    const std::string file = write_qdq(four_bits ? "qat4.onnx" : "qat8.onnx", four_bits), out = path("qat-out.onnx");
+    const TrainableModel model(file, 6, true, {});
+    EXPECT_TRUE(model.quantised());
+    EXPECT_EQ(model.parameters().size(), 4u);
+    TrainingPrograms programs(model, options());
+    TrainingState state = programs.initial_state();
+    const Batch b = batch_for(model, 8);
+    expect_near(programs.evaluate(state, b.x), outputs_of_file(file, b.x), "before");
+    std::vector<double> losses;
+    for (int s = 1; s <= 25; ++s) losses.push_back(programs.step(state, b.x, b.t, 1.0f / 6, 0.01, s).loss);
+    EXPECT_LT(losses.back(), 0.6 * losses.front()) << losses.front() << " -> " << losses.back();
+    model.write(state.weights, state.statistics, "trained", out);
+    expect_near(programs.evaluate(state, b.x), outputs_of_file(out, b.x), "after", 0.02);  // biases are rounded to steps of 0.001
+  }
+}
+
+std::string write_dropout() {
+  ModelWriter w("dropout", "for a test", 17);
+  std::mt19937_64 rng(6);
+  auto random = [&](const char* name, const Shape& shape) {
+    Tensor t(DType::kF32, shape);
+    for (int64_t i = 0; i < t.count(); ++i) t.set(i, 0.5 * draw(rng));
+    return w.constant(name, t);
+  };
+  w.input("x", DType::kF32, {1, 16});
+  const std::string above = w.constant("b1", Tensor::from_floats(std::vector<float>(64, 20.0f), {64}));  // Relu empties nothing
+  const std::string h = w.node("Relu", {w.node("Gemm", {"x", random("w1", {16, 64}), above})});
+  const std::string kept = w.node("Dropout", {h, w.constant("ratio", Tensor::scalar_f32(0.4f))});
+  w.node("Gemm", {kept, random("w2", {64, 4}), random("b2", {4})}, {}, "logits");
+  w.output("logits", DType::kF32, {1, 4});
+  w.save(path("dropout.onnx"));
+  return path("dropout.onnx");
+}
+
+TEST(Methods, PhiloxGivesThePublishedNumbers) {
+  EXPECT_EQ(philox({0, 0}, {0, 0, 0, 0}), (std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(philox({0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}), (std::array<uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+}
+
+TEST(Methods, DropoutDropsByStepAndPositionWhileTraining) {
+  const std::string file = write_dropout();
+  const TrainableModel model(file, 6, true, {});
+  TrainingPrograms programs(model, options()), again(model, options());
+  const Batch b = batch_for(model, 2);
+  const TrainingState initial = programs.initial_state();
+  expect_near(programs.evaluate(initial, b.x), outputs_of_file(file, b.x), "inference keeps everything");
+  auto first = [&](TrainingPrograms& p, int64_t step) {
+    TrainingState s = initial;
+    return p.step(s, b.x, b.t, 1.0f / 6, 0.01, step);
+  };
+  const auto one = first(programs, 1), same = first(again, 1), two = first(programs, 2);
+  EXPECT_EQ(one.logits[0].bytes, same.logits[0].bytes);
+  EXPECT_NE(one.logits[0].bytes, two.logits[0].bytes);
+  // A dropped unit's row of the second weight has no gradient from that sample: with one sample, about 40 % of the rows.
+  const TrainableModel single(file, 1, true, {});
+  TrainingPrograms p(single, options());
+  const Batch s = batch_for(single, 3);
+  int64_t zero = 0, rows = 0;
+  for (int64_t step = 1; step <= 40; ++step) {
+    TrainingState state = initial;
+    const auto r = p.step(state, s.x, s.t, 1, 0.01, step);
+    const Tensor& w2 = r.gradients[2];
+    for (int64_t i = 0; i < 64; ++i) zero += w2.at(4 * i) == 0, ++rows;
+  }
+  EXPECT_NEAR(static_cast<double>(zero) / static_cast<double>(rows), 0.4, 0.03);
+}
+
+TEST(Methods, RecomputationKeepsTheBitsAndLess) {
+  for (const char* name : {"resnet8", "roads", "letters"}) {
+    const std::string file = path("recompute.onnx");
+    const Architecture& a = find_architecture(name);
+    a.write(file, 1, a.default_size);
+    const TrainableModel model(file, 8, true, {});
+    StepOptions o = options("fp32");  // in bf16 other maps fuse, which round their intermediate values at other places
+    o.class_axis = std::string(name) == "letters" ? 2 : 1;
+    Batch b{Tensor(model.input().type, model.input().shape), Tensor(DType::kF32, model.logits_shape())};
+    std::mt19937_64 rng(5);
+    for (int64_t i = 0; i < b.x.count(); ++i) is_float(b.x.type) ? b.x.set(i, draw(rng)) : b.x.set_int(i, static_cast<int64_t>(rng() % 64));
+    for (int64_t i = 0; i < b.t.count(); ++i) b.t.set(i, 0.1);
+    std::vector<uint8_t> expected;
+    int64_t memory = 0;
+    for (const char* mode : {"none", "full", "auto"}) {
+      o.recompute = {mode, 1};  // auto under a byte: like full
+      TrainingPrograms programs(model, o);
+      TrainingState state = programs.initial_state();
+      programs.step(state, b.x, b.t, 0.1f, 0.01, 1);
+      std::vector<uint8_t> bits;
+      for (const Tensor& t : state.weights) bits.insert(bits.end(), t.bytes.begin(), t.bytes.end());
+      const int64_t bytes = profile(programs.forward_backward()).value().dram_footprint_bytes;
+      if (expected.empty()) expected = bits, memory = bytes;
+      EXPECT_TRUE(bits == expected) << name << ", " << mode;
+      std::printf("  %s, %s: %zu nodes again in %lld segments, %.2f MB of DRAM\n", name, mode, programs.recomputed().nodes, static_cast<long long>(programs.recomputed().segments), static_cast<double>(bytes) * 1e-6);
+      if (std::string(mode) != "none") EXPECT_GT(programs.recomputed().nodes, 0u) << name;
+      EXPECT_LE(bytes, memory) << name << ", " << mode;
+    }
+  }
+}
+
+TEST(Methods, LossScalesOfFp16FindTheirPlace) {
+  const std::string file = path("fp16.onnx");
+  find_architecture("lenet").write(file, 1, 12);
+  const TrainableModel model(file, 8, true, {});
+  const Batch b = batch_for(model, 4);
+  StepOptions o = options("fp16");
+  o.loss_scale = 16777216;  // too much for fp16
+  TrainingPrograms programs(model, o);
+  TrainingState state = programs.initial_state();
+  const auto before = state.weights;
+  const auto first = programs.step(state, b.x, b.t, 1.0f / 8, 0.003, 1);
+  EXPECT_TRUE(first.skipped);
+  EXPECT_EQ(state.scaling[0].at(0), 8388608);
+  for (size_t i = 0; i < before.size(); ++i) EXPECT_EQ(state.weights[i].bytes, before[i].bytes);
+  std::vector<double> losses;
+  int64_t learnt = 0;
+  for (int64_t s = 2; s <= 60; ++s) {
+    const auto r = programs.step(state, b.x, b.t, 1.0f / 8, 0.003, learnt + 1);
+    learnt += !r.skipped;
+    losses.push_back(r.loss);
+  }
+  EXPECT_GT(learnt, 30);
+  EXPECT_LT(losses.back(), 0.5 * losses.front()) << losses.front() << " -> " << losses.back();
+}
+
+}  // namespace
+}  // namespace systole
