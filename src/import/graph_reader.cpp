@@ -26,7 +26,7 @@ Graph GraphReader::run(const onnx::GraphProto& g, onnx::GraphProto* spent) {
   for (const auto& i : g.input()) {
     if (ids_.count(i.name())) continue;  // IR < 4 lists initializers as inputs
     const auto known = context_.options.constant_inputs.find(i.name());
-    if (!parent_ && known != context_.options.constant_inputs.end()) set_constant(define(i.name(), "input '" + i.name() + "'"), known->second);
+    if (!parent_ && known != context_.options.constant_inputs.end()) set_constant(define(i.name(), "input '" + i.name() + "'"), spread(known->second, i));
     else read_input(i);
   }
   if (!parent_) check_bound_dims();
@@ -38,6 +38,19 @@ Graph GraphReader::run(const onnx::GraphProto& g, onnx::GraphProto* spent) {
   drop_unread_outputs();
   prune_and_sort(graph_);
   return std::move(graph_);
+}
+
+/// One number for a whole input whose extents the model fixes.
+TensorPtr GraphReader::spread(const TensorPtr& number, const onnx::ValueInfoProto& info) {
+  if (!number->shape.empty() || !info.type().tensor_type().has_shape()) return number;
+  Shape shape;
+  for (const auto& d : info.type().tensor_type().shape().dim()) shape.push_back(d.has_dim_value() ? d.dim_value() : 0);
+  int64_t n = 1;
+  for (int64_t d : shape) n = d < 1 || n > (int64_t{1} << 24) / d ? 0 : n * d;
+  if (shape.empty() || n == 0) return number;
+  auto wide = std::make_shared<Tensor>(number->type, shape);
+  for (int64_t k = 0; k < n; ++k) std::copy(number->bytes.begin(), number->bytes.end(), wide->bytes.begin() + k * static_cast<int64_t>(number->bytes.size()));
+  return wide;
 }
 
 ValueId GraphReader::id_of(const std::string& name) {

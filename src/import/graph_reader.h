@@ -38,6 +38,7 @@ class GraphReader {
   ValueId use(const std::string& name);
   bool visible(const std::string& name) const;
   void set_constant(ValueId id, TensorPtr t);
+  static TensorPtr spread(const TensorPtr& number, const onnx::ValueInfoProto& info);
   void collect_names(const onnx::GraphProto& g);
   void read_input(const onnx::ValueInfoProto& info);
   Shape bind_shape(const onnx::ValueInfoProto& info);
