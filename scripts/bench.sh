@@ -32,4 +32,5 @@ for m in "${list[@]}"; do
   echo "== $m"
   $build/tools/systole/systole run "$m" --random 1 --host-profile 2>/dev/null | grep -A 12 'host profile' || true
 done > $bench/profiles.txt
-echo "written: $bench/against-onnxruntime.md, $bench/kernels.txt, $bench/profiles.txt"
+python3 scripts/measure_around.py $build/tools/systole/systole "${list[@]}" | tee $bench/around.md
+echo "written: $bench/against-onnxruntime.md, $bench/kernels.txt, $bench/profiles.txt, $bench/around.md"

@@ -100,6 +100,9 @@ with tempfile.TemporaryDirectory() as d:
         begin = time.time()
         subprocess.run([*common, "--steps", str(STEPS), "--rate", "0.005", "--log", "log.csv", "-o", "t.onnx"], check=True, capture_output=True)
         ours_s = time.time() - begin
+        begin = time.time()
+        subprocess.run(["bf16" if part == "fp32" else part for part in common] + ["--steps", str(STEPS), "--rate", "0.005", "-o", "t16.onnx"], check=True, capture_output=True)
+        bf16_s = time.time() - begin
         ours = [float(r["loss"]) for r in csv.DictReader(open("log.csv"))]
         _, w = weights_of("m.onnx")
         learning = [t.requires_grad_() for t in w.values() if learns(t)]
@@ -112,4 +115,4 @@ with tempfile.TemporaryDirectory() as d:
             theirs.append(loss.item())
         apart = max(abs(a - b) / max(b, 1e-2) for a, b in zip(ours, theirs))
         print(f"{name}: worst relative difference of a weight's gradient {worst:.1e}; losses of {STEPS} steps at most {100 * apart:.2f} % apart ({theirs[0]:.3f} -> {theirs[-1]:.3f}); "
-              f"{ours_s / STEPS * 1e3:.0f} ms a step on the functional model, {(time.time() - begin) / STEPS * 1e3:.0f} ms in PyTorch {torch.__version__}")
+              f"{ours_s / STEPS * 1e3:.0f} ms a step on the functional model ({bf16_s / STEPS * 1e3:.0f} in bf16), {(time.time() - begin) / STEPS * 1e3:.0f} ms in PyTorch {torch.__version__}")

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <functional>
 #include <random>
 
 #include "isa/footprint.h"
@@ -73,6 +74,13 @@ class RandomInstructions : public ::testing::Test {
     }
     return false;
   }
+  /// With the interpreter's kernels for any instruction set that this host has.
+  void interpret(const std::function<void()>& execute) {
+    const HostIsa best = host_isa();
+    limit_host_isa(of({HostIsa::kScalar, HostIsa::kAvx2, HostIsa::kAvx512}));
+    execute();
+    limit_host_isa(best);
+  }
   static void run_by_halves(const Kernel& k) {
     const int64_t half = k.pieces() / 2;
     if (half > 0) k.run(0, half);
@@ -133,7 +141,7 @@ TEST_F(RandomInstructions, MatrixEqualsTheInterpreter) {
       continue;
     }
     PackedWeights none;
-    execute_matrix(a_, none, o, columns);
+    interpret([&] { execute_matrix(a_, none, o, columns); });
     std::shared_ptr<PackedB> packed;
     if (has_matrix_kernel(o)) {
       packed = std::make_shared<PackedB>();
@@ -237,7 +245,7 @@ TEST_F(RandomInstructions, VectorEqualsTheInterpreter) {
     }
     VectorCodes codes;
     const auto kernel = vector_kernel(b_, o, codes);
-    execute_vector(a_, o);
+    interpret([&] { execute_vector(a_, o); });
     run_by_halves(*kernel);
     compiled += kernel->work_class() == WorkClass::kVector;
     ASSERT_NO_FATAL_FAILURE(expect_same("vector " + std::to_string(i) + ": " + text_of(o)));
@@ -259,6 +267,8 @@ TEST_F(RandomInstructions, CopyEqualsTheInterpreter) {
     for (size_t k : order) d.src_strides[k] = src, src *= std::max<uint32_t>(1, d.extents[k]) + (once_in(3) ? 1 : 0);
     if (once_in(2)) std::shuffle(order.begin(), order.end(), random_);
     for (size_t k : order) d.dst_strides[k] = dst, dst *= std::max<uint32_t>(1, d.extents[k]) + (once_in(3) ? 1 : 0);
+    if (once_in(4)) d.src_strides[static_cast<size_t>(any(0, 4))] *= -1;  // backwards
+    if (once_in(4)) d.dst_strides[static_cast<size_t>(any(0, 4))] *= -1;
     if (once_in(8)) d.dst_strides[static_cast<size_t>(any(0, 4))] = any(0, 2) * d.element_bytes;  // targets written twice: the last stays
     isa::CopyOp o{&d, of({isa::Space::kDram, isa::Space::kScratchpad, isa::Space::kFill}), of({isa::Space::kDram, isa::Space::kScratchpad}), 0, 0};
     o.src_address = static_cast<uint64_t>(any(0, 4000)), o.dst_address = static_cast<uint64_t>(any(0, 6000));
@@ -267,6 +277,21 @@ TEST_F(RandomInstructions, CopyEqualsTheInterpreter) {
     execute_copy(a_, o);
     kernel->run(0, kernel->pieces());
     ASSERT_NO_FATAL_FAILURE(expect_same("copy " + std::to_string(i)));
+  }
+}
+
+TEST_F(RandomInstructions, DequantizeEqualsTheInterpreter) {
+  for (int i = 0; i < 500; ++i) {
+    if (i % 50 == 0) fill();
+    isa::DequantizeOp o{};
+    o.bits = of({2, 4, 8}), o.columns = any(1, 8) * 8 / o.bits, o.rows = any(1, 40), o.records = any(0, 5);
+    o.scale_bytes = of({2, 4}), o.to = of<uint8_t>({1, 2, 3}), o.element_bytes = o.to == 3 ? 4 : 2;
+    o.src_address = static_cast<uint64_t>(any(0, 3000)), o.dst_address = static_cast<uint64_t>(any(0, 6000));
+    if (!fits(isa::footprint({0, isa::Engine::kLoad, isa::kNoWaits, 0, o}, 16))) continue;
+    const auto kernel = dequantize_kernel(b_, o);
+    execute_dequantize(a_, o);
+    run_by_halves(*kernel);
+    ASSERT_NO_FATAL_FAILURE(expect_same("dequantize " + std::to_string(i)));
   }
 }
 
