@@ -42,6 +42,7 @@ TEST(Quantization, AccuracyOnLabelledSets) {
       {"resnet2b-cifar", "cifar10/test", "", 255, {0.4914f, 0.4822f, 0.4465f}, {0.247f, 0.2435f, 0.2616f}, 500},
       {"cifar-imageclassifier", "cifar10/test", "", 255, {0.5f}, {0.5f}, 500},
       {"tinycnn-fp32", "cifar10/test", "", 255, {0.4914f, 0.4822f, 0.4465f}, {0.247f, 0.2435f, 0.2616f}, 500},
+      {"vit-pgd", "cifar10/test", "", 255, {0.4914f, 0.4822f, 0.4465f}, {0.2023f, 0.1994f, 0.2010f}, 500},
   };
   if (!file_exists(kDev + "manifest.json")) {
     std::printf("no ../shared/models here: no labelled sets\n");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/error.h"
 
 namespace systole {
 
@@ -15,6 +16,19 @@ std::vector<Tensor> Observer::run(const std::vector<HostValue>& inputs) {
   std::vector<Tensor> out;
   for (const HostValue& v : plan_->run(inputs)) out.push_back(v.tensor ? *v.tensor : Tensor());
   return out;
+}
+
+void infer_shapes(Graph& graph) {
+  Graph all = graph;
+  all.outputs.clear();
+  for (const Node& n : graph.nodes) std::copy_if(n.outputs.begin(), n.outputs.end(), std::back_inserter(all.outputs), [](ValueId v) { return v != kNoValue; });
+  const std::vector<ValueId> order = all.outputs;
+  const Plan plan(std::move(all), std::make_shared<const PlanContext>(PlanContext{load_machine("edge"), {DType::kF32, MacFormat::kF32}, "fp32", {}, {}, true}));
+  for (size_t k = 0; k < order.size(); ++k) {
+    Value& v = graph.value(order[k]);
+    if (!plan.outputs()[k].known) fail(ErrorCode::kUnsupported, graph.name, "value '" + v.name + "' has a shape that follows from data", "fixed shapes");
+    v.shape = plan.outputs()[k].shape, v.shape_known = true;
+  }
 }
 
 Difference difference_of(const Tensor& got, const Tensor& want) {

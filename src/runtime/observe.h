@@ -20,6 +20,10 @@ class Observer {
   std::unique_ptr<Plan> plan_;
 };
 
+/// Sets the shape of every value that a node of the graph makes, found by lowering it. Fails (kUnsupported) where a shape
+/// follows from data.
+void infer_shapes(Graph& graph);
+
 /// Error of `got` against `want`.
 struct Difference {
   double cosine = 1, max_abs = 0, sqnr_db = 0;

@@ -59,6 +59,8 @@ class Quantizer {
     const int opset = o_.weights == "int4" ? 21 : 13;
     int needed = opset;
     for (const Node& n : best.nodes) needed = std::max(needed, std::get<OnnxOp>(n.op).domain.empty() ? std::get<OnnxOp>(n.op).opset : 0);
+    const bool old_softmax = std::any_of(best.nodes.begin(), best.nodes.end(), [](const Node& n) { return op_name(n.op).ends_with("oftmax") && std::get<OnnxOp>(n.op).opset < 13; });
+    if (old_softmax) infer_shapes(best);  // which axes it joins depends on the rank
     upgrade_opset(best, needed);
     write_onnx(best, needed, "Quantised by systole quantize: " + o_.weights + " weights, ranges by " + o_.method + " over " + std::to_string(report_.samples) + " samples.", out_path);
     return report_;
@@ -79,7 +81,10 @@ class Quantizer {
         say("calibration, pass " + std::to_string(pass + 1) + ": sample " + std::to_string(i + 1) + " of " + std::to_string(data_.inputs.size()));
         const auto out = observer.run({HostValue(data_.inputs[i])});
         if (pass == 0) float_outputs_.push_back(out[0]);
-        for (size_t k = 0; k < values.size(); ++k) pass == 0 ? histograms_[values[k]].add_extremes(out[own + k]) : histograms_[values[k]].add_counts(out[own + k]);
+        for (size_t k = 0; k < values.size(); ++k) {
+          if (!is_float(out[own + k].type)) continue;  // shapes on their way through a Slice stay integers
+          pass == 0 ? histograms_[values[k]].add_extremes(out[own + k]) : histograms_[values[k]].add_counts(out[own + k]);
+        }
         if (i == 0 && pass == 0) {
           for (size_t k = 0; k < values.size(); ++k) front_.graph.value(values[k]).shape = out[own + k].shape, front_.graph.value(values[k]).shape_known = true;
         }

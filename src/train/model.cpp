@@ -10,6 +10,7 @@
 #include "import/graph_writer.h"
 #include "import/onnx.h"
 #include "passes/passes.h"
+#include "runtime/observe.h"
 #include "runtime/plan.h"
 #include "train/expand.h"
 
@@ -75,27 +76,9 @@ TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logi
   Node& last = file_.nodes.back();
   if (logits && op_of(last).type == "Softmax" && last.outputs[0] == file_.outputs[0]) file_.outputs[0] = last.inputs[0];
   prune_and_sort(file_);
-  infer_shapes();
+  infer_shapes(file_);
   if (logits_shape().empty() || logits_shape()[0] != batch) fail(ErrorCode::kUnsupported, path, "an output of shape " + to_string(logits_shape()) + " for a batch of " + std::to_string(batch), "a first extent that follows the batch", "the model may reshape to a fixed batch of 1");
   find_parameters(freeze);
-}
-
-void TrainableModel::infer_shapes() {
-  Graph all = file_;
-  all.outputs.clear();
-  std::vector<ValueId> order;
-  for (const Node& n : file_.nodes) {
-    for (ValueId v : n.outputs) {
-      if (v != kNoValue) order.push_back(v);
-    }
-  }
-  all.outputs = order;
-  const auto context = std::make_shared<const PlanContext>(PlanContext{load_machine("edge"), {DType::kF32, MacFormat::kF32}, "fp32", {}, {}, true});
-  const Plan plan(all, context);
-  for (size_t k = 0; k < order.size(); ++k) {
-    if (!plan.outputs()[k].known) fail(ErrorCode::kUnsupported, file_.name, "value '" + file_.value(order[k]).name + "' has a shape that follows from data", "fixed shapes");
-    file_.value(order[k]).shape = plan.outputs()[k].shape, file_.value(order[k]).shape_known = true;
-  }
 }
 
 void TrainableModel::find_parameters(const std::vector<std::string>& freeze) {

@@ -57,7 +57,6 @@ class TrainableModel {
   void write(const std::vector<Tensor>& parameters, const std::vector<Tensor>& statistics, const std::string& doc, const std::string& path) const;
 
  private:
-  void infer_shapes();
   void find_parameters(const std::vector<std::string>& freeze);
   Graph file_;   ///< with shapes; the last Softmax left out
   Graph whole_;  ///< as it will be written
