@@ -9,6 +9,12 @@
 #include <thread>
 
 namespace systole {
+
+const char* to_string(WorkClass c) {
+  static constexpr const char* kNames[] = {"matrix, integers", "matrix, floats", "depthwise", "packing operands", "vector", "vector, interpreted", "matrix, interpreted", "copies"};
+  return kNames[static_cast<size_t>(c)];
+}
+
 namespace {
 
 constexpr double kWorthSharingNs = 20'000;

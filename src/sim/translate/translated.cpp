@@ -12,19 +12,6 @@
 
 namespace systole {
 
-bool has_avx512_kernels() {
-#ifdef SYSTOLE_HAS_AVX512
-  return host_isa() == HostIsa::kAvx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
-#else
-  return false;
-#endif
-}
-
-const char* to_string(WorkClass c) {
-  static constexpr const char* kNames[] = {"matrix, integers", "matrix, floats", "depthwise", "packing operands", "vector", "vector, interpreted", "matrix, interpreted", "copies"};
-  return kNames[static_cast<size_t>(c)];
-}
-
 namespace {
 
 using isa::Space;
