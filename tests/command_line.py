@@ -87,6 +87,9 @@ with tempfile.TemporaryDirectory() as d:
         failures.append(f"compare: {c}")
     expect(run("compare", "r.onnx", "--no-cpu"), "inferences per joule", "modelled", "simulated")
     expect(run("compare", "r.onnx", "--processors", "abacus", ok=False), "jetson-agx-orin")
+    os.environ["SYSTOLE_ONNXRUNTIME"] = "/nowhere"
+    expect(run("compare", "r.onnx", "--processors", "h200", "--seconds", "0.1"), "this CPU", "measured: no ONNX Runtime here", "own execution")
+    del os.environ["SYSTOLE_ONNXRUNTIME"]
     x = json.loads(run("explain", "r.onnx", "--json", "-"))
     done = [c for c in x["changes"] if not c["error"]]
     if not x["findings"] or len(done) < 10 or not any("int8" in c["what"] and c["speedup"] > 1.2 for c in done):

@@ -1,8 +1,10 @@
 // NPU, CPU and GPU side by side on one model. Each row says where its figures come from.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <filesystem>
 
+#include "base/error.h"
 #include "base/parallel.h"
 #include "compare/onnxruntime.h"
 #include "compare/processor.h"
@@ -34,15 +36,38 @@ std::vector<WorkItem> workload_of_model(const std::string& path, const CompileOp
   return work;
 }
 
-CompareRow cpu_row(const std::string& path, const Compiled& model, const std::string& precision, const CompareOptions& o, int threads) {
+/// By ONNX Runtime where its library is found, otherwise by our own execution of the NPU's program on this CPU.
+CpuMeasurement measure_cpu(const std::string& path, const Compiled& model, const CompareOptions& o, int threads, std::string& precision) {
   std::vector<NamedTensor> inputs;
   uint64_t seed = 1;
   for (const TensorInfo& i : inputs_of(model)) inputs.push_back({i.name, random_input(i, seed++)});
   std::vector<std::string> outputs;
   for (const TensorInfo& i : outputs_of(model)) outputs.push_back(i.name);
-  const CpuMeasurement m = measure_onnxruntime(path, inputs, outputs, threads, o.seconds);
+  try {
+    const CpuMeasurement m = measure_onnxruntime(path, inputs, outputs, threads, o.seconds);
+    precision = precision == "int8" ? "int8" : "fp32";
+    return m;
+  } catch (const Failure& f) {
+    if (f.error().code != ErrorCode::kNotFound) throw;
+  }
+  std::vector<Tensor> tensors;
+  for (const NamedTensor& t : inputs) tensors.push_back(t.tensor);
+  const int before = thread_count();
+  set_thread_count(threads);
+  const CpuMeasurement m = measure_runs("no ONNX Runtime here (scripts/install_onnxruntime.sh): Systole's own execution of the NPU program", [&] {
+    const auto begin = std::chrono::steady_clock::now();
+    run(model, tensors).value();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }, o.seconds);
+  set_thread_count(before);
+  return m;
+}
+
+CompareRow cpu_row(const std::string& path, const Compiled& model, const std::string& precision, const CompareOptions& o, int threads) {
   CompareRow row;
-  row.processor = "this CPU, " + std::to_string(threads) + " thread" + (threads == 1 ? "" : "s"), row.kind = "CPU", row.precision = precision == "int8" ? "int8" : "fp32", row.basis = "measured";
+  row.precision = precision;
+  const CpuMeasurement m = measure_cpu(path, model, o, threads, row.precision);
+  row.processor = "this CPU, " + std::to_string(threads) + " thread" + (threads == 1 ? "" : "s"), row.kind = "CPU", row.basis = "measured";
   row.latency_s = m.median_s, row.throughput_per_s = 1 / m.median_s;
   const bool rapl = m.joules_per_run > 0;
   row.energy_j = rapl ? m.joules_per_run : o.cpu_watts_per_thread * threads * m.median_s;

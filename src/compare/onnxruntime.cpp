@@ -48,11 +48,11 @@ int element_type(DType t) {
 void* open_library() {
   std::vector<std::string> places;
   if (const char* given = std::getenv("SYSTOLE_ONNXRUNTIME")) places.emplace_back(given);
-  places.emplace_back("libonnxruntime.so.1"), places.emplace_back("libonnxruntime.so"), places.emplace_back(SYSTOLE_ONNXRUNTIME_PATH);
+  else places = {"libonnxruntime.so.1", "libonnxruntime.so", SYSTOLE_ONNXRUNTIME_PATH};
   for (const std::string& p : places) {
     if (void* library = dlopen(p.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
   }
-  fail(ErrorCode::kNotFound, "ONNX Runtime", "no libonnxruntime.so.1 in SYSTOLE_ONNXRUNTIME, among the system's libraries or at " SYSTOLE_ONNXRUNTIME_PATH, "the shared library",
+  fail(ErrorCode::kNotFound, "ONNX Runtime", std::string("no library at SYSTOLE_ONNXRUNTIME, or, where that is not set, among the system's or at ") + SYSTOLE_ONNXRUNTIME_PATH, "the shared library",
        "scripts/install_onnxruntime.sh fetches it (npm)");
 }
 
@@ -94,19 +94,6 @@ class Handle {
   const Runtime& runtime_;
   const Entry release_;
 };
-
-/// Microjoules that the processor packages have used so far, or 0.
-double package_energy_uj() {
-  double sum = 0;
-  std::error_code ec;
-  for (const auto& entry : std::filesystem::directory_iterator("/sys/class/powercap", ec)) {
-    const std::string name = entry.path().filename().string();
-    if (!name.starts_with("intel-rapl:") || std::count(name.begin(), name.end(), ':') != 1) continue;
-    double uj = 0;
-    if (std::ifstream(entry.path() / "energy_uj") >> uj) sum += uj;
-  }
-  return sum;
-}
 
 }  // namespace
 
@@ -154,19 +141,7 @@ const std::string& OnnxRuntimeSession::runtime() const { return state_->r.name; 
 
 CpuMeasurement measure_onnxruntime(const std::string& path, const std::vector<NamedTensor>& inputs, const std::vector<std::string>& outputs, int threads, double seconds) {
   OnnxRuntimeSession session(path, inputs, outputs, threads);
-  for (int i = 0; i < 3; ++i) session.run();
-  CpuMeasurement m;
-  m.runtime = session.runtime();
-  std::vector<double> times;
-  const double energy_before = package_energy_uj();
-  for (double total = 0; (total < seconds || times.size() < 5) && times.size() < 100000;) times.push_back(session.run()), total += times.back();
-  const double used = package_energy_uj() - energy_before;
-  m.runs = static_cast<int64_t>(times.size());
-  m.joules_per_run = used > 0 ? used * 1e-6 / static_cast<double>(m.runs) : 0;
-  std::sort(times.begin(), times.end());
-  m.median_s = times[times.size() / 2];
-  m.spread = (times[times.size() * 9 / 10] - times[times.size() / 10]) / m.median_s;
-  return m;
+  return measure_runs(session.runtime(), [&] { return session.run(); }, seconds);
 }
 
 }  // namespace systole

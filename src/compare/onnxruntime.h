@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "compare/measure.h"
 #include "numerics/tensor.h"
 
 namespace systole {
@@ -11,13 +12,6 @@ namespace systole {
 struct NamedTensor {
   std::string name;
   Tensor tensor;
-};
-
-struct CpuMeasurement {
-  std::string runtime;               ///< name and version
-  double median_s = 0, spread = 0;   ///< spread: (90th - 10th percentile) / median
-  int64_t runs = 0;
-  double joules_per_run = 0;         ///< of the packages, by RAPL; 0: not readable
 };
 
 /// A model loaded once, to be run many times on the same inputs. Fails like measure_onnxruntime.
@@ -34,8 +28,8 @@ class OnnxRuntimeSession {
   std::unique_ptr<State> state_;
 };
 
-/// Runs the model for about `seconds` with `threads` threads. Fails (kNotFound) where no library is found: in
-/// SYSTOLE_ONNXRUNTIME, among the system's libraries, or where scripts/install_onnxruntime.sh put it; kUnsupported with the
+/// Runs the model for about `seconds` with `threads` threads. Fails (kNotFound) where no library is found: at
+/// SYSTOLE_ONNXRUNTIME; where that is not set, among the system's libraries, or where scripts/install_onnxruntime.sh put it; kUnsupported with the
 /// runtime's own words when it refuses the model.
 CpuMeasurement measure_onnxruntime(const std::string& onnx_path, const std::vector<NamedTensor>& inputs, const std::vector<std::string>& outputs, int threads, double seconds);
 
