@@ -11,7 +11,8 @@ work=build/examples
 mkdir -p "$out" $work/train $work/test
 data=examples/train/data.py
 text=examples/train/letters.txt
-results=$out/results.txt
+results=$out/results.txt  # of all four; those of a part lie beside them
+[ -z "${*:2}" ] || results=$out/results-of-$(echo "${*:2}" | tr ' ' '-').txt
 : > "$results"
 learn() {  # name, samples to learn from, held out, options
   local name=$1 train=$2 test=$3
