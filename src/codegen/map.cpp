@@ -16,15 +16,48 @@ int64_t staged(const Emitter& e, const Node& node, const Map& m, const std::vect
   return bytes + staged_bytes(e, node.outputs[0], out);
 }
 
-/// Halves the outermost loops until the tile takes at most `budget` of the ring.
+/// What moving a box of a tensor costs, in bytes: its own, and those that DRAM could have moved between its runs.
+int64_t transfer(const Emitter& e, ValueId value, const Box& box) {
+  constexpr int64_t kBetweenRuns = 512;
+  if (e.resident(value)) return 0;
+  const Shape& shape = e.graph.value(value).shape;
+  const int64_t elements = element_count(box.extent);
+  int64_t run = 1;
+  for (size_t d = shape.size(); d-- > 0;) {
+    run *= box.extent[d];
+    if (box.extent[d] != shape[d]) break;
+  }
+  return elements * bytes_of(e.graph.value(value).type) + (run ? elements / run : 0) * kBetweenRuns;
+}
+
+/// The same for all tiles of these extents.
+double transfers(const Emitter& e, const Node& node, const Map& m, const std::vector<int64_t>& extent) {
+  const size_t rank = static_cast<size_t>(m.output_rank());
+  const std::vector<int64_t> zero(extent.size(), 0);
+  int64_t bytes = transfer(e, node.outputs[0], {{zero.begin(), zero.begin() + static_cast<long>(rank)}, {extent.begin(), extent.begin() + static_cast<long>(rank)}});
+  for (size_t k = 0; k < node.inputs.size(); ++k) bytes += transfer(e, node.inputs[k], input_box(m, k, e.graph.value(node.inputs[k]).shape, zero, extent));
+  double tiles = 1;
+  for (size_t d = 0; d < rank; ++d) tiles *= static_cast<double>(ceil_div(m.extents[d], extent[d]));
+  return tiles * static_cast<double>(bytes);
+}
+
+/// Halves loops until the tile takes at most `budget` of the ring: the outermost, or another where that keeps the runs of what is
+/// moved longer (an input that lies in another order).
 std::vector<int64_t> tile_for(const Emitter& e, const Node& node, const Map& m, int64_t budget) {
   std::vector<int64_t> extent = m.extents;
   const size_t rank = static_cast<size_t>(m.output_rank());
   while (staged(e, node, m, extent) > budget) {
-    size_t d = 0;
-    while (d < rank && extent[d] == 1) ++d;
-    if (d == rank) break;
-    extent[d] = (extent[d] + 1) / 2;
+    size_t best = rank;
+    double least = 0;
+    for (size_t d = 0; d < rank; ++d) {
+      if (extent[d] == 1) continue;
+      std::vector<int64_t> halved = extent;
+      halved[d] = (halved[d] + 1) / 2;
+      const double cost = transfers(e, node, m, halved);
+      if (best == rank || cost < 0.9 * least) best = d, least = cost;
+    }
+    if (best == rank) break;
+    extent[best] = (extent[best] + 1) / 2;
   }
   return extent;
 }
