@@ -51,6 +51,10 @@ TEST(Assembler, ErrorsSayWhereAndWhat) {
       {"divup rd=1 ra=0 imm=0\nend\n", "positive divisor"},
       {"copydesc engine=mx\nend\n", "copydesc for an engine that does not copy"},
       {"set rd=1 imm=-5\ncopydesc engine=ld\nload src_reg=1\nend\n", "address -5"},
+      {"set rd=1 imm=140000000000000\nmul rd=1 ra=1 imm=60000\ncopydesc engine=ld\nload src_reg=1\nend\n", "an address of 0 to 2^48"},
+      {"dequantize bits=3 columns=8\nend\n", "fill whole bytes"},
+      {"dequantize columns=3\nend\n", "fill whole bytes"},
+      {"dequantize columns=8 to=0\nend\n", "1, 2 or 3"},
   };
   for (const auto& c : kCases) EXPECT_NE(error_of(c.text).find(c.expected), std::string::npos) << c.text << " gave: " << error_of(c.text);
 }

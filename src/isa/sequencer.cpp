@@ -41,7 +41,8 @@ class Walker {
   }
   uint64_t address(uint8_t reg, uint64_t imm) {
     const int64_t a = static_cast<int64_t>(static_cast<uint64_t>(registers_[reg]) + imm);
-    if (a < 0) bad("address " + std::to_string(a), "an address of 0 or more");
+    // Far above any memory; sums of addresses and extents stay within 63 bits.
+    if (a < 0 || a >= int64_t{1} << 48) bad("address " + std::to_string(a), "an address of 0 to 2^48");
     return static_cast<uint64_t>(a);
   }
   template <class T>

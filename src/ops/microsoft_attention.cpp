@@ -156,6 +156,7 @@ bool expand_group_query_attention(Expander& x) {
   const TensorPtr total = x.constant(6);
   const int64_t room = x.has(3) ? x.shape(3).at(2) : 0;
   const int64_t columns = total && total->count() == 1 ? std::max(room, total->int_at(0)) : room + rows;
+  if (columns > room + rows) malformed(x.node, "total_sequence_length " + std::to_string(columns), "at most the past's " + std::to_string(room) + " and the query's " + std::to_string(rows));
   auto part = [&](size_t k, int64_t from, int64_t n) {  // [B, S, n, H]
     return x.reshape(packed ? x.slice(x.in(0), 2, from * size, (from + n) * size) : x.in(k), {batch, rows, n, size});
   };
