@@ -151,12 +151,12 @@ void put_bits(uint8_t* out, int64_t i, int64_t bits, int64_t v) { out[i * bits /
 void pack_groups(const Graph& graph, const ConstantUse& use, uint8_t* out) {
   const auto input = [&](size_t k) -> const Tensor& { return *graph.value(use.grouped->inputs[k]).constant; };
   const Tensor &codes = input(1), &scales = input(3), &zeros = input(4);
-  const WeightRecord r = weight_record(graph, *use.grouped, use.panel);
+  const isa::WeightRecord r = weight_record(graph, *use.grouped, use.panel);
   const int64_t k = codes.shape[4], n = codes.shape[5], groups = k / r.rows, panels = ceil_div(n, r.columns), bias = integer_kind(codes.type).is_signed ? int64_t{1} << (r.bits - 1) : 0;
   const auto code_at = [&](const Tensor& t, int64_t i) { return (t.bytes[static_cast<size_t>(i)] + bias) & ((1 << r.bits) - 1); };
   parallel_for(panels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t at = begin * groups; at < end * groups; ++at) {
-      uint8_t *record = out + at * r.bytes(), *zero = record + r.columns * r.scale_bytes, *code = zero + r.columns * r.bits / 8;
+      uint8_t *record = out + at * r.bytes(), *zero = record + r.zeros_offset(), *code = record + r.codes_offset();
       const int64_t g = at % groups, first = at / groups * r.columns;
       for (int64_t c = 0; c < std::min(r.columns, n - first); ++c) {
         const int64_t s = g * n + first + c;

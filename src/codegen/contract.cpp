@@ -34,7 +34,7 @@ class ContractEmitter {
     s_.weights_dynamic_resident = !b_.constant && e.resident(node.inputs[1]);
     if (c_.group_rows) {
       // What DRAM has to deliver, or the port to write if that takes longer, per column.
-      const WeightRecord r = weight_record(e.graph, node, e.machine.mx.columns);
+      const isa::WeightRecord r = weight_record(e.graph, node, e.machine.mx.columns);
       s_.weight_column_bytes = std::max(ceil_div(s_.k() / r.rows * r.bytes(), r.columns), s_.k() * operand_bytes(c_.format) * e.machine.dram.bytes_per_cycle / e.machine.dma.bytes_per_cycle);
       s_.panel_columns = 8 / std::min<int64_t>(8, r.bits);
     }
@@ -162,7 +162,7 @@ class ContractEmitter {
   /// The same where B holds codes of few bits: they become floats on their way into the ring.
   void locate_grouped_weights(const Columns& columns) {
     const int64_t element = operand_bytes(c_.format), k = s_.k(), p = t_.panel;
-    const WeightRecord r = weight_record(e_.graph, node_, p);
+    const isa::WeightRecord r = weight_record(e_.graph, node_, p);
     const int64_t groups = k / r.rows, panels = ceil_div(s_.columns, p), first = columns.first / p, count = ceil_div(columns.count, p), bytes = count * k * p * element;
     b_tile_pitch_ = k * p * element, b_row_pitch_ = p * element, b_column_pitch_ = element;
     if (hold(*weights_, {columns.first}, bytes)) {
@@ -293,7 +293,7 @@ class ContractEmitter {
 
 }  // namespace
 
-WeightRecord weight_record(const Graph& graph, const Node& contract, int64_t panel) {
+isa::WeightRecord weight_record(const Graph& graph, const Node& contract, int64_t panel) {
   return {std::get<Contract>(contract.op).group_rows, panel, integer_kind(graph.value(contract.inputs[1]).type).bits, bytes_of(graph.value(contract.inputs[3]).type)};
 }
 

@@ -1,6 +1,7 @@
 // One function per kind of step.
 #pragma once
 #include "codegen/emitter.h"
+#include "isa/sequencer.h"
 
 namespace systole {
 
@@ -11,12 +12,7 @@ void emit_move(Emitter& e, const Node& node);
 /// A contract and the map that drains it. Fails (kResource) when the machine is too small for one pixel of it.
 void emit_contract(Emitter& e, const Node& contract, const Node& drain);
 
-/// Weights of few bits as `dequantize` reads them: rows x columns codes after their columns' scales and zero points.
-struct WeightRecord {
-  int64_t rows, columns, bits, scale_bytes;
-  int64_t bytes() const { return columns * scale_bytes + (rows + 1) * (columns * bits / 8); }
-};
-/// Of a contract with group_rows, in panels of `panel` columns.
-WeightRecord weight_record(const Graph& graph, const Node& contract, int64_t panel);
+/// What `dequantize` reads for a contract with group_rows, in panels of `panel` columns.
+isa::WeightRecord weight_record(const Graph& graph, const Node& contract, int64_t panel);
 
 }  // namespace systole

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "isa/geometry.h"
 
 namespace systole::isa {
 
@@ -19,18 +20,11 @@ namespace {
 std::vector<Touch> touches_of(const DescriptorWrite&, int64_t) { return {}; }
 
 std::vector<Touch> touches_of(const CopyOp& op, int64_t) {
-  const CopyDesc& d = *op.desc;
-  auto side = [&](Space space, uint64_t address, const std::array<int64_t, kCopyDims>& strides, bool write) {
-    int64_t lo = 0, hi = d.element_bytes;
-    for (size_t i = 0; i < kCopyDims; ++i) {
-      if (d.extents[i] == 0) return Touch{space, 0, 0, write};
-      const int64_t reach = strides[i] * (int64_t{d.extents[i]} - 1);
-      (reach < 0 ? lo : hi) += reach;
-    }
-    return Touch{space, static_cast<int64_t>(address) + lo, static_cast<int64_t>(address) + hi, write};
-  };
-  std::vector<Touch> list = {side(op.dst, op.dst_address, d.dst_strides, true)};
-  if (op.src != Space::kFill) list.push_back(side(op.src, op.src_address, d.src_strides, false));
+  const auto [to_lo, to_hi] = copied_bytes(op, true);
+  std::vector<Touch> list = {{op.dst, to_lo, to_hi, true}};
+  if (op.src == Space::kFill) return list;
+  const auto [lo, hi] = copied_bytes(op, false);
+  list.push_back({op.src, lo, hi, false});
   return list;
 }
 

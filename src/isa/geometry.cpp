@@ -62,6 +62,18 @@ CopyRuns runs_of(const CopyDesc& desc) {
   return {runs, run};
 }
 
+std::pair<int64_t, int64_t> copied_bytes(const CopyOp& op, bool target) {
+  const CopyDesc& d = *op.desc;
+  const int64_t at = static_cast<int64_t>(target ? op.dst_address : op.src_address);
+  int64_t lo = at, hi = at + d.element_bytes;
+  for (size_t i = 0; i < kCopyDims; ++i) {
+    if (d.extents[i] == 0) return {at, at};
+    const int64_t reach = (target ? d.dst_strides : d.src_strides)[i] * (int64_t{d.extents[i]} - 1);
+    (reach < 0 ? lo : hi) += reach;
+  }
+  return {lo, hi};
+}
+
 namespace {
 
 /// The loop along which a side is contiguous, if it has more than one element.
@@ -73,18 +85,9 @@ size_t unit_loop(const CopyDesc& d, const std::array<int64_t, kCopyDims>& stride
 }
 
 bool may_overlap(const CopyOp& op) {
-  if (op.src != op.dst) return false;
-  auto range = [&](uint64_t address, const std::array<int64_t, kCopyDims>& strides) {
-    int64_t lo = static_cast<int64_t>(address), hi = lo + op.desc->element_bytes;
-    for (size_t i = 0; i < kCopyDims; ++i) {
-      const int64_t reach = strides[i] * (int64_t{op.desc->extents[i]} - 1);
-      (reach < 0 ? lo : hi) += reach;
-    }
-    return std::pair(lo, hi);
-  };
-  const auto [a, b] = range(op.src_address, op.desc->src_strides);
-  const auto [c, e] = range(op.dst_address, op.desc->dst_strides);
-  return a < e && c < b;
+  const auto [a, b] = copied_bytes(op, false);
+  const auto [c, d] = copied_bytes(op, true);
+  return op.src == op.dst && a < d && c < b;
 }
 
 using Strides = std::array<int64_t, kCopyDims>;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <utility>
 
 #include "isa/sequencer.h"
 
@@ -25,6 +26,9 @@ struct CopyRuns {
   int64_t bytes() const { return runs * run_bytes; }
 };
 CopyRuns runs_of(const CopyDesc& desc);
+
+/// Bytes [lo, hi) that one side of a copy reaches.
+std::pair<int64_t, int64_t> copied_bytes(const CopyOp& op, bool target);
 
 /// What the order of a copy is chosen by.
 struct CopyWidths {

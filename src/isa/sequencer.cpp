@@ -116,7 +116,7 @@ class Walker {
     if ((i.bits != 2 && i.bits != 4 && i.bits != 8) || i.columns * i.bits % 8) bad(std::to_string(i.columns) + " columns of " + std::to_string(i.bits) + " bits", "2, 4 or 8 bits that fill whole bytes");
     if (i.to < 1) bad("dequantises to integers", "1, 2 or 3");
     push(at, Engine::kLoad, i.wait, i.locks,
-         DequantizeOp{address(i.src_reg, i.src_imm), address(i.dst_reg, i.dst_imm), i.records, i.rows, i.columns, i.bits, i.half_scales ? 2 : 4, i.to == 3 ? 4 : 2, i.to});
+         DequantizeOp{{i.rows, i.columns, i.bits, i.half_scales ? 2 : 4}, i.records, i.to == 3 ? 4 : 2, address(i.src_reg, i.src_imm), address(i.dst_reg, i.dst_imm), i.to});
   }
   void step(const Matrix& i, uint32_t at) {
     push(at, Engine::kMatrix, i.wait, i.locks,

@@ -19,15 +19,22 @@ struct CopyOp {
   Space src, dst;
   uint64_t src_address, dst_address;  ///< for kFill, src_address holds the element
 };
+/// Weights of few bits in DRAM: scales of the columns, their zero points, then rows x columns codes.
+struct WeightRecord {
+  int64_t rows, columns, bits, scale_bytes;
+  int64_t zeros_offset() const { return columns * scale_bytes; }
+  int64_t codes_offset() const { return zeros_offset() + columns * bits / 8; }
+  int64_t bytes() const { return codes_offset() + rows * (columns * bits / 8); }
+};
 struct DequantizeOp {
+  WeightRecord record;
+  int64_t records, element_bytes;
   uint64_t src_address, dst_address;
-  int64_t records, rows, columns, bits, scale_bytes, element_bytes;
   uint8_t to;  ///< MacFormat
 
-  int64_t record_bytes() const { return columns * scale_bytes + (rows + 1) * (columns * bits / 8); }
-  int64_t source_bytes() const { return records * record_bytes(); }
+  int64_t source_bytes() const { return records * record.bytes(); }
   int64_t target_bytes() const { return elements() * element_bytes; }
-  int64_t elements() const { return records * rows * columns; }
+  int64_t elements() const { return records * record.rows * record.columns; }
 };
 struct MatrixOp {
   const MatrixDesc* desc;

@@ -70,6 +70,14 @@ ValueId rotate_heads(Expander& x, ValueId x4, const Shape& s, ValueId cosine, Va
   return rotary == size ? y : x.call("Concat", {y, x.slice(x4, 3, rotary, size)}, {{"axis", int64_t{3}}});
 }
 
+ValueId rotate_input(Expander& x, const Shape& shape, ValueId cosine, ValueId sine, int64_t rotary) {
+  const Shape own = x.shape(0);
+  const bool apart = own.size() == 4;
+  const ValueId in = apart ? x.transpose(x.in(0), {0, 2, 1, 3}) : x.reshape(x.in(0), shape);
+  const ValueId y = rotate_heads(x, in, shape, cosine, sine, rotary, x.op().integer("interleaved", 0) != 0);
+  return apart ? x.transpose(y, {0, 2, 1, 3}) : x.reshape(y, own);
+}
+
 namespace {
 
 Shape head_shape(const Shape& s, int64_t heads) { return s.size() == 4 ? s : Shape{s[0], heads, s[1], s[2] / heads}; }
@@ -147,14 +155,12 @@ bool expand_rotary_embedding(Expander& x) {
   const int64_t batch = s[0], length = s.size() == 4 ? s[2] : s[1], size = s.size() == 4 ? s[3] : s[2] / heads;
   const int64_t rotary = op.integer("rotary_embedding_dim", 0) ? op.integer("rotary_embedding_dim", 0) : size, half = rotary / 2;
   if (rotary < 2 || rotary > size || rotary % 2) malformed(x.node, "rotary_embedding_dim " + std::to_string(rotary), "an even number up to " + std::to_string(size));
-  const ValueId in = s.size() == 4 ? x.transpose(x.in(0), {0, 2, 1, 3}) : x.reshape(x.in(0), {batch, length, heads, size});  // [B, S, heads, size]
   auto angles = [&](size_t k) {
     const ValueId table = x.has(3) ? x.call("Gather", {x.in(k), x.in(3)}, {{"axis", int64_t{0}}}) : x.in(k);
     return x.reshape(x.slice(table, -1, 0, half), {batch, length, 1, half});
   };
   const ValueId cosine = angles(1), sine = angles(2);
-  const ValueId y = rotate_heads(x, in, {batch, length, heads, size}, cosine, sine, rotary, op.integer("interleaved", 0) != 0);
-  x.result(0, s.size() == 4 ? x.transpose(y, {0, 2, 1, 3}) : x.reshape(y, s));
+  x.result(0, rotate_input(x, {batch, length, heads, size}, cosine, sine, rotary));
   return true;
 }
 

@@ -39,4 +39,7 @@ struct AttentionCore {
 /// of its `size` elements. x4 [B, S, heads, size]; cosines and sines [B or 1, S, 1, rotary / 2].
 ValueId rotate_heads(Expander& x, ValueId x4, const Shape& shape, ValueId cosine, ValueId sine, int64_t rotary, bool interleaved);
 
+/// The node's input 0, [B, heads, S, size] or [B, S, heads x size], turned that way in its own order; `shape` is [B, S, heads, size].
+ValueId rotate_input(Expander& x, const Shape& shape, ValueId cosine, ValueId sine, int64_t rotary);
+
 }  // namespace systole

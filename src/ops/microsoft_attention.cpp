@@ -212,9 +212,8 @@ bool expand_rotary_embedding(Expander& x) {
     for (int64_t i = 0; i < rows * batch; ++i) offsets.push_back(i % rows);
     positions = x.add(x.in(1), x.ints(offsets));
   }
-  const ValueId in = s.size() == 4 ? x.transpose(x.in(0), {0, 2, 1, 3}) : x.reshape(x.in(0), {batch, rows, heads, size});
-  const ValueId y = rotate_heads(x, in, {batch, rows, heads, size}, angles_at(x, 2, positions, batch, rows, half), angles_at(x, 3, positions, batch, rows, half), 2 * half, op.integer("interleaved", 0) != 0);
-  x.result(0, s.size() == 4 ? x.transpose(y, {0, 2, 1, 3}) : x.reshape(y, s));
+  const ValueId cosine = angles_at(x, 2, positions, batch, rows, half), sine = angles_at(x, 3, positions, batch, rows, half);
+  x.result(0, rotate_input(x, {batch, rows, heads, size}, cosine, sine, 2 * half));
   return true;
 }
 

@@ -21,27 +21,29 @@ void store(float v, MacFormat to, uint8_t* at) {
   }
 }
 
-}  // namespace
-
 void dequantize_record(const isa::DequantizeOp& op, const uint8_t* from, uint8_t* to) {
-  const uint8_t *zeros = from + op.columns * op.scale_bytes, *codes = zeros + op.columns * op.bits / 8;
-  for (int64_t c = 0; c < op.columns; ++c) {
+  const isa::WeightRecord& r = op.record;
+  const uint8_t *zeros = from + r.zeros_offset(), *codes = from + r.codes_offset();
+  for (int64_t c = 0; c < r.columns; ++c) {
     float scale;
     uint16_t half;
-    if (op.scale_bytes == 4) std::memcpy(&scale, from + 4 * c, 4);
+    if (r.scale_bytes == 4) std::memcpy(&scale, from + 4 * c, 4);
     else std::memcpy(&half, from + 2 * c, 2), scale = f16_to_f32(half);
-    const int64_t zero = packed_at(zeros, c, op.bits);
-    for (int64_t r = 0; r < op.rows; ++r) {
-      const int64_t i = r * op.columns + c;
-      store(dequantize(packed_at(codes, i, op.bits), zero, scale), static_cast<MacFormat>(op.to), to + i * op.element_bytes);
+    const int64_t zero = packed_at(zeros, c, r.bits);
+    for (int64_t row = 0; row < r.rows; ++row) {
+      const int64_t i = row * r.columns + c;
+      store(dequantize(packed_at(codes, i, r.bits), zero, scale), static_cast<MacFormat>(op.to), to + i * op.element_bytes);
     }
   }
 }
 
-void execute_dequantize(Memory& memory, const isa::DequantizeOp& op) {
-  const uint8_t* from = memory.dram.data() + op.src_address;
-  uint8_t* to = memory.scratchpad.data() + op.dst_address;
-  for (int64_t i = 0; i < op.records; ++i) dequantize_record(op, from + i * op.record_bytes(), to + i * op.rows * op.columns * op.element_bytes);
+}  // namespace
+
+void dequantize_records(const isa::DequantizeOp& op, const uint8_t* from, uint8_t* to, int64_t begin, int64_t end) {
+  const int64_t made = op.record.rows * op.record.columns * op.element_bytes;
+  for (int64_t i = begin; i < end; ++i) dequantize_record(op, from + i * op.record.bytes(), to + i * made);
 }
+
+void execute_dequantize(Memory& memory, const isa::DequantizeOp& op) { dequantize_records(op, memory.dram.data() + op.src_address, memory.scratchpad.data() + op.dst_address, 0, op.records); }
 
 }  // namespace systole

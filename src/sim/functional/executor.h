@@ -80,8 +80,8 @@ void execute_copy(Memory& memory, const isa::CopyOp& op);
 /// The same copy between other memories: from and to are its first elements.
 void copy_between(const isa::CopyOp& op, const uint8_t* from, uint8_t* to);
 void execute_dequantize(Memory& memory, const isa::DequantizeOp& op);
-/// One record of it between other memories.
-void dequantize_record(const isa::DequantizeOp& op, const uint8_t* from, uint8_t* to);
+/// Records [begin, end) of it between other memories: from and to are the first record's.
+void dequantize_records(const isa::DequantizeOp& op, const uint8_t* from, uint8_t* to, int64_t begin, int64_t end);
 void execute_matrix(Memory& memory, PackedWeights& packed, const isa::MatrixOp& op, int64_t columns);
 void execute_vector(Memory& memory, const isa::VectorOp& op);
 /// Positions of the loops outside the innermost kept one, and the work of positions [begin, end) alone.

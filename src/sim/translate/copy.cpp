@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "isa/footprint.h"
+#include "isa/geometry.h"
 #include "sim/translate/kernel.h"
 
 namespace systole {
@@ -57,9 +57,9 @@ class Copy final : public Kernel {
 
  private:
   bool overlaps() const {
-    if (op_.src != op_.dst) return false;
-    const auto touches = isa::footprint({0, isa::Engine::kLoad, isa::kNoWaits, 0, op_}, 1);
-    return touches[0].lo < touches[1].hi && touches[1].lo < touches[0].hi;
+    const auto [from, from_end] = isa::copied_bytes(op_, false);
+    const auto [to, to_end] = isa::copied_bytes(op_, true);
+    return op_.src == op_.dst && from < to_end && to < from_end;
   }
   /// Whether two elements may have one target, of which the last in loop order must stay.
   bool writes_twice() const {
@@ -132,9 +132,7 @@ class DequantizeRecords final : public Kernel {
   WorkClass work_class() const override { return WorkClass::kCopy; }
   int64_t pieces() const override { return op_.records; }
   double cost_ns() const override { return 2 * static_cast<double>(op_.elements()); }
-  void run(int64_t begin, int64_t end) const override {
-    for (int64_t i = begin; i < end; ++i) dequantize_record(op_, from_ + i * op_.record_bytes(), to_ + i * op_.rows * op_.columns * op_.element_bytes);
-  }
+  void run(int64_t begin, int64_t end) const override { dequantize_records(op_, from_, to_, begin, end); }
 
  private:
   const uint8_t* from_;

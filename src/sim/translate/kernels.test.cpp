@@ -284,8 +284,8 @@ TEST_F(RandomInstructions, DequantizeEqualsTheInterpreter) {
   for (int i = 0; i < 500; ++i) {
     if (i % 50 == 0) fill();
     isa::DequantizeOp o{};
-    o.bits = of({2, 4, 8}), o.columns = any(1, 8) * 8 / o.bits, o.rows = any(1, 40), o.records = any(0, 5);
-    o.scale_bytes = of({2, 4}), o.to = of<uint8_t>({1, 2, 3}), o.element_bytes = o.to == 3 ? 4 : 2;
+    o.record.bits = of({2, 4, 8}), o.record.columns = any(1, 8) * 8 / o.record.bits, o.record.rows = any(1, 40), o.records = any(0, 5);
+    o.record.scale_bytes = of({2, 4}), o.to = of<uint8_t>({1, 2, 3}), o.element_bytes = o.to == 3 ? 4 : 2;
     o.src_address = static_cast<uint64_t>(any(0, 3000)), o.dst_address = static_cast<uint64_t>(any(0, 6000));
     if (!fits(isa::footprint({0, isa::Engine::kLoad, isa::kNoWaits, 0, o}, 16))) continue;
     const auto kernel = dequantize_kernel(b_, o);

@@ -26,12 +26,7 @@ void append(std::string& key, const isa::CopyDesc& d) {
   for (size_t i = 0; i < isa::kCopyDims; ++i) append(key, d.extents[i]), append(key, d.src_strides[i]), append(key, d.dst_strides[i]);
 }
 void append(std::string& key, const isa::DequantizeOp& d) {
-  for (int64_t v : {d.records, d.rows, d.columns, d.bits, d.scale_bytes, int64_t{d.to}}) append(key, v);
-}
-void dequantize_all(const isa::DequantizeOp& d, const uint8_t* from, uint8_t* to) {
-  parallel_for(d.records, 8, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) dequantize_record(d, from + i * d.record_bytes(), to + i * d.rows * d.columns * d.element_bytes);
-  });
+  for (int64_t v : {d.records, d.record.rows, d.record.columns, d.record.bits, d.record.scale_bytes, int64_t{d.to}}) append(key, v);
 }
 /// What the packed order of B depends on.
 std::string layout_key(const isa::MatrixOp& op) {
@@ -152,7 +147,9 @@ class Translator {
     auto constant = [&](uint64_t address) { return program_.constants.data() + (address - program_.constants_address); };
     for (uint32_t w : writers) {
       std::visit(Overload{[](const auto&) {}, [&](const isa::CopyOp& c) { copy_between(c, constant(c.src_address), image_.data() + c.dst_address); },
-                          [&](const isa::DequantizeOp& d) { dequantize_all(d, constant(d.src_address), image_.data() + d.dst_address); }},
+                          [&](const isa::DequantizeOp& d) {
+                            parallel_for(d.records, 8, [&](int64_t begin, int64_t end) { dequantize_records(d, constant(d.src_address), image_.data() + d.dst_address, begin, end); });
+                          }},
                  *drafts_[w].constant_load);
     }
     auto packed = std::make_shared<PackedB>();
