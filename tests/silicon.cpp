@@ -43,7 +43,7 @@ Machine nvdla(int64_t macs, int64_t buffer_kib, int64_t dram_gbs, int64_t die_mm
 Machine tpu_v1() {
   Machine m = load_machine("server");
   m.clock_hz = 700'000'000;
-  m.mx.rows = 1, m.mx.columns = 256, m.mx.depth = 256, m.mx.float_units = 1, m.mx.rows_per_fetch = 1;
+  m.mx.rows = 1, m.mx.columns = 256, m.mx.depth = 256, m.mx.float_units = 1, m.mx.a_element_bytes = 1, m.mx.rows_per_fetch = 1;
   m.memory.scratchpad_bytes = 24 << 20, m.memory.accumulator_bytes = 4 << 20;
   m.vx.lanes = 256, m.vx.table_ports = 256, m.dma.bytes_per_cycle = 256;
   m.dram.kind = "DDR3", m.dram.bytes_per_cycle = 48;

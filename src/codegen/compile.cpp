@@ -4,9 +4,12 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "codegen/descriptors.h"
+#include "codegen/interleave.h"
 #include "codegen/layers.h"
 #include "codegen/phase_text.h"
 #include "codegen/synchronise.h"
@@ -20,7 +23,8 @@ namespace {
 /// A graph and its order of work; an emitter refers to both.
 struct Source {
   Graph graph;
-  Schedule schedule{graph};
+  Schedule schedule;
+  explicit Source(Graph g, const Machine* woven_for = nullptr) : graph(std::move(g)), schedule(graph, woven_for) {}
 };
 
 struct Candidate {
@@ -85,7 +89,7 @@ bool copies_constant(const Graph& graph, const Node& node) {
 }
 
 /// The source without the copies of constants that would go to DRAM, where the constants are already; null if there are none.
-std::shared_ptr<const Source> without_spilled_copies(const Source& source, const Placement& placement) {
+std::shared_ptr<const Source> without_spilled_copies(const Source& source, const Placement& placement, const Machine& machine) {
   std::vector<ValueId> instead(source.graph.values.size(), kNoValue);
   for (const Node& node : source.graph.nodes) {
     if (!copies_constant(source.graph, node)) continue;
@@ -102,13 +106,34 @@ std::shared_ptr<const Source> without_spilled_copies(const Source& source, const
       if (v != kNoValue && instead[static_cast<size_t>(v)] != kNoValue) v = instead[static_cast<size_t>(v)];
     }
   }
-  return std::make_shared<const Source>(Source{std::move(graph)});
+  return std::make_shared<const Source>(std::move(graph), source.schedule.woven() ? &machine : nullptr);
+}
+
+void emit_step(Emitter& e, const Graph& graph, const Schedule& schedule, size_t s) {
+  const Step& step = schedule.steps[s];
+  const Node& node = graph.nodes[static_cast<size_t>(step.node)];
+  e.layer = static_cast<uint32_t>(s);
+  if (step.contract >= 0) emit_contract(e, graph.nodes[static_cast<size_t>(step.contract)], node);
+  else if (std::holds_alternative<Map>(node.op)) emit_map(e, node);
+  else emit_move(e, node);
+}
+
+/// A contraction, and the steps [s + 1, end) beside it, each with a part of the ring.
+void emit_woven(Emitter& e, const Graph& graph, const Schedule& schedule, size_t s, size_t end) {
+  const int64_t group = e.machine.group_bytes(), bytes = e.placement.ring_bytes, cut = bytes >= 8 * group ? bytes - 3 * group : bytes / group / 2 * group;
+  const size_t first = e.code.size();
+  e.within(0, cut, [&] { emit_step(e, graph, schedule, s); });
+  const size_t second = e.code.size();
+  e.within(cut, bytes, [&] {
+    for (size_t x = s + 1; x < end; ++x) emit_step(e, graph, schedule, x);
+  });
+  interleave(e.code, first, second, e.descriptors);
 }
 
 Candidate emit_all(std::shared_ptr<const Source> source, const Machine& machine, const Preferences& preferences) {
   Candidate c;
   c.placement = std::make_unique<Placement>(place(source->graph, source->schedule, machine, preferences));
-  if (auto direct = without_spilled_copies(*source, *c.placement)) {
+  if (auto direct = without_spilled_copies(*source, *c.placement, machine)) {
     source = std::move(direct);
     *c.placement = place(source->graph, source->schedule, machine, preferences);
   }
@@ -116,14 +141,11 @@ Candidate emit_all(std::shared_ptr<const Source> source, const Machine& machine,
   const Schedule& schedule = source->schedule;
   c.source = source;
   c.emitter = std::make_unique<Emitter>(graph, schedule, *c.placement, machine, preferences);
-  for (size_t s = 0; s < schedule.steps.size(); ++s) {
-    const Step& step = schedule.steps[s];
-    const Node& node = graph.nodes[static_cast<size_t>(step.node)];
-    c.emitter->layer = static_cast<uint32_t>(s);
-    c.layers.push_back(describe(graph, step, machine));
-    if (step.contract >= 0) emit_contract(*c.emitter, graph.nodes[static_cast<size_t>(step.contract)], node);
-    else if (std::holds_alternative<Map>(node.op)) emit_map(*c.emitter, node);
-    else emit_move(*c.emitter, node);
+  for (const Step& step : schedule.steps) c.layers.push_back(describe(graph, step, machine));
+  for (size_t s = 0, end; s < schedule.steps.size(); s = end) {
+    for (end = s + 1; end < schedule.steps.size() && schedule.steps[end].with == static_cast<int>(s);) ++end;
+    if (end > s + 1) emit_woven(*c.emitter, graph, schedule, s, end);
+    else emit_step(*c.emitter, graph, schedule, s);
   }
   return c;
 }
@@ -224,7 +246,7 @@ isa::Program link(const Machine& machine, const std::string& precision, Candidat
     return out;
   };
   p.inputs = boundary(graph.inputs), p.outputs = boundary(graph.outputs);
-  p.scratchpad_peak_bytes = c.placement->resident_peak_bytes + e.ring.peak();
+  p.scratchpad_peak_bytes = c.placement->resident_peak_bytes + e.ring_peak_bytes();
   p.compulsory_dram_bytes = compulsory_bytes(p);
   return p;
 }
@@ -240,6 +262,7 @@ Attempt attempt(const std::shared_ptr<const Source>& source, const Machine& mach
   Attempt a;
   try {
     a.candidate = emit_all(source, machine, preferences);
+    assign_descriptors(a.candidate.emitter->code, a.candidate.emitter->descriptors);
     synchronise(a.candidate.emitter->code, machine);
     isa::Program p = link(machine, precision, a.candidate);
     a.candidate.cost = options.judge ? options.judge(p) : estimate(*a.candidate.emitter, machine, a.candidate.layers.size());
@@ -251,37 +274,90 @@ Attempt attempt(const std::shared_ptr<const Source>& source, const Machine& mach
   return a;
 }
 
+/// The graph as it is, its attention in blocks of three sizes, its runs of maps in blocks, and those woven into contractions: as far as
+/// they differ.
+std::vector<std::shared_ptr<const Source>> sources_of(const Graph& graph, const Machine& machine) {
+  std::vector<std::shared_ptr<const Source>> sources = {std::make_shared<const Source>(graph)};
+  const int64_t scratchpad = machine.memory.scratchpad_bytes;
+  for (int64_t share : {2, 4, 8}) {
+    Graph tiled = graph;
+    if (!tile_attention(tiled, scratchpad, scratchpad / share)) break;
+    verify(tiled, "tile_attention");
+    sources.push_back(std::make_shared<const Source>(std::move(tiled)));
+  }
+  Graph blocks = graph;
+  if (tile_maps(blocks, scratchpad)) {
+    verify(blocks, "tile_maps");
+    sources.push_back(std::make_shared<const Source>(blocks));
+  }
+  if (auto woven = std::make_shared<const Source>(std::move(blocks), &machine); woven->schedule.woven()) sources.push_back(std::move(woven));
+  return sources;
+}
+
+/// Packed tightly with many small blocks, or spread over lock groups with fewer larger blocks, for several sizes of the ring.
+std::vector<Preferences> layouts_of(const Machine& machine, bool quick) {
+  const int64_t groups = machine.memory.groups, group = machine.group_bytes();
+  std::vector<int64_t> rings = {groups / 4, groups * 3 / 8, groups / 2, groups * 5 / 8, groups * 3 / 4, groups};
+  if (quick) rings = {groups * 3 / 8, groups / 2, groups};
+  std::vector<Preferences> layouts;
+  for (int64_t ring : rings) {
+    if (!quick) layouts.push_back({ring, 4, group / 16, group / 4, false});
+    layouts.push_back({ring, 48, 256, 1024, true});
+  }
+  return layouts;
+}
+
+/// Keeps the cheapest attempt, the first of equals; the last failure where none fits.
+class Choice {
+ public:
+  Choice(const std::vector<std::shared_ptr<const Source>>& sources, const Machine& machine, const std::string& precision, const GenerateOptions& options)
+      : sources_(sources), layouts_(layouts_of(machine, options.quick)), machine_(machine), precision_(precision), options_(options) {}
+
+  size_t layouts() const { return layouts_.size(); }
+  /// Sources x layouts, by number.
+  void try_all(const std::vector<std::pair<size_t, size_t>>& attempts) {
+    parallel_for(static_cast<int64_t>(attempts.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const auto [source, layout] = attempts[static_cast<size_t>(i)];
+        Attempt a = attempt(sources_[source], machine_, precision_, layouts_[layout], options_);
+        const std::pair number(source, layout);
+        const std::lock_guard lock(choosing_);
+        const bool better = a.program ? !best_.program || std::pair(a.candidate.cost, number) < std::pair(best_.candidate.cost, number_) : !best_.program && number > number_;
+        if (better) best_ = std::move(a), number_ = number;
+      }
+    });
+  }
+  Attempt& best() { return best_; }
+  size_t source() const { return number_.first; }
+
+ private:
+  const std::vector<std::shared_ptr<const Source>>& sources_;
+  const std::vector<Preferences> layouts_;
+  const Machine& machine_;
+  const std::string& precision_;
+  const GenerateOptions& options_;
+  Attempt best_;
+  std::pair<size_t, size_t> number_{0, 0};
+  std::mutex choosing_;
+};
+
 }  // namespace
 
 isa::Program generate(const Graph& graph, const Machine& machine, const std::string& precision, const GenerateOptions& options) {
-  std::vector<std::shared_ptr<const Source>> sources = {std::make_shared<const Source>(Source{graph})};
-  for (int64_t share : {2, 4}) {
-    Graph tiled = graph;
-    if (!tile_attention(tiled, machine.memory.scratchpad_bytes, machine.memory.scratchpad_bytes / share)) break;
-    verify(tiled, "tile_attention");
-    sources.push_back(std::make_shared<const Source>(Source{std::move(tiled)}));
+  const auto sources = sources_of(graph, machine);
+  Choice choice(sources, machine, precision, options);
+  // Where there are several sources, two layouts tell which of them is best; all layouts are tried with that one.
+  std::vector<std::pair<size_t, size_t>> first, rest;
+  const std::set<size_t> probes = {choice.layouts() / 6, choice.layouts() * 7 / 12};
+  for (size_t s = 0; sources.size() > 1 && s < sources.size(); ++s) {
+    for (size_t layout : probes) first.push_back({s, layout});
   }
-  const int64_t groups = machine.memory.groups, group = machine.group_bytes();
-  std::vector<int64_t> rings = {groups / 4, groups * 3 / 8, groups / 2, groups * 5 / 8, groups * 3 / 4, groups};
-  if (options.quick) rings = {groups * 3 / 8, groups / 2, groups};
-  // Packed tightly with many small blocks, or spread over lock groups with fewer larger blocks.
-  std::vector<Preferences> choices;
-  for (int64_t ring : rings) {
-    if (!options.quick) choices.push_back({ring, 4, group / 16, group / 4});
-    choices.push_back({ring, 48, 256, 1024});
+  choice.try_all(first);
+  for (size_t layout = 0; layout < choice.layouts(); ++layout) {
+    if (first.empty() || !probes.count(layout)) rest.push_back({choice.source(), layout});
   }
-  Attempt chosen;  // the cheapest, the first of equals; the last failure where none fits
-  int64_t number = -1;
-  const int64_t layouts = static_cast<int64_t>(choices.size());
-  std::mutex choosing;
-  parallel_for(layouts * static_cast<int64_t>(sources.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      Attempt a = attempt(sources[static_cast<size_t>(i / layouts)], machine, precision, choices[static_cast<size_t>(i % layouts)], options);
-      const std::lock_guard lock(choosing);
-      const bool better = a.program ? !chosen.program || std::pair(a.candidate.cost, i) < std::pair(chosen.candidate.cost, number) : !chosen.program && i > number;
-      if (better) chosen = std::move(a), number = i;
-    }
-  });
+  choice.try_all(rest);
+  Attempt& chosen = choice.best();
   if (!chosen.program) throw *chosen.failure;
   Candidate* const best = &chosen.candidate;
   std::optional<isa::Program>& program = chosen.program;

@@ -224,7 +224,6 @@ class ContractEmitter {
     e_.next_half ^= 1;
     const int64_t columns = e_.machine.mx.columns, slots = ceil_div(o.count, columns) * columns;
     isa::Matrix m;
-    m.desc = e_.describe(descriptor());
     m.acc = static_cast<uint32_t>(half * e_.machine.accumulator_elements());
     m.out_rows = static_cast<uint16_t>(p.rows), m.out_columns = static_cast<uint16_t>(p.cols), m.n = static_cast<uint16_t>(o.count);
     m.in_rows = static_cast<uint32_t>(a_rows_);
@@ -241,7 +240,7 @@ class ContractEmitter {
                                  {isa::Space::kAccumulator, 4ull * m.acc, 4ull * (m.acc + static_cast<uint64_t>(pixels * slots)), true}};
     if (bias_address_ >= 0) ranges.push_back({isa::Space::kScratchpad, m.bias_imm, m.bias_imm + static_cast<uint64_t>(4 * o.count), false});
     if (s_.a_resident) narrow_a_range(p, ranges[0]);
-    e_.push(m, ranges);
+    e_.push(m, ranges, e_.describe(descriptor()));
     drain(n, p, first_channel, o.count, {acc_input_, m.acc, pixels, p.cols, {}});
   }
 
@@ -266,7 +265,7 @@ class ContractEmitter {
       if (static_cast<int>(k) == acc.input) continue;
       const Value& v = e_.graph.value(drain_.inputs[k]);
       // Small constants are loaded whole, once per layer.
-      const bool whole = v.constant && stored_bytes(v) <= e_.placement.ring_bytes / 16;
+      const bool whole = v.constant && stored_bytes(v) <= e_.ring.bytes() / 16;
       tiles[k] = inputs_[k]->get(whole ? Box{std::vector<int64_t>(v.shape.size(), 0), v.shape} : input_box(map_, k, v.shape, lo, extent));
     }
     StagedOutput output(e_, drain_.outputs[0]);
@@ -302,7 +301,7 @@ void emit_contract(Emitter& e, const Node& contract, const Node& drain) {
   const auto mark = e.mark();
   ContractEmitter emitter(e, contract, drain);
   // Biases, drain constants and lock-group alignment take part of the ring.
-  for (const ContractTile& tile : search_tiles(e.machine, emitter.shape(), e.placement.ring_bytes - 64)) {
+  for (const ContractTile& tile : search_tiles(e.machine, emitter.shape(), e.ring.bytes() - 64)) {
     try {
       return emitter.emit(tile);
     } catch (const RingFull&) {
@@ -313,7 +312,7 @@ void emit_contract(Emitter& e, const Node& contract, const Node& drain) {
   fail(ErrorCode::kResource, "node '" + contract.name + "'",
        "one output column of this contraction needs " + std::to_string(s.k() * operand_bytes(s.contract->format)) + " bytes of weights and " +
            std::to_string(s.a_resident ? 0 : input_tile_bytes(s, 1, 1, s.k_channels)) + " of input at a time",
-       "at most " + std::to_string(e.placement.ring_bytes) + " bytes of scratchpad", "use a machine with more scratchpad, or a narrower precision");
+       "at most " + std::to_string(e.ring.bytes()) + " bytes of scratchpad", "use a machine with more scratchpad, or a narrower precision");
 }
 
 }  // namespace systole

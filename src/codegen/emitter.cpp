@@ -24,8 +24,22 @@ int64_t Ring::find(int64_t bytes, int64_t align, int64_t from, int64_t begin, in
   return -1;
 }
 
+void Ring::begin_tile() {
+  in_tile_ = true;
+  head_ = (head_ + group_ - 1) / group_ * group_;
+  if (head_ >= bytes_) head_ = 0;
+}
+
 int64_t Ring::allocate(int64_t bytes, Side side) {
   bytes = std::max<int64_t>(bytes, 1);
+  if (in_tile_) {
+    const int64_t at = find(bytes, 64, head_, 0, bytes_);
+    if (at < 0) return -1;
+    head_ = at + bytes;
+    live_.push_back({at, bytes});
+    peak_ = std::max(peak_, at + bytes);
+    return base_ + at;
+  }
   const int64_t area = vector_area();
   const bool small_vector = side == Side::kVector && bytes <= area / 2;
   int64_t at = -1;
@@ -59,33 +73,18 @@ void Emitter::rewind(const Mark& m) {
   constant_bytes = m.constant_bytes;
   ring = m.ring;
   next_half = m.next_half;
-  // Descriptors written since are forgotten: their slots may hold anything.
-  copy_ = {}, matrix_ = {}, vector_ = {}, program_ = {};
   std::erase_if(constant_index_, [&](const auto& e) { return e.second >= constant_bytes; });
 }
 
-template <class D>
-uint8_t Emitter::lookup(Cache<D>& cache, D desc) {
-  ++clock_;
-  size_t oldest = 0;
-  for (size_t i = 0; i < cache.slot.size(); ++i) {
-    desc.index = static_cast<uint8_t>(i);
-    if (cache.used[i] && cache.slot[i] == desc) {
-      cache.used[i] = clock_;
-      return static_cast<uint8_t>(i);
-    }
-    if (cache.used[i] < cache.used[oldest]) oldest = i;
+DescriptorId Emitter::describe(Descriptor descriptor) {
+  // Tiles of a step need few: the last ones are enough to find most again.
+  constexpr size_t kRemembered = 32;
+  for (size_t i = descriptors.size(), seen = 0; i-- > 0 && seen < kRemembered; ++seen) {
+    if (descriptors[i] == descriptor) return static_cast<DescriptorId>(i);
   }
-  desc.index = static_cast<uint8_t>(oldest);
-  cache.slot[oldest] = desc;
-  cache.used[oldest] = clock_;
-  push(desc, {});
-  return desc.index;
+  descriptors.push_back(std::move(descriptor));
+  return static_cast<DescriptorId>(descriptors.size() - 1);
 }
-template uint8_t Emitter::lookup(Cache<isa::CopyDesc>&, isa::CopyDesc);
-template uint8_t Emitter::lookup(Cache<isa::MatrixDesc>&, isa::MatrixDesc);
-template uint8_t Emitter::lookup(Cache<isa::VectorDesc>&, isa::VectorDesc);
-template uint8_t Emitter::lookup(Cache<isa::VectorProgram>&, isa::VectorProgram);
 
 uint64_t Emitter::constant_offset(ValueId value, int64_t panel, int64_t bytes, const Node* grouped) {
   const auto [it, added] = constant_index_.try_emplace({value, panel, grouped}, constant_bytes);
@@ -161,9 +160,8 @@ void Emitter::copy(const Copy& c) {
   std::vector<ByteRange> ranges = {span(c.dst, c.dst_address, dims, false, c.element_bytes, true)};
   if (c.src != isa::Space::kFill) ranges.push_back(span(c.src, c.src_address, dims, true, c.element_bytes, false));
   auto fill_in = [&](auto instruction) {
-    instruction.desc = describe(desc);
     instruction.src = c.src, instruction.dst = c.dst, instruction.src_imm = c.src == isa::Space::kFill ? c.fill_bits : c.src_address, instruction.dst_imm = c.dst_address;
-    push(instruction, std::move(ranges));
+    push(instruction, std::move(ranges), describe(desc));
   };
   if (c.engine == isa::Engine::kLoad) fill_in(isa::Load{});
   else fill_in(isa::Store{});

@@ -1,9 +1,12 @@
 // Collects instructions with the bytes they touch. Emission is sequential and plain: program order is correct order;
 // overlap comes from the distances that `synchronise` derives later from the recorded ranges.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <tuple>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "isa/program.h"
@@ -19,10 +22,16 @@ struct ByteRange {
   bool write;
 };
 
+/// What a descriptor register holds. Emission names descriptors; `assign_descriptors` gives them registers.
+using Descriptor = std::variant<isa::CopyDesc, isa::MatrixDesc, isa::VectorDesc, isa::VectorProgram>;
+using DescriptorId = int32_t;
+inline constexpr DescriptorId kNoDescriptor = -1;
+
 struct Emitted {
   isa::Instruction instruction;
   uint32_t layer;
   std::vector<ByteRange> ranges;
+  DescriptorId desc = kNoDescriptor, program = kNoDescriptor;
 };
 
 /// A constant as it lies in DRAM: plain, or B packed into panels of `panel` columns, [G][N / panel][K][panel]; codes of few bits
@@ -42,10 +51,16 @@ class Ring {
   /// Who reads the block while MX runs. VX's constants and tiles keep to the first lock groups of the ring, so that MX,
   /// which holds the groups of its operands all the time, does not keep VX from them.
   enum class Side { kMatrix, kVector };
+  /// What is allocated until the next call lies in the next lock group, as far as it fits: LD fills the tile of one group while VX
+  /// works on another and ST empties a third.
+  void begin_tile();
+  void end_tiles() { in_tile_ = false; }
   /// Scratchpad address of a free block, or -1. Blocks of align_bytes and more start on a lock group if they can.
   int64_t allocate(int64_t bytes, Side side);
   void free(int64_t address);
-  int64_t peak() const { return peak_; }
+  int64_t bytes() const { return bytes_; }
+  /// End of what was in use, as an address.
+  int64_t peak() const { return base_ + peak_; }
 
  private:
   int64_t find(int64_t bytes, int64_t align, int64_t from, int64_t begin, int64_t end) const;
@@ -54,6 +69,7 @@ class Ring {
     int64_t address, bytes;
   };
   int64_t base_, bytes_, group_, align_bytes_, head_ = 0, vector_head_ = 0, peak_ = 0;
+  bool in_tile_ = false;
   std::vector<Live> live_;
 };
 
@@ -76,7 +92,9 @@ class Emitter {
   int next_half = 0;  ///< accumulator half of the next block
   const Preferences preferences;
 
-  void push(isa::Instruction instruction, std::vector<ByteRange> ranges) { code.push_back({std::move(instruction), layer, std::move(ranges)}); }
+  void push(isa::Instruction instruction, std::vector<ByteRange> ranges, DescriptorId desc = kNoDescriptor, DescriptorId program = kNoDescriptor) {
+    code.push_back({std::move(instruction), layer, std::move(ranges), desc, program});
+  }
 
   /// Strided copy, in bytes; loops collapse, their order is chosen (element order does not matter: source and target are
   /// different tensors), and more than five are unrolled. `fill` replaces the source.
@@ -91,10 +109,8 @@ class Emitter {
   };
   void copy(const Copy& copy);
 
-  uint8_t describe(const isa::CopyDesc& desc) { return lookup(copy_[static_cast<int>(desc.engine)], desc); }
-  uint8_t describe(const isa::MatrixDesc& desc) { return lookup(matrix_, desc); }
-  uint8_t describe(const isa::VectorDesc& desc) { return lookup(vector_, desc); }
-  uint8_t describe(const isa::VectorProgram& program) { return lookup(program_, program); }
+  std::vector<Descriptor> descriptors;
+  DescriptorId describe(Descriptor descriptor);
 
   /// DRAM offset (from the constants' base) of a constant in this layout. Constants' addresses are relocated by link.
   uint64_t constant_offset(ValueId value, int64_t panel, int64_t bytes, const Node* grouped = nullptr);
@@ -120,21 +136,19 @@ class Emitter {
     l.address += static_cast<uint64_t>(schedule.offset[static_cast<size_t>(v)]);
     return l;
   }
+  /// Emits `work` with bytes [from, to) of the ring, of which nothing is in use.
+  template <class F>
+  void within(int64_t from, int64_t to, F&& work) {
+    Ring whole = std::exchange(ring, Ring(placement.ring_base + from, to - from, machine.group_bytes(), preferences.ring_align_bytes));
+    work();
+    ring_peak_ = std::max(ring_peak_, ring.peak());
+    ring = std::move(whole);
+  }
+  int64_t ring_peak_bytes() const { return std::max(ring_peak_, ring.peak()) - placement.ring_base; }
   bool resident(ValueId v) const { return location(v).stored && location(v).space == isa::Space::kScratchpad; }
 
  private:
-  template <class D>
-  struct Cache {
-    std::array<D, isa::kDescriptors> slot{};
-    std::array<uint64_t, isa::kDescriptors> used{};  ///< 0: empty
-  };
-  template <class D>
-  uint8_t lookup(Cache<D>& cache, D desc);
-  std::array<Cache<isa::CopyDesc>, 2> copy_;
-  Cache<isa::MatrixDesc> matrix_;
-  Cache<isa::VectorDesc> vector_;
-  Cache<isa::VectorProgram> program_;
-  uint64_t clock_ = 0;
+  int64_t ring_peak_ = 0;
   std::map<std::tuple<ValueId, int64_t, const Node*>, uint64_t> constant_index_;
 };
 

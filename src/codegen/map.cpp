@@ -63,6 +63,7 @@ std::vector<int64_t> tile_for(const Emitter& e, const Node& node, const Map& m, 
 }
 
 void emit_tiles(Emitter& e, const Node& node, const Map& m, const std::vector<int64_t>& tile) {
+  const bool in_groups = e.preferences.tiles_in_groups && e.ring.bytes() >= 3 * e.machine.group_bytes() && staged(e, node, m, tile) <= e.machine.group_bytes();
   std::vector<std::unique_ptr<StagedInput>> inputs;
   for (ValueId v : node.inputs) inputs.push_back(std::make_unique<StagedInput>(e, v));
   StagedOutput output(e, node.outputs[0]);
@@ -72,6 +73,7 @@ void emit_tiles(Emitter& e, const Node& node, const Map& m, const std::vector<in
     std::vector<int64_t> extent = tile;
     for (size_t d = 0; d < rank; ++d) extent[d] = std::min(tile[d], m.extents[d] - lo[d]);
     std::vector<Tile> tiles;
+    if (in_groups) e.ring.begin_tile();
     for (size_t k = 0; k < inputs.size(); ++k) tiles.push_back(inputs[k]->get(input_box(m, k, e.graph.value(node.inputs[k]).shape, lo, extent)));
     const Box out{{lo.begin(), lo.begin() + static_cast<long>(rank)}, {extent.begin(), extent.begin() + static_cast<long>(rank)}};
     emit_vector(e, node, tiles, output.get(out), lo, extent, {});
@@ -86,6 +88,7 @@ void emit_tiles(Emitter& e, const Node& node, const Map& m, const std::vector<in
       lo[d] = 0;
     }
   }
+  e.ring.end_tiles();
 }
 
 }  // namespace
@@ -94,8 +97,8 @@ void emit_map(Emitter& e, const Node& node) {
   const Map& m = std::get<Map>(node.op);
   if (element_count(Shape(m.extents.begin(), m.extents.begin() + m.output_rank())) == 0) return;
   const auto mark = e.mark();
-  // Tiles of a sixth of the ring pipeline well; what does not fit is tried larger, down to one element in all of it.
-  for (int64_t budget : {e.placement.ring_bytes / 6, e.placement.ring_bytes / 3, e.placement.ring_bytes, e.placement.ring_bytes / 12, e.placement.ring_bytes / 24}) {
+  // Tiles of a lock group or a sixth of the ring pipeline well; what does not fit is tried larger, down to one element in all of it.
+  for (int64_t budget : {std::min(e.ring.bytes() / 6, e.machine.group_bytes()), e.ring.bytes() / 3, e.ring.bytes(), e.ring.bytes() / 12, e.ring.bytes() / 24}) {
     try {
       return emit_tiles(e, node, m, tile_for(e, node, m, budget));
     } catch (const RingFull&) {
@@ -103,7 +106,7 @@ void emit_map(Emitter& e, const Node& node) {
     }
   }
   fail(ErrorCode::kResource, "node '" + node.name + "'", "one row of this map needs " + std::to_string(staged(e, node, m, tile_for(e, node, m, 0))) + " bytes of scratchpad",
-       "at most " + std::to_string(e.placement.ring_bytes), "use a machine with more scratchpad");
+       "at most " + std::to_string(e.ring.bytes()), "use a machine with more scratchpad");
 }
 
 void emit_move(Emitter& e, const Node& node) {

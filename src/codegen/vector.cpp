@@ -265,15 +265,14 @@ class VectorEmitter {
       d.guard_h_pitch = static_cast<uint32_t>(guard_now_.h_pitch), d.guard_w_pitch = static_cast<uint32_t>(guard_now_.w_pitch);
     }
     isa::Vector v;
-    v.program = e_.describe(assemble(m_, stream_of_));
-    v.desc = e_.describe(d);
     v.spaces = spaces_;
     for (size_t s = 0; s < v.imms.size(); ++s) {
       SYSTOLE_CHECK(x.base[s] >= 0, node_.name + " stream " + std::to_string(s));
       v.imms[s] = static_cast<uint32_t>(x.base[s]);
     }
     v.guard_h_origin = static_cast<int32_t>(x.guard_h_origin), v.guard_w_origin = static_cast<int32_t>(x.guard_w_origin);
-    e_.push(v, ranges(x));
+    const DescriptorId program = e_.describe(assemble(m_, stream_of_));
+    e_.push(v, ranges(x), e_.describe(d), program);
   }
 
   std::vector<ByteRange> ranges(const Instruction& x) const {

@@ -1,7 +1,9 @@
 // The three primitives. Their meaning, bit for bit, is src/ops/reference.cpp; their engines are MX, VX and LD/ST.
 #pragma once
+#include <bit>
 #include <cstdint>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "isa/instruction.h"
@@ -24,6 +26,7 @@ struct Contract {
   bool depthwise = false, b_transposed = false;  ///< b_transposed: kernels of one tap only
   int64_t a_zero = 0, b_zero = 0;  ///< subtracted from the operands; padding reads as a_zero
   int64_t group_rows = 0;          ///< of B that share a scale; 0: B holds its elements
+  bool operator==(const Contract&) const = default;
 };
 
 /// One tensor index as a function of the loop indices: offset + sum of coefficient x index.
@@ -56,10 +59,12 @@ struct Operand {
   static Operand value(float v) { return {Kind::kConstant, 0, v}; }
   static Operand result(int i) { return {Kind::kResult, i, 0}; }
   static Operand reduced() { return {Kind::kReduced, 0, 0}; }
+  bool operator==(const Operand& o) const { return kind == o.kind && index == o.index && std::bit_cast<uint32_t>(constant) == std::bit_cast<uint32_t>(o.constant); }
 };
 struct Operation {
   isa::Micro op = isa::Micro::kMove;
   std::vector<Operand> operands;
+  bool operator==(const Operation&) const = default;
 };
 
 /// Elementwise expression with an optional reduction over trailing loops: for each output index, `pre` per element,
@@ -75,6 +80,10 @@ struct Map {
   int64_t out_zero = 0, out_lo = -128, out_hi = 127;
 
   int64_t output_rank() const { return static_cast<int64_t>(extents.size()) - reduced; }
+  bool operator==(const Map& o) const {
+    const auto rest = [](const Map& m) { return std::tie(m.extents, m.reduced, m.reduce, m.accesses, m.pre, m.post, m.out_zero, m.out_lo, m.out_hi); };
+    return std::bit_cast<uint32_t>(fill) == std::bit_cast<uint32_t>(o.fill) && rest(*this) == rest(o);
+  }
 };
 
 /// A strided copy between dense tensors, in elements. input = -1 writes the move's fill element.
@@ -83,16 +92,19 @@ struct CopyRegion {
   Shape extents;
   int64_t src_offset = 0, dst_offset = 0;
   std::vector<int64_t> src_strides, dst_strides;
+  bool operator==(const CopyRegion&) const = default;
 };
 /// Regions are written in order; together they cover the output.
 struct Move {
   std::vector<CopyRegion> regions;
   uint64_t fill_bits = 0;
+  bool operator==(const Move&) const = default;
 };
 
 /// The same bytes, or some of them, under another shape or type.
 struct View {
   int64_t offset_bytes = 0;
+  bool operator==(const View&) const = default;
 };
 
 /// The inputs' bytes one after another. Inputs are made for it: by maps or moves, read by nobody else.

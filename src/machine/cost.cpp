@@ -8,14 +8,14 @@ namespace {
 /// The steps of a k-chunk, shared by cycles and traffic.
 struct Steps {
   Steps(const MatrixEngine& engine, const MatrixBlock& b)
-      : mx(engine), block(b), bytes(operand_bytes(b.format)), window(std::max<int64_t>(1, mx.rows * mx.depth / bytes)), rate(b.format == MacFormat::kInt8 ? mx.depth : mx.float_units),
+      : mx(engine), block(b), bytes(operand_bytes(b.format)), window(std::max<int64_t>(1, mx.a_word_bytes() / bytes)), rate(b.format == MacFormat::kInt8 ? mx.depth : mx.float_units),
         row_groups(ceil_div(b.m, mx.rows)), column_tiles(ceil_div(b.n, mx.columns)) {}
   const MatrixEngine& mx;
   const MatrixBlock& block;
   const int64_t bytes, window, rate, row_groups, column_tiles;  ///< window: KS, the elements of a k-chunk
 
   int64_t fetches(int64_t elements) const {
-    const int64_t spare = mx.rows * mx.depth - elements * bytes;
+    const int64_t spare = mx.a_word_bytes() - elements * bytes;
     const int64_t covered = block.row_step_bytes > 0 && spare > 0 ? spare / block.row_step_bytes + 1 : 1;
     return ceil_div(mx.rows, std::min(mx.rows_per_fetch, covered));
   }
@@ -91,7 +91,7 @@ MatrixTraffic depthwise_traffic(const Machine& machine, const DepthwiseBlock& bl
   MatrixTraffic t;
   t.array_cycles = ceil_div(block.channels, mx.columns) * steps.rows * steps.column_steps;
   // Each step reads depthwise_pixels bytes for every column of the array.
-  t.a_words = ceil_div(t.array_cycles * mx.depthwise_pixels * std::min(block.channels, mx.columns), mx.rows * mx.depth);
+  t.a_words = ceil_div(t.array_cycles * mx.depthwise_pixels * std::min(block.channels, mx.columns), mx.a_word_bytes());
   t.b_bytes = block.kernel_h * block.kernel_w * block.channels * operand_bytes(block.format);
   t.accumulator_words = block.out_rows * block.out_columns * block.channels;
   return t;

@@ -33,6 +33,7 @@ const std::vector<Key>& keys() {
       {"mx", "columns", [](Machine& m) -> int64_t& { return m.mx.columns; }, 1, 1024},
       {"mx", "depth", [](Machine& m) -> int64_t& { return m.mx.depth; }, 1, 1024},
       {"mx", "float_units", [](Machine& m) -> int64_t& { return m.mx.float_units; }, 1, 1024},
+      {"mx", "a_element_bytes", [](Machine& m) -> int64_t& { return m.mx.a_element_bytes; }, 1, 4, true},
       {"mx", "b_port_bytes_per_cycle", [](Machine& m) -> int64_t& { return m.mx.b_port_bytes; }, 1, 64 * K},
       {"mx", "rows_per_fetch", [](Machine& m) -> int64_t& { return m.mx.rows_per_fetch; }, 1, 256},
       {"mx", "depthwise_pixels_per_cycle", [](Machine& m) -> int64_t& { return m.mx.depthwise_pixels; }, 1, 64},
@@ -166,7 +167,8 @@ Machine parse_machine(std::string_view yaml, const std::string& source) {
   };
   m.name = text(root["name"], "name");
   m.description = text(root["description"], "description");
-  std::string values = m.name;
+  std::string values = m.name;  // that programs depend on; an optional one only where it is not the default
+  Machine defaults;
   for (const char* section : {"mx", "vx", "memory", "dma", "dram", "control"}) {
     if (!root[section] || !root[section].IsMap()) fail(ErrorCode::kBadInput, source + ": " + section, "missing section", "a mapping");
     reject_unknown(reader, root[section], section);
@@ -183,7 +185,7 @@ Machine parse_machine(std::string_view yaml, const std::string& source) {
     if (!parent[k.name]) fail(ErrorCode::kBadInput, reader.at(parent, path), "missing key", "an integer from " + std::to_string(k.lo) + " to " + std::to_string(k.hi));
     const int64_t value = reader.number(parent[k.name], path, k.lo, k.hi);
     k.member(m) = value;
-    if (!k.optional) values += ";" + path + "=" + std::to_string(value);
+    if (!k.optional || (std::string_view(k.section) != "power" && value != k.member(defaults))) values += ";" + path + "=" + std::to_string(value);
   }
   m.power.points = {{"nominal", m.power.supply_mv, m.clock_hz}};
   if (root["power"] && root["power"]["points"]) read_points(reader, root["power"]["points"], m);

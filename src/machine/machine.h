@@ -13,10 +13,13 @@ namespace systole {
 struct MatrixEngine {
   int64_t rows = 0, columns = 0, depth = 0;
   int64_t float_units = 0;            ///< bf16 multiply-adds a cycle in each of the R x C cells
+  int64_t a_element_bytes = 1;        ///< one read of A brings rows x depth elements of this many bytes
   int64_t b_port_bytes = 0;           ///< bytes of B loaded per cycle
   int64_t rows_per_fetch = 1;         ///< output rows served by one A read when they lie in the same window
   int64_t depthwise_pixels = 1;       ///< image pixels fetched per cycle in depthwise mode
   int64_t pipeline_cycles = 0;        ///< fill and drain of the array
+
+  int64_t a_word_bytes() const { return rows * depth * a_element_bytes; }
 };
 
 /// Vector engine: L fp32 lanes running micro-programs over streams.

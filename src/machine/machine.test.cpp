@@ -56,14 +56,14 @@ TEST(Machine, HashFollowsValuesNotSpelling) {
 
 /// The loop nest of docs/microarchitecture.md, tile by tile; the closed form must equal it.
 int64_t walk_matrix(const Machine& m, const MatrixBlock& b) {
-  const int64_t bytes = operand_bytes(b.format), window = m.mx.rows * m.mx.depth / bytes, rate = b.format == MacFormat::kInt8 ? m.mx.depth : m.mx.float_units;
+  const int64_t bytes = operand_bytes(b.format), word = m.mx.rows * m.mx.depth * m.mx.a_element_bytes, window = word / bytes, rate = b.format == MacFormat::kInt8 ? m.mx.depth : m.mx.float_units;
   const int64_t row_groups = ceil_div(b.m, m.mx.rows);
   struct Tile { int64_t work, load, fetch; };
   std::vector<Tile> tiles;
   for (int64_t pass = 0; pass < passes_of(b.format); ++pass) {
     for (int64_t run = 0; run < b.runs; ++run) {
       for (int64_t k = 0; k < b.run_elements; k += window) {
-        const int64_t l = std::min(window, b.run_elements - k), spare = m.mx.rows * m.mx.depth - l * bytes;
+        const int64_t l = std::min(window, b.run_elements - k), spare = word - l * bytes;
         const int64_t covered = b.row_step_bytes > 0 && spare > 0 ? spare / b.row_step_bytes + 1 : 1, fetch = ceil_div(m.mx.rows, std::min(m.mx.rows_per_fetch, covered));
         for (int64_t n = 0; n < b.n; n += m.mx.columns) {
           tiles.push_back({row_groups * std::max(ceil_div(l, rate), fetch), ceil_div(ceil_div(l, m.mx.depth) * m.mx.depth * m.mx.columns * bytes, m.mx.b_port_bytes), fetch});

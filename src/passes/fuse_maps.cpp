@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 #include <set>
 
 #include "passes/passes.h"
@@ -7,6 +8,8 @@ namespace systole {
 namespace {
 
 constexpr int kRegisters = 8;
+constexpr int64_t kCopiedSlots = 4;        ///< of a map that is computed more than once ...
+constexpr int64_t kNeverResident = 1 << 20;  ///< ... unless its result is as large as this many bytes
 
 /// Greatest number of results of one list that are alive at once; each needs a register.
 int live_results(const std::vector<Operation>& list) {
@@ -44,20 +47,22 @@ bool uses_input(const std::vector<Operation>& list, int k) {
   });
 }
 
-/// Every loop of the reader indexes exactly one dimension, unchanged, so each element is read once.
+/// Every loop of the reader indexes exactly one dimension, alone or as a digit of its index, so each element is read once.
 bool reads_once(const Map& reader, const Access& access, const Shape& shape) {
   if (access.guarded) return false;
   std::vector<int> seen(reader.extents.size(), 0);
   for (size_t d = 0; d < access.index.size(); ++d) {
     const IndexExpr& e = access.index[d];
-    if (e.offset != 0 || e.terms.size() > 1) return false;
-    if (e.terms.empty()) {
-      if (shape[d] != 1) return false;
-      continue;
+    if (e.offset != 0) return false;
+    std::vector<IndexTerm> digits = e.terms;
+    std::sort(digits.begin(), digits.end(), [](const IndexTerm& x, const IndexTerm& y) { return x.coefficient < y.coefficient; });
+    int64_t unit = 1;
+    for (const IndexTerm& t : digits) {
+      if (t.coefficient != unit) return false;
+      unit *= reader.extents[static_cast<size_t>(t.loop)];
+      ++seen[static_cast<size_t>(t.loop)];
     }
-    const size_t loop = static_cast<size_t>(e.terms[0].loop);
-    if (e.terms[0].coefficient != 1 || reader.extents[loop] != shape[d]) return false;
-    ++seen[loop];
+    if (unit != shape[d]) return false;
   }
   for (size_t i = 0; i < seen.size(); ++i) {
     if (seen[i] > 1 || (seen[i] == 0 && reader.extents[i] != 1)) return false;
@@ -71,39 +76,85 @@ class Fuser {
 
   void run() {
     for (Node& n : graph_.nodes) {
-      if (auto* m = std::get_if<Map>(&n.op)) forward_unit_views(n, *m);
+      if (auto* m = std::get_if<Map>(&n.op)) forward_views(n, *m);
     }
     prune_and_sort(graph_);
     uses_ = Uses(graph_);
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
       while (std::holds_alternative<Map>(graph_.nodes[i].op) && fuse_into(i)) {
       }
+      if (std::holds_alternative<Map>(graph_.nodes[i].op)) copy_into_readers(i);
     }
     std::erase_if(graph_.nodes, [](const Node& n) { return n.outputs.empty(); });
+    drain_at_once();
     prune_and_sort(graph_);
   }
 
  private:
-  /// Reads through views that only add or drop unit dimensions.
-  void forward_unit_views(Node& n, Map& m) {
+  /// Reads through views that add or drop unit dimensions; and through those that cut one dimension into several, where the map behind
+  /// them may be computed here.
+  void forward_views(Node& n, Map& m) {
     for (size_t k = 0; k < n.inputs.size(); ++k) {
       const int p = uses_.producer[static_cast<size_t>(n.inputs[k])];
-      if (p < 0 || !std::holds_alternative<View>(graph_.nodes[static_cast<size_t>(p)].op) || m.accesses[k].guarded) continue;
+      const auto* view = p < 0 ? nullptr : std::get_if<View>(&graph_.nodes[static_cast<size_t>(p)].op);
+      if (!view || view->offset_bytes || m.accesses[k].guarded) continue;
       const ValueId source = graph_.nodes[static_cast<size_t>(p)].inputs[0];
-      const Shape &from = graph_.value(source).shape, &to = graph_.value(n.inputs[k]).shape;
-      std::vector<IndexExpr> significant;
-      Shape a, b;
-      for (size_t d = 0; d < to.size(); ++d) {
-        if (to[d] != 1) significant.push_back(m.accesses[k].index[d]), b.push_back(to[d]);
-      }
-      std::copy_if(from.begin(), from.end(), std::back_inserter(a), [](int64_t e) { return e != 1; });
-      if (a != b) continue;
-      Access access{{}, false, m.accesses[k].zero_point};
-      size_t next = 0;
-      for (int64_t e : from) access.index.push_back(e == 1 ? IndexExpr{} : significant[next++]);
-      m.accesses[k] = access;
-      n.inputs[k] = source;
+      const Value &from = graph_.value(source), &to = graph_.value(n.inputs[k]);
+      if (from.type != to.type || element_count(from.shape) != element_count(to.shape)) continue;
+      if (significant(from.shape) != significant(to.shape) && !may_join(source)) continue;
+      if (auto index = through_view(from.shape, to.shape, m.accesses[k].index)) m.accesses[k].index = std::move(*index), n.inputs[k] = source;
     }
+  }
+
+  static Shape significant(Shape s) {
+    std::erase(s, 1);
+    return s;
+  }
+  bool may_join(ValueId v) const {
+    const int p = uses_.producer[static_cast<size_t>(v)];
+    const auto* m = p < 0 ? nullptr : std::get_if<Map>(&graph_.nodes[static_cast<size_t>(p)].op);
+    return m && !m->reduced && !reads_contract(graph_.nodes[static_cast<size_t>(p)]);
+  }
+
+  /// The source's indices, where each of its dimensions is one or several whole dimensions of the view.
+  static std::optional<std::vector<IndexExpr>> through_view(const Shape& from, const Shape& to, const std::vector<IndexExpr>& index) {
+    std::vector<IndexExpr> out(from.size());
+    size_t t = 0;
+    for (size_t d = 0; d < from.size(); ++d) {
+      if (from[d] == 1) continue;
+      for (int64_t covered = 1; covered < from[d]; ++t) {
+        if (t == to.size()) return {};
+        if (to[t] == 1) continue;
+        covered *= to[t];
+        if (from[d] % covered) return {};
+        const int64_t coefficient = from[d] / covered;
+        out[d].offset += coefficient * index[t].offset;
+        for (const IndexTerm& x : index[t].terms) out[d].terms.push_back({x.loop, x.coefficient * coefficient});
+      }
+    }
+    return out;
+  }
+
+  /// A map that was joined with what drains a contract stands where its inputs are there, not where the last of its parts was.
+  void drain_at_once() {
+    uses_ = Uses(graph_);
+    std::vector<std::pair<size_t, size_t>> order;  // after which node, own number
+    std::vector<size_t> place(graph_.nodes.size());
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const Node& n = graph_.nodes[i];
+      place[i] = i;
+      if (std::holds_alternative<Map>(n.op) && reads_contract(n)) {
+        place[i] = 0;
+        for (ValueId v : n.inputs) {
+          if (const int p = uses_.producer[static_cast<size_t>(v)]; p >= 0) place[i] = std::max(place[i], place[static_cast<size_t>(p)]);
+        }
+      }
+      order.push_back({place[i], i});
+    }
+    std::sort(order.begin(), order.end());
+    std::vector<Node> nodes;
+    for (const auto& [after, i] : order) nodes.push_back(std::move(graph_.nodes[i]));
+    graph_.nodes = std::move(nodes);
   }
 
   bool reads_contract(const Node& n) const {
@@ -140,6 +191,53 @@ class Fuser {
       return true;
     }
     return false;
+  }
+
+  /// A cheap map that only maps read is computed in each of them where that moves fewer bytes than to keep its result.
+  void copy_into_readers(size_t i) {
+    Node& producer = graph_.nodes[i];
+    const Map& m = std::get<Map>(producer.op);
+    const ValueId v = producer.outputs[0];
+    std::vector<int> readers = uses_.readers[static_cast<size_t>(v)];
+    std::sort(readers.begin(), readers.end());
+    if (readers.size() < 2 || uses_.is_output[static_cast<size_t>(v)] || m.reduced || reads_contract(producer) || !is_float(graph_.value(v).type)) return;
+    if (std::adjacent_find(readers.begin(), readers.end()) != readers.end()) return;
+    std::vector<Node> joined;
+    for (int r : readers) {
+      const Node& reader = graph_.nodes[static_cast<size_t>(r)];
+      const auto at = std::find(reader.inputs.begin(), reader.inputs.end(), v);
+      joined.push_back(reader);
+      if (!std::holds_alternative<Map>(reader.op) || !inline_into(producer, reader, static_cast<size_t>(at - reader.inputs.begin()), joined.back()) || !fits(std::get<Map>(joined.back().op))) return;
+    }
+    if (!pays(producer, readers)) return;
+    for (ValueId in : producer.inputs) {
+      auto& list = uses_.readers[static_cast<size_t>(in)];
+      std::erase(list, static_cast<int>(i));
+      for (int r : readers) {
+        if (!std::count(list.begin(), list.end(), r)) list.push_back(r);
+      }
+    }
+    for (size_t k = 0; k < readers.size(); ++k) graph_.nodes[static_cast<size_t>(readers[k])] = std::move(joined[k]);
+    producer.outputs.clear(), producer.inputs.clear();
+  }
+
+  /// What a map in each of its readers moves and computes, against what it does once: a byte of DRAM's time is two slots of a lane.
+  bool pays(const Node& producer, const std::vector<int>& readers) const {
+    const Map& m = std::get<Map>(producer.op);
+    int64_t slots = 0;
+    for (const Operation& o : m.pre) slots += isa::micro_info(o.op).slots;
+    const auto bytes = [&](ValueId v) { return element_count(graph_.value(v).shape) * bytes_of(graph_.value(v).type); };
+    if (slots > kCopiedSlots && bytes(producer.outputs[0]) < kNeverResident) return false;
+    const auto copies = static_cast<int64_t>(readers.size());
+    int64_t gain = (1 + copies) * bytes(producer.outputs[0]) - slots * (copies - 1) * element_count(m.extents) / 2;
+    for (ValueId in : producer.inputs) {
+      gain += bytes(in);
+      for (int r : readers) {
+        const auto& have = graph_.nodes[static_cast<size_t>(r)].inputs;
+        gain -= std::count(have.begin(), have.end(), in) ? 0 : bytes(in);
+      }
+    }
+    return gain > 0;
   }
 
   static int add_input(Node& node, Map& m, ValueId id, const Access& access) {
@@ -271,6 +369,11 @@ class Fuser {
 
 }  // namespace
 
-void fuse_maps(Graph& graph) { Fuser(graph).run(); }
+void fuse_maps(Graph& graph) {
+  merge_duplicates(graph);
+  repeats_as_maps(graph);
+  merge_loops(graph);
+  Fuser(graph).run();
+}
 
 }  // namespace systole

@@ -26,12 +26,26 @@ void recognise_qdq(Graph& graph);
 /// ONNX operators to primitives, all of them: fails (kUnsupported) where the host would have to help (partition.h).
 Graph legalise(const Graph& graph, FloatPolicy policy);
 
-/// Joins maps with the maps and contracts they read, within the limits of one micro-program.
+/// Nodes that do the same with the same inputs become one.
+void merge_duplicates(Graph& graph);
+
+/// Copies that repeat their input and that only maps read become maps.
+void repeats_as_maps(Graph& graph);
+
+/// Maps that read a reshaped value read it in its own shape where their loops can be merged for it.
+void merge_loops(Graph& graph);
+
+/// Joins maps with the maps and contracts they read, within the limits of one micro-program: a cheap one also with each of several
+/// maps that read it, where that moves fewer bytes. Begins with merge_duplicates, repeats_as_maps
+/// and merge_loops.
 void fuse_maps(Graph& graph);
 
 /// After fuse_maps: chains of contract, maps and contract whose intermediate tensors exceed the scratchpad become chains over blocks
 /// of rows, each of at most `block_bytes` of them (or one row). True where there was one.
 bool tile_attention(Graph& graph, int64_t scratchpad_bytes, int64_t block_bytes);
+
+/// After fuse_maps: runs of maps whose tensors exceed the scratchpad become runs over blocks of rows. True where there was one.
+bool tile_maps(Graph& graph, int64_t scratchpad_bytes);
 
 /// Precision asked for by name; "auto" is fp32 for quantised models and bf16 otherwise. Fails on another name.
 FloatPolicy choose_policy(const Graph& graph, const std::string& precision);

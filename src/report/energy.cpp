@@ -16,7 +16,7 @@ double nominal_tops_per_w(const EnergyModel& model, const Machine& machine, bool
   Activity a;
   (floats ? a.bf16_macs : a.integer_macs) = macs;
   a.cell_cycles = macs;
-  a.array_bytes = static_cast<double>(machine.mx.rows * machine.mx.depth) / static_cast<double>(std::max<int64_t>(1, machine.mx.rows_per_fetch));
+  a.array_bytes = static_cast<double>(machine.mx.a_word_bytes()) / static_cast<double>(std::max<int64_t>(1, machine.mx.rows_per_fetch));
   const double hz = static_cast<double>(machine.clock_hz);
   return 2e-12 * macs * hz / (model.joules(a).chip() * hz + model.static_watts().chip());
 }

@@ -50,6 +50,7 @@ Placement place(const Graph& graph, const Schedule& schedule, const Machine& mac
     boundary_end += (stored_bytes(graph.values[v]) + kAlign - 1) / kAlign * kAlign;
   }
   int64_t dram_end = boundary_end;
+  size_t kept[2] = {0, 0};
   std::vector<ValueId> order;
   for (size_t v = 0; v < graph.values.size(); ++v) {
     if (schedule.first[v] >= 0 && !boundary[v] && !graph.values[v].constant) order.push_back(static_cast<ValueId>(v));
@@ -58,6 +59,9 @@ Placement place(const Graph& graph, const Schedule& schedule, const Machine& mac
   for (ValueId id : order) {
     const size_t v = static_cast<size_t>(id);
     const int first = schedule.first[v], last = schedule.last[v];
+    for (auto* blocks : {&scratchpad, &dram}) {  // what is over before this one's first step is over for all that follow
+      if (blocks->size() > 2 * kept[blocks == &dram] + 64) std::erase_if(*blocks, [&](const Block& b) { return b.last < first; }), kept[blocks == &dram] = blocks->size();
+    }
     const int64_t bytes = stored_bytes(graph.values[v]), group = machine.group_bytes();
     // Large tensors start on a lock group of their own if they can: engines then work on different groups.
     int64_t at = bytes >= preferences.resident_align_bytes ? first_fit(scratchpad, bytes, first, last, group, p.ring_base) : -1;

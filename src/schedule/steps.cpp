@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "schedule/weave.h"
 
 namespace systole {
 
@@ -28,7 +29,7 @@ void share_bytes(const Graph& graph, std::vector<ValueId>& root, std::vector<int
 
 }  // namespace
 
-Schedule::Schedule(const Graph& graph) : root(graph.values.size()), offset(graph.values.size(), 0), first(graph.values.size(), -1), last(graph.values.size(), -1) {
+Schedule::Schedule(const Graph& graph, const Machine* woven_for) : root(graph.values.size()), offset(graph.values.size(), 0), first(graph.values.size(), -1), last(graph.values.size(), -1) {
   share_bytes(graph, root, offset);
   std::vector<int> contract_of(graph.values.size(), -1);
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
@@ -42,6 +43,7 @@ Schedule::Schedule(const Graph& graph) : root(graph.values.size()), offset(graph
       steps.push_back(step);
     }
   }
+  if (woven_for) steps = weave(graph, steps, root, *woven_for);
   auto touch = [&](ValueId v, int at) {
     if (v == kNoValue || contract_of[static_cast<size_t>(v)] >= 0) return;
     const size_t r = static_cast<size_t>(root[static_cast<size_t>(v)]);
@@ -49,13 +51,20 @@ Schedule::Schedule(const Graph& graph) : root(graph.values.size()), offset(graph
     last[r] = std::max(last[r], at);
   };
   for (size_t s = 0; s < steps.size(); ++s) {
-    const int at = static_cast<int>(s);
+    // What a contraction touches lives as long as the last step beside it.
+    size_t end = s;
+    while (end + 1 < steps.size() && steps[end + 1].with == static_cast<int>(s)) ++end;
     for (int n : {steps[s].contract, steps[s].node}) {
       if (n < 0) continue;
-      for (ValueId v : graph.nodes[static_cast<size_t>(n)].inputs) touch(v, at);
+      for (ValueId v : graph.nodes[static_cast<size_t>(n)].inputs) touch(v, static_cast<int>(s)), touch(v, static_cast<int>(end));
     }
-    touch(graph.nodes[static_cast<size_t>(steps[s].node)].outputs[0], at);
+    const ValueId made = graph.nodes[static_cast<size_t>(steps[s].node)].outputs[0];
+    touch(made, static_cast<int>(s)), touch(made, static_cast<int>(end));
   }
+}
+
+bool Schedule::woven() const {
+  return std::any_of(steps.begin(), steps.end(), [](const Step& s) { return s.with >= 0; });
 }
 
 }  // namespace systole

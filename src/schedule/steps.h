@@ -4,12 +4,14 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "machine/machine.h"
 
 namespace systole {
 
 struct Step {
   int node;           ///< map or move
   int contract = -1;  ///< the contract it drains, or -1
+  int with = -1;      ///< the step, a contract's, that it is woven into; it follows that one directly, or others with it
 };
 
 struct Schedule {
@@ -17,7 +19,9 @@ struct Schedule {
   std::vector<ValueId> root;      ///< per value: the value whose bytes it shares (views, parts of a join)
   std::vector<int64_t> offset;    ///< of its first byte in the root's
   std::vector<int> first, last;   ///< per root value: first and last step that touches it; -1: never stored
-  explicit Schedule(const Graph& graph);
+  /// With a machine: woven for it (weave.h).
+  explicit Schedule(const Graph& graph, const Machine* woven_for = nullptr);
+  bool woven() const;
 };
 
 }  // namespace systole

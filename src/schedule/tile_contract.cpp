@@ -30,6 +30,8 @@ std::vector<int64_t> weight_columns(const Machine& m, const ContractShape& s) {
 
 struct Totals {
   int64_t mx = 0, vx = 0, dma_bytes = 0, blocks = 0;
+  int64_t weight_loads = 0, a_loads = 0;      ///< tiles
+  int64_t weight_bytes = 0, a_bytes = 0;      ///< of one tile
 };
 
 Totals totals_of(const Machine& m, const ContractShape& s, const ContractTile& t) {
@@ -50,14 +52,24 @@ Totals totals_of(const Machine& m, const ContractShape& s, const ContractTile& t
   const int64_t a_tile = s.a_resident ? 0 : input_tile_bytes(s, std::min(t.rows, s.out_h), std::min(t.cols, s.out_w), a_channels);
   const int64_t weight_loads = s.groups * weight_tiles * (t.weights_outer || weight_tiles == 1 ? 1 : pixel_tiles);
   const int64_t a_loads = s.groups * pixel_tiles * (c.depthwise || t.weights_outer ? (c.depthwise || pixel_tiles > 1 ? weight_tiles : 1) : 1);
-  sum.dma_bytes = weight_loads * (s.weights_dynamic_resident ? 0 : weight_bytes) + a_loads * a_tile;
+  sum.weight_loads = weight_loads, sum.a_loads = a_loads, sum.weight_bytes = s.weights_dynamic_resident ? 0 : weight_bytes, sum.a_bytes = a_tile;
+  sum.dma_bytes = weight_loads * sum.weight_bytes + a_loads * a_tile;
   const int64_t outputs = s.images * s.out_h * s.out_w * s.columns * s.groups;
   sum.dma_bytes += outputs * (s.extra_bytes + (s.out_resident ? 0 : s.out_bytes));
   return sum;
 }
 
-int64_t cost_of(const Machine& m, const ContractShape& s, const ContractTile& t) {
-  const Totals x = totals_of(m, s, t);
+/// Cycles in which MX waits because the next tile has no room beside the one in use: of all tiles, of the outer loop's alone where
+/// that is enough, or none. What is loaded once needs no second place.
+int64_t waiting_cycles(const Machine& m, const ContractTile& t, const Totals& x, int64_t weight_room, int64_t a_room, int64_t stage, int64_t ring_bytes) {
+  const int64_t weights = x.weight_loads > 1 ? 2 : 1, pixels = x.a_loads > 1 ? 2 : 1;
+  if (weights * weight_room + pixels * a_room + 2 * stage <= ring_bytes) return 0;
+  const int64_t outer = t.weights_outer ? (x.weight_loads - 1) * x.weight_bytes : (x.a_loads - 1) * x.a_bytes;
+  if ((t.weights_outer ? 1 : weights) * weight_room + (t.weights_outer ? pixels : 1) * a_room + 2 * stage <= ring_bytes) return dram_bound_cycles(m, outer);
+  return dram_bound_cycles(m, x.dma_bytes);
+}
+
+int64_t cost_of(const Machine& m, const ContractShape& s, const ContractTile& t, const Totals& x) {
   // Engines overlap; what cannot overlap is the first load and the last drain, and a few cycles of dispatch per block.
   const int64_t first = dram_bound_cycles(m, t.staged_bytes / 2) + x.vx / std::max<int64_t>(1, x.blocks);
   return std::max({x.mx, x.vx, dram_bound_cycles(m, x.dma_bytes)}) + first + s.block_overhead_cycles * x.blocks + (x.mx + x.vx) / 64 + dram_bound_cycles(m, x.dma_bytes) / 16;
@@ -107,7 +119,8 @@ std::vector<ContractTile> search_tiles(const Machine& machine, const ContractSha
             if (weight_bytes + a + stage > ring_bytes) continue;
             for (bool outer : {true, false}) {
               t.weights_outer = outer;
-              t.cost = cost_of(machine, s, t) + (t.staged_bytes > ring_bytes ? dram_bound_cycles(machine, totals_of(machine, s, t).dma_bytes) : 0);
+              const Totals totals = totals_of(machine, s, t);
+              t.cost = cost_of(machine, s, t, totals) + waiting_cycles(machine, t, totals, weight_bytes, a, stage, ring_bytes);
               found.push_back(t);
             }
           }

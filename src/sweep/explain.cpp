@@ -29,6 +29,7 @@ constexpr MachineChange kMachineChanges[] = {
     {"twice the array's columns (mx.columns, mx.b_port_bytes_per_cycle, memory.accumulator_bytes)", [](Machine& m) { m.mx.columns *= 2, m.mx.b_port_bytes *= 2, m.memory.accumulator_bytes *= 2; }},
     {"half the array's depth (mx.depth, mx.float_units)", [](Machine& m) { m.mx.depth = std::max<int64_t>(1, m.mx.depth / 2), m.mx.float_units = std::max<int64_t>(1, m.mx.float_units / 2); }},
     {"bf16 at the rate of int8 (mx.float_units)", [](Machine& m) { m.mx.float_units = m.mx.depth; }},
+    {"operands of two bytes at the rate of one (mx.a_element_bytes)", [](Machine& m) { m.mx.a_element_bytes = 2; }},
     {"twice the weight port (mx.b_port_bytes_per_cycle)", [](Machine& m) { m.mx.b_port_bytes *= 2; }},
     {"four depthwise pixels more a cycle (mx.depthwise_pixels_per_cycle)", [](Machine& m) { m.mx.depthwise_pixels += 4; }},
     {"twice the vector lanes and table ports (vx.lanes, vx.table_ports)", [](Machine& m) { m.vx.lanes *= 2, m.vx.table_ports *= 2; }},

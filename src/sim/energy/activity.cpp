@@ -15,7 +15,7 @@ void count(const Machine& machine, const isa::MatrixOp& op, Activity& a) {
   const MatrixTraffic t = traffic_of(machine, op);
   const int64_t cells = machine.mx.rows * machine.mx.columns * (format == MacFormat::kInt8 ? machine.mx.depth : machine.mx.float_units);
   a.cell_cycles = static_cast<double>(t.array_cycles * cells);
-  a.array_bytes = static_cast<double>(t.a_words * machine.mx.rows * machine.mx.depth + t.b_bytes);
+  a.array_bytes = static_cast<double>(t.a_words * machine.mx.a_word_bytes() + t.b_bytes);
   a.accumulator_words = 2 * static_cast<double>(t.accumulator_words);
 }
 

@@ -70,9 +70,9 @@ void EnergyModel::measure_area() {
   sram_mm2_ = area_[Part::kAccumulators] + area_[Part::kScratchpad] + tables + buffers + fetch;
 }
 
-/// A word of R x D bytes comes from macros of 8 bytes width side by side, over half the scratchpad's edge.
+/// A word of A comes from macros of 8 bytes width side by side, over half the scratchpad's edge.
 double EnergyModel::scratchpad_byte_pj() const {
-  const double word = std::max(8.0, whole(machine_.mx.rows * machine_.mx.depth));
+  const double word = std::max(8.0, whole(machine_.mx.a_word_bytes()));
   const double macro = std::max(512.0, whole(std::min(machine_.power.bank_bytes, machine_.memory.scratchpad_bytes)) * 8 / word);
   return technology_.sram_pj(macro, 1) + 8 * technology_.pj(Circuit::kWireBitMm) * std::sqrt(area_[Part::kScratchpad]) / 2;
 }

@@ -1,0 +1,12 @@
+// Which steps may run beside a contraction: it keeps MX busy while maps and copies that do not depend on it keep DRAM busy. Program
+// order interleaves their instructions (codegen/interleave.h).
+#pragma once
+#include "machine/machine.h"
+#include "schedule/steps.h"
+
+namespace systole {
+
+/// The same work with such steps moved behind their contraction and marked `with` it. `root` as in Schedule.
+std::vector<Step> weave(const Graph& graph, const std::vector<Step>& steps, const std::vector<ValueId>& root, const Machine& machine);
+
+}  // namespace systole
