@@ -224,7 +224,7 @@ struct TrainOptions {
   double validation_share = 0.2;       ///< of `data`, where `validation` names none
   std::string loss = "cross-entropy";  ///< cross-entropy, mse, mae, huber, bce, dice
   double label_smoothing = 0;
-  std::string optimizer = "adamw";     ///< sgd, adam, adamw, lamb
+  std::string optimizer = "adamw";     ///< sgd, adam, adamw, lamb, adafactor
   double learning_rate = 1e-3, momentum = 0.9, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0, clip_norm = 0;
   bool nesterov = false;
   std::string schedule = "constant";   ///< constant, step, cosine

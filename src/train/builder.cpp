@@ -132,4 +132,16 @@ ValueId Builder::matmul(ValueId a, ValueId b) {
   return node("MatMul", {a, b}, s);
 }
 
+ValueId Builder::long_matmul(ValueId a, ValueId b) {
+  constexpr int64_t kMost = 16384;
+  const int64_t k = shape(a)[1], m = shape(a)[0], n = shape(b)[1];
+  ValueId total = kNoValue;
+  for (int64_t from = 0; from < k; from += kMost) {
+    const int64_t to = std::min(k, from + kMost);
+    const ValueId part = matmul(slice(a, {0, 1}, {0, from}, {m, to}, {1, 1}), slice(b, {0, 1}, {from, 0}, {to, n}, {1, 1}));
+    total = total == kNoValue ? part : add(total, part);
+  }
+  return total;
+}
+
 }  // namespace systole

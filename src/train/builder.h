@@ -54,6 +54,8 @@ class Builder {
   ValueId sum_to(ValueId a, const Shape& to);
 
   ValueId matmul(ValueId a, ValueId b);
+  /// a [M, K] b [K, N], in parts of K that a scratchpad holds.
+  ValueId long_matmul(ValueId a, ValueId b);
 
  private:
   ValueId reduce(const char* type, ValueId a, std::vector<int64_t> axes, bool keep);

@@ -85,6 +85,11 @@ ValueId conv(Builder& b, In in, Shape out, std::vector<int64_t> pads, std::vecto
   return b.node("Conv", in, std::move(out), {{"pads", pads}, {"strides", strides}, {"dilations", dilations}, {"group", group}, {"kernel_shape", std::vector<int64_t>{w[2], w[3]}}});
 }
 
+ValueId conv_transpose(Builder& b, In in, Shape out, std::vector<int64_t> pads, std::vector<int64_t> strides, std::vector<int64_t> output_padding) {
+  const Shape w = b.shape(in[1]);
+  return b.node("ConvTranspose", in, std::move(out), {{"pads", pads}, {"strides", strides}, {"output_padding", output_padding}, {"kernel_shape", std::vector<int64_t>{w[2], w[3]}}});
+}
+
 ValueId ids(Builder& b, const Shape& shape, const std::vector<int64_t>& values) {
   Tensor t(DType::kI64, shape);
   for (size_t i = 0; i < values.size(); ++i) t.set_int(static_cast<int64_t>(i), values[i]);
@@ -130,6 +135,9 @@ const std::vector<Case>& cases() {
       {"Conv, uneven pads", {{1, 2, 6, 6}, {3, 2, 4, 3}}, [](Builder& b, In in) { return conv(b, in, {1, 3, 6, 6}, {1, 0, 2, 2}, {1, 1}, {1, 1}); }},
       {"Conv, depthwise", {{2, 4, 6, 6}, {4, 1, 3, 3}, {4}}, [](Builder& b, In in) { return conv(b, in, {2, 4, 6, 6}, {1, 1, 1, 1}, {1, 1}, {1, 1}, 4); }},
       {"Conv, depthwise, stride 2", {{1, 4, 6, 6}, {4, 1, 3, 3}}, [](Builder& b, In in) { return conv(b, in, {1, 4, 3, 3}, {1, 1, 1, 1}, {2, 2}, {1, 1}, 4); }},
+      {"ConvTranspose", {{2, 3, 4, 5}, {3, 2, 3, 3}, {2}}, [](Builder& b, In in) { return conv_transpose(b, in, {2, 2, 6, 7}, {0, 0, 0, 0}, {1, 1}, {0, 0}); }},
+      {"ConvTranspose, stride 2, kernel 2", {{2, 3, 4, 3}, {3, 4, 2, 2}, {4}}, [](Builder& b, In in) { return conv_transpose(b, in, {2, 4, 8, 6}, {0, 0, 0, 0}, {2, 2}, {0, 0}); }},
+      {"ConvTranspose, stride 2, pads, output padding", {{1, 2, 4, 4}, {2, 3, 3, 3}}, [](Builder& b, In in) { return conv_transpose(b, in, {1, 3, 8, 8}, {1, 1, 1, 1}, {2, 2}, {1, 1}); }},
       {"Reshape", {{3, 4}}, [](Builder& b, In in) { return b.reshape(in[0], {2, 6}); }},
       {"Flatten", {{3, 4, 2}}, [](Builder& b, In in) { return b.node("Flatten", in, {3, 8}); }},
       {"Squeeze", {{3, 1, 2}}, [](Builder& b, In in) { return b.node("Squeeze", {in[0], b.ints({1})}, {3, 2}); }},
@@ -200,6 +208,9 @@ TEST(Losses, GradientsAgreeWithFiniteDifferences) {
       const Loss loss = build_loss(b, name, y);
       g.outputs = {loss.losses, loss.gradient};
       Tensor targets = random_tensor(rng, shape, 0, 1);
+      if (name == "triplet") {
+        for (int64_t i = 0; i < targets.count(); ++i) targets.set(i, 300 + i / shape[1] % 2);  // two of each class
+      }
       if (takes_classes(name)) {
         targets = Tensor(DType::kF32, shape);
         const int64_t inner = shape.size() == 3 ? shape[2] : 1;

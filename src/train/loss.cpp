@@ -63,7 +63,30 @@ void arcface(Builder& b, ValueId y, int64_t axis, Loss& l) {
   l.gradient = b.mul(l.gradient, dz);
 }
 
-constexpr struct { const char* name; void (*build)(Builder&, ValueId, int64_t, Loss&); } kLosses[] = {{"cross-entropy", cross_entropy}, {"mse", mse}, {"mae", mae}, {"huber", huber}, {"bce", bce}, {"dice", dice}, {"arcface", arcface}};
+/// Batch-all triplets (Hermans et al. 2017, section 2) of squared distances, margin 0.2: for an anchor i, the mean over its own class's
+/// others p and all strangers n of max(0, margin + d(i, p) - d(i, n)). Targets hold the class's number in every element of a row.
+void triplet(Builder& b, ValueId y, int64_t, Loss& l) {
+  constexpr double kMargin = 0.2;
+  if (b.rank(y) != 2) fail(ErrorCode::kUnsupported, "--loss triplet", "an output of rank " + std::to_string(b.rank(y)), "[batch, embedding]");
+  const int64_t n = b.shape(y)[0];
+  const ValueId one = b.scalar(1), number = b.slice(l.targets, {1}, {0}, {1}, {1});
+  Tensor other(DType::kF32, {n, n});
+  for (int64_t i = 0; i < n * n; ++i) other.set(i, i / n != i % n);
+  const ValueId same = b.equal(number, b.transpose(number, {1, 0}));
+  const ValueId positive = b.mul(same, b.tensor(std::move(other))), negative = b.sub(one, same);
+  const ValueId squares = b.sum(b.mul(y, y), {1}, true);
+  const ValueId d = b.sub(b.add(squares, b.transpose(squares, {1, 0})), b.scale(b.matmul(y, b.transpose(y, {1, 0})), 2));
+  // [anchor, positive, negative]
+  const ValueId hinge = b.sub(b.add(b.reshape(d, {n, n, 1}), b.scalar(kMargin)), b.reshape(d, {n, 1, n}));
+  const ValueId counted = b.mul(b.mul(b.reshape(positive, {n, n, 1}), b.reshape(negative, {n, 1, n})), b.greater(hinge, b.scalar(0)));
+  const ValueId share = b.div(one, b.binary("Max", b.mul(b.sum(positive, {1}, true), b.sum(negative, {1}, true)), one));  // 1 / pairs of the anchor
+  l.losses = b.mul(b.reshape(b.sum(b.mul(counted, hinge), {1, 2}, true), {n, 1}), share);
+  const ValueId w = b.mul(b.sub(b.reshape(b.sum(counted, {2}, true), {n, n}), b.reshape(b.sum(counted, {1}, true), {n, n})), share);  // of d
+  const ValueId both = b.add(w, b.transpose(w, {1, 0}));
+  l.gradient = b.mul(b.scale(b.sub(b.mul(b.sum(both, {1}, true), y), b.matmul(both, y)), 2), l.scale);
+}
+
+constexpr struct { const char* name; void (*build)(Builder&, ValueId, int64_t, Loss&); } kLosses[] = {{"cross-entropy", cross_entropy}, {"mse", mse}, {"mae", mae}, {"huber", huber}, {"bce", bce}, {"dice", dice}, {"arcface", arcface}, {"triplet", triplet}};
 
 }  // namespace
 

@@ -15,7 +15,8 @@ struct Loss {
 };
 
 /// "cross-entropy" (classes along `class_axis`), "mse", "mae", "huber" (delta 1), "bce" (with logits), "dice" (with logits,
-/// per sample: 1 - (2 sum p t + 1) / (sum p + sum t + 1)), "arcface" (outputs are cosines; margin 0.5, scale 30). Fails (kBadInput) otherwise.
+/// per sample: 1 - (2 sum p t + 1) / (sum p + sum t + 1)), "arcface" (outputs are cosines; margin 0.5, scale 30), "triplet" (outputs
+/// [batch, embedding], targets class numbers of any range; margin 0.2). Fails (kBadInput) otherwise.
 Loss build_loss(Builder& b, const std::string& name, ValueId output, int64_t class_axis = 1);
 /// Whether targets are class numbers.
 bool takes_classes(const std::string& loss);

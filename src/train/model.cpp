@@ -22,7 +22,7 @@ const OnnxOp& op_of(const Node& n) { return std::get<OnnxOp>(n.op); }
 /// Inputs of a node that learn.
 std::vector<size_t> weight_inputs(const Node& n) {
   const std::string& t = op_of(n).type;
-  if (t == "Conv" || t == "Gemm" || t == "BatchNormalization" || t == "LayerNormalization") return {1, 2};
+  if (t == "Conv" || t == "ConvTranspose" || t == "Gemm" || t == "BatchNormalization" || t == "LayerNormalization") return {1, 2};
   if (t == "MatMul" || t == "Add" || t == "Mul") return {0, 1};
   if (is_recurrent(t)) return {1, 2, 3};
   if (t == "Gather") return {0};

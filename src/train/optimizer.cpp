@@ -51,15 +51,55 @@ struct Update {
   }
 };
 
-using Rule = ValueId (Update::*)(ValueId, ValueId, std::vector<ValueId>&);
-constexpr struct { const char* name; Rule rule; } kRules[] = {{"sgd", &Update::sgd}, {"adam", &Update::adam}, {"adamw", &Update::adamw}, {"lamb", &Update::lamb}};
+/// Shazeer and Stern 2018, algorithms 4 and 5: second moments as a row times a column, no first ones; a step's root mean square is at most 1,
+/// in proportion to the weight's, of at least 1e-3. correction1 and correction2: beta2 of this step, and 1 less it.
+struct Adafactor : Update {
+  ValueId mean_square(ValueId v) { return b.scale(squares(b, v), 1 / static_cast<double>(element_count(b.shape(v)))); }
+  ValueId kept(ValueId state, ValueId now) { return b.add(b.mul(state, correction1), b.mul(now, correction2)); }
+
+  ValueId rule(ValueId w, ValueId g, std::vector<ValueId>& states) {
+    const Shape shape = b.shape(w), flat = matrix_of(shape);
+    const ValueId m = b.reshape(g, flat), square = b.add(b.mul(m, m), b.scalar(1e-30));
+    ValueId u = m;
+    if (states.size() == 1) {
+      states[0] = kept(states[0], square);
+      u = b.div(u, b.unary("Sqrt", states[0]));
+    } else {  // root by root: the product of a small row and a small column may be none
+      states[0] = kept(states[0], b.mean(square, {1}, true)), states[1] = kept(states[1], b.mean(square, {0}, true));
+      u = b.div(b.div(u, b.unary("Sqrt", b.div(states[0], b.mean(states[0], {0}, true)))), b.unary("Sqrt", states[1]));
+    }
+    const ValueId clipped = b.div(u, b.binary("Max", b.unary("Sqrt", mean_square(u)), b.scalar(1)));
+    const ValueId size = b.binary("Max", b.unary("Sqrt", mean_square(w)), b.scalar(1e-3));
+    return moved(w, decayed(w, b.reshape(b.mul(clipped, size), shape)));
+  }
+  /// [rows, columns]: the last axis against the others; a vector is one row.
+  static Shape matrix_of(const Shape& s) {
+    const int64_t last = s.empty() ? 1 : s.back();
+    return {element_count(s) / last, last};
+  }
+};
+ValueId adafactor(Update& u, ValueId w, ValueId g, std::vector<ValueId>& states) { return Adafactor{u}.rule(w, g, states); }
+
+using Rule = ValueId (*)(Update&, ValueId, ValueId, std::vector<ValueId>&);
+template <ValueId (Update::*method)(ValueId, ValueId, std::vector<ValueId>&)>
+ValueId by(Update& u, ValueId w, ValueId g, std::vector<ValueId>& states) {
+  return (u.*method)(w, g, states);
+}
+constexpr struct { const char* name; Rule rule; } kRules[] = {{"sgd", by<&Update::sgd>}, {"adam", by<&Update::adam>}, {"adamw", by<&Update::adamw>}, {"lamb", by<&Update::lamb>}, {"adafactor", adafactor}};
 
 }  // namespace
 
-int states_of(const OptimizerOptions& o) { return o.name == "sgd" ? (o.momentum == 0 ? 0 : 1) : 2; }
+std::vector<Shape> states_of(const OptimizerOptions& o, const Shape& weight) {
+  if (o.name == "sgd") return std::vector<Shape>(o.momentum == 0 ? 0 : 1, weight);
+  if (o.name != "adafactor") return {weight, weight};
+  const Shape m = Adafactor::matrix_of(weight);
+  if (m[0] == 1 || m[1] == 1) return {m};
+  return {{m[0], 1}, {1, m[1]}};
+}
 
 std::pair<float, float> corrections(const OptimizerOptions& o, int64_t step) {
   const double t = static_cast<double>(step);
+  if (o.name == "adafactor") return {static_cast<float>(1 - std::pow(t, -0.8)), static_cast<float>(std::pow(t, -0.8))};
   return {static_cast<float>(1 / (1 - std::pow(o.beta1, t))), static_cast<float>(1 / (1 - std::pow(o.beta2, t)))};
 }
 
@@ -81,8 +121,8 @@ Graph update_graph(const OptimizerOptions& o, const std::vector<Shape>& weights,
   std::vector<std::vector<ValueId>> states(n);
   for (size_t i = 0; i < n; ++i) w.push_back(b.input("w" + std::to_string(i), DType::kF32, weights[i]));
   for (size_t i = 0; i < n; ++i) g.push_back(b.input("g" + std::to_string(i), DType::kF32, weights[i]));
-  for (int s = 0; s < states_of(o); ++s) {
-    for (size_t i = 0; i < n; ++i) states[i].push_back(b.input("s" + std::to_string(s) + "." + std::to_string(i), DType::kF32, weights[i]));
+  for (size_t i = 0; i < n; ++i) {
+    for (const Shape& s : states_of(o, weights[i])) states[i].push_back(b.input("s" + std::to_string(states[i].size()) + "." + std::to_string(i), DType::kF32, s));
   }
   for (ValueId& v : g) v = factor ? b.mul(v, unscale) : v;
   if (o.clip_norm > 0) {
@@ -91,10 +131,8 @@ Graph update_graph(const OptimizerOptions& o, const std::vector<Shape>& weights,
     const ValueId shrink = b.binary("Min", b.div(b.scalar(o.clip_norm), b.add(b.unary("Sqrt", total), b.scalar(1e-6))), b.scalar(1));
     for (ValueId& v : g) v = b.mul(v, shrink);
   }
-  for (size_t i = 0; i < n; ++i) graph.outputs.push_back((u.*rule)(w[i], g[i], states[i]));
-  for (int s = 0; s < states_of(o); ++s) {
-    for (size_t i = 0; i < n; ++i) graph.outputs.push_back(states[i][static_cast<size_t>(s)]);
-  }
+  for (size_t i = 0; i < n; ++i) graph.outputs.push_back(rule(u, w[i], g[i], states[i]));
+  for (const auto& list : states) graph.outputs.insert(graph.outputs.end(), list.begin(), list.end());
   return graph;
 }
 

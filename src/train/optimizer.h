@@ -8,18 +8,19 @@
 namespace systole {
 
 struct OptimizerOptions {
-  std::string name = "adamw";  ///< sgd, adam, adamw, lamb
+  std::string name = "adamw";  ///< sgd, adam, adamw, lamb, adafactor
   double momentum = 0.9, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0;
   bool nesterov = false;
   double clip_norm = 0;        ///< of all gradients together; 0: none
 };
 
-/// Inputs: learning rate, correction 1, correction 2 and, where asked for, a factor of the gradients (each [1]); weights; gradients; states (each kind for all weights).
+/// Inputs: learning rate, correction 1, correction 2 and, where asked for, a factor of the gradients (each [1]); weights; gradients; states, weight by weight.
 /// Outputs: weights, then states. Fails (kBadInput) on an unknown name.
 Graph update_graph(const OptimizerOptions& options, const std::vector<Shape>& weights, bool factor = false);
-/// States per weight: momentum or moments.
-int states_of(const OptimizerOptions& options);
-/// 1 / (1 - beta^t) of both moments at step t = 1, 2, ...
+/// States of a weight: momentum, moments, or Adafactor's sums over columns and rows ([rows, 1] and [1, columns] of a weight seen as [rows,
+/// columns]; of a vector the second moments alone).
+std::vector<Shape> states_of(const OptimizerOptions& options, const Shape& weight);
+/// 1 / (1 - beta^t) of both moments at step t = 1, 2, ...; of adafactor what its second moments keep, 1 - t^-0.8, and 1 less that.
 std::pair<float, float> corrections(const OptimizerOptions& options, int64_t step);
 
 struct RateSchedule {

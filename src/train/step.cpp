@@ -7,6 +7,7 @@
 #include "passes/passes.h"
 #include "runtime/program_cache.h"
 #include "sim/timing/timing.h"
+#include "train/convolution.h"
 #include "train/gradients.h"
 #include "train/random.h"
 
@@ -15,6 +16,7 @@ namespace {
 
 Compiled compile_graph(Graph graph, const std::string& precision, const StepOptions& o) {
   prune_and_sort(graph);
+  spread_transposed_convolutions(graph);
   const FloatPolicy policy = choose_policy(graph, precision);
   auto context = std::make_shared<PlanContext>(PlanContext{load_machine(o.npu), policy, policy_name(graph, precision), {}, o.cache ? ProgramCache::default_folder() : "", o.reference});
   context->judge = [m = &context->machine](const isa::Program& p) { return simulate(isa::sequence(p.code, "candidate"), *m).cycles; };
@@ -116,8 +118,8 @@ TrainingPrograms::TrainingPrograms(const TrainableModel& model, const StepOption
 TrainingState TrainingPrograms::initial_state() const {
   TrainingState s{model_.initial_parameters(), {}, model_.initial_statistics(), {}};
   if (options_.precision == "fp16") s.scaling = {Tensor::from_floats({options_.loss_scale, 0}, {2})};
-  for (int k = 0; k < states_of(options_.optimizer); ++k) {
-    for (size_t i : learning_) s.states.emplace_back(DType::kF32, s.weights[i].shape);
+  for (size_t i : learning_) {
+    for (const Shape& shape : states_of(options_.optimizer, s.weights[i].shape)) s.states.emplace_back(DType::kF32, shape);
   }
   return s;
 }

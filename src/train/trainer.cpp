@@ -234,7 +234,7 @@ class Trainer {
 
   /// What the sum of losses is divided by: places whose label counts, elements of the output, or samples.
   int64_t counted_rows(size_t from) const {
-    if (o_.loss == "dice") return o_.batch;
+    if (o_.loss == "dice" || o_.loss == "triplet") return o_.batch;
     if (!takes_classes(o_.loss)) return element_count(model_.logits_shape());
     int64_t n = 0;
     for (size_t k = 0; k < static_cast<size_t>(o_.batch); ++k) {

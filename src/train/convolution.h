@@ -1,0 +1,29 @@
+// Two-dimensional convolutions as training needs them: the gradients of data and weights, which transposed convolutions share.
+#pragma once
+#include "train/builder.h"
+
+namespace systole {
+
+/// Attributes of a convolution from x to y, both [N, C, H, W]. Fails (kUnsupported) for other ranks.
+struct ConvolutionGeometry {
+  int64_t kernel[2], stride[2] = {1, 1}, dilation[2] = {1, 1}, pad[2] = {0, 0}, in[2], out[2], groups;
+  ConvolutionGeometry(const Node& node, const Shape& x, const Shape& weights, const Shape& y);
+
+  /// Input rows that the kernel's first tap reads, from the first output to the last, in padded coordinates.
+  int64_t reach(size_t i) const { return (out[i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1; }
+  /// The input with its pads, as far as the kernel reaches.
+  ValueId padded(Builder& b, ValueId input) const;
+  /// The padded input as one tap of the kernel sees it, [.., OH, OW].
+  ValueId seen_by_tap(Builder& b, ValueId whole, int64_t kh, int64_t kw) const;
+};
+
+/// dX [N, C, H, W] of dY: the gradient, spread out by the stride, convolved with the turned kernel [Co, C, KH, KW]. A transposed
+/// convolution is the same, and has a bias.
+ValueId convolution_data_gradient(Builder& b, const ConvolutionGeometry& g, ValueId dy, ValueId weights, const Shape& input, ValueId bias = kNoValue);
+/// dW [Co, C, KH, KW], tap by tap: channels of the input against channels of the output's gradient, contracted over all pixels of the batch.
+ValueId convolution_weight_gradient(Builder& b, const ConvolutionGeometry& g, ValueId input, ValueId output_gradient);
+
+/// Transposed convolutions whose weights are no constants, as convolutions.
+void spread_transposed_convolutions(Graph& graph);
+
+}  // namespace systole
