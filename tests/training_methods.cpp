@@ -8,7 +8,9 @@
 #include "architectures/architectures.h"
 #include "import/writer.h"
 #include "train/random.h"
+#include "base/error.h"
 #include "train/step.h"
+#include "train/targets.h"
 
 namespace systole {
 namespace {
@@ -101,6 +103,50 @@ TEST(Methods, QuantisedModelsLearnAndAreExportedAsTrained) {
     model.write(state.weights, state.statistics, "trained", out);
     expect_near(programs.evaluate(state, b.x), outputs_of_file(out, b.x), "after", 0.02);  // biases are rounded to steps of 0.001
   }
+}
+
+/// Steps of a sequence say what they show, one of four classes or nothing; the label is what was said, not when.
+TEST(Methods, CtcLearnsToSpell) {
+  constexpr int64_t kBatch = 8, kSteps = 10, kClasses = 5, kLongest = 3;
+  const std::string file = path("ctc.onnx");
+  ModelWriter w("ctc", "for a test", 17);
+  std::mt19937_64 rng(9);
+  Tensor weights(DType::kF32, {kClasses, kClasses});
+  for (int64_t i = 0; i < weights.count(); ++i) weights.set(i, draw(rng) * 0.5);
+  w.input("x", DType::kF32, {1, kSteps, kClasses});
+  w.node("MatMul", {"x", w.constant("w", weights)}, {}, "y");
+  w.output("y", DType::kF32, {1, kSteps, kClasses});
+  w.save(file);
+  const TrainableModel model(file, kBatch, false, {});
+  StepOptions o = options();
+  o.loss = "ctc", o.labels_each = kLongest;
+  TrainingPrograms programs(model, o);
+  TrainingState state = programs.initial_state();
+  Dataset d;
+  d.labels_each = kLongest;
+  Tensor x(DType::kF32, {kBatch, kSteps, kClasses});
+  std::vector<size_t> which(kBatch);
+  for (int64_t n = 0; n < kBatch; ++n) {
+    which[static_cast<size_t>(n)] = static_cast<size_t>(n), d.inputs.emplace_back();
+    for (int64_t k = 0; k < kLongest; ++k) {
+      const auto c = static_cast<int64_t>(1 + rng() % (kClasses - 1));
+      d.labels.push_back(c), x.set((n * kSteps + 3 * k + 1) * kClasses + c, 1);
+    }
+    for (int64_t t = 0; t < kSteps; ++t) x.set((n * kSteps + t) * kClasses, t % 3 != 1);
+  }
+  const Targets targets("ctc", model.logits_shape(), kLongest, 0, "labels");
+  targets.check(d, "labels");
+  const Tensor t = targets.make(d, which, 0);
+  double first = 0;
+  TrainingPrograms::StepResult r;
+  for (int s = 1; s <= 60; ++s) {
+    r = programs.step(state, {{x, t}}, 1.0f / kBatch, 0.1, s);
+    if (s == 1) first = r.loss;
+  }
+  EXPECT_LT(r.loss, 0.1 * first);
+  EXPECT_EQ(targets.accuracy(r.logits[0], d, which, 0, kBatch).right, kBatch);
+  d.labels[0] = 0;
+  EXPECT_THROW(targets.check(d, "labels"), Failure);
 }
 
 std::string write_dropout() {

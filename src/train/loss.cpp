@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "train/ctc.h"
 
 namespace systole {
 namespace {
@@ -86,7 +87,7 @@ void triplet(Builder& b, ValueId y, int64_t, Loss& l) {
   l.gradient = b.mul(b.scale(b.sub(b.mul(b.sum(both, {1}, true), y), b.matmul(both, y)), 2), l.scale);
 }
 
-constexpr struct { const char* name; void (*build)(Builder&, ValueId, int64_t, Loss&); } kLosses[] = {{"cross-entropy", cross_entropy}, {"mse", mse}, {"mae", mae}, {"huber", huber}, {"bce", bce}, {"dice", dice}, {"arcface", arcface}, {"triplet", triplet}};
+constexpr struct { const char* name; void (*build)(Builder&, ValueId, int64_t, Loss&); } kLosses[] = {{"cross-entropy", cross_entropy}, {"mse", mse}, {"mae", mae}, {"huber", huber}, {"bce", bce}, {"dice", dice}, {"arcface", arcface}, {"triplet", triplet}, {"ctc", ctc_loss}};
 
 }  // namespace
 
@@ -98,15 +99,17 @@ std::vector<std::string> loss_names() {
   return names;
 }
 
-Loss build_loss(Builder& b, const std::string& name, ValueId output, int64_t class_axis) {
+Loss build_loss(Builder& b, const std::string& name, ValueId output, LossOptions options) {
   std::string names;
   for (const auto& l : kLosses) {
     names += (names.empty() ? "" : ", ") + std::string(l.name);
     if (name != l.name) continue;
     if (b.rank(output) < 2) fail(ErrorCode::kUnsupported, "--loss " + name, "an output of rank " + std::to_string(b.rank(output)), "[batch, ...]");
     Loss loss;
-    loss.targets = b.input("targets", DType::kF32, b.shape(output)), loss.scale = b.input("scale", DType::kF32, {1});
-    l.build(b, output, class_axis, loss);
+    const Shape y = b.shape(output);
+    if (name == "ctc" && y.size() != 3) fail(ErrorCode::kUnsupported, "--loss ctc", "an output " + to_string(y), "[batch, steps, classes]");
+    loss.targets = b.input("targets", DType::kF32, name == "ctc" ? Shape{y[0], 2 * options.labels_each + 1, y[2]} : y), loss.scale = b.input("scale", DType::kF32, {1});
+    l.build(b, output, options.class_axis, loss);
     return loss;
   }
   fail(ErrorCode::kBadInput, "--loss", "'" + name + "'", names);

@@ -95,7 +95,8 @@ TrainingPrograms::TrainingPrograms(const TrainableModel& model, const StepOption
   prune_and_sort(f.graph);
   const size_t forward_nodes = f.graph.nodes.size();
   Builder b(f.graph, "loss.");
-  const Loss loss = build_loss(b, options.loss, f.logits, options.class_axis);
+  const Loss loss = build_loss(b, options.loss, f.logits, {options.class_axis, options.labels_each});
+  if (options.loss == "ctc" && options.precision != "fp32") fail(ErrorCode::kBadInput, "--loss ctc", "precision " + options.precision, "fp32: it adds up logarithms of many paths", "--precision fp32");
   f.graph.outputs = {loss.losses, f.logits};
   const auto gradients = backward(f.graph, {{f.logits, loss.gradient}}, wrt);
   for (size_t i = 0; i < gradients.size(); ++i) {

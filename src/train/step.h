@@ -16,6 +16,7 @@ struct StepOptions {
   std::string npu = "edge", precision = "auto", loss = "cross-entropy";
   OptimizerOptions optimizer;
   int64_t class_axis = 1;   ///< of the output, for cross-entropy
+  int64_t labels_each = 1;  ///< per sample, for ctc
   uint64_t seed = 1;        ///< of dropout
   RecomputeOptions recompute;
   float loss_scale = 65536; ///< of fp16 at the start: gradients are computed times this, halved where one overflows, doubled after 200 good steps

@@ -16,6 +16,7 @@
 #include "runtime/inputs.h"
 #include "train/checkpoint.h"
 #include "train/step.h"
+#include "train/targets.h"
 
 namespace systole {
 namespace {
@@ -28,9 +29,9 @@ void shuffle(std::vector<size_t>& order, uint64_t seed, int64_t epoch) {
   for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[rng() % i]);
 }
 
-StepOptions step_options(const CompileOptions& c, const TrainOptions& o, int64_t class_axis) {
+StepOptions step_options(const CompileOptions& c, const TrainOptions& o, int64_t class_axis, int64_t labels_each) {
   StepOptions s;
-  s.class_axis = class_axis, s.accumulate = o.accumulate, s.seed = o.seed, s.recompute = {o.recompute, o.memory_mib << 20};
+  s.class_axis = class_axis, s.labels_each = labels_each, s.accumulate = o.accumulate, s.seed = o.seed, s.recompute = {o.recompute, o.memory_mib << 20};
   s.npu = c.npu, s.precision = c.precision == "auto" ? "bf16" : c.precision, s.loss = o.loss, s.cache = c.cache;
   if (s.precision != "bf16" && s.precision != "fp32" && s.precision != "fp16") fail(ErrorCode::kBadInput, "--precision", "'" + s.precision + "'", "bf16, fp32 or fp16 for training");
   s.optimizer = {o.optimizer, o.momentum, o.beta1, o.beta2, o.epsilon, o.weight_decay, o.nesterov, o.clip_norm};
@@ -46,15 +47,15 @@ class Trainer {
     sample[0] = 1;
     const TensorInfo info{in.name, in.type, sample};
     data_ = o.random_samples > 0 ? random_data(info) : load_dataset(o.data, info, true);
-    find_classes();
-    require_labels(data_, o.data.data);
+    targets_ = std::make_unique<Targets>(o.loss, model_.logits_shape(), data_.labels_each, o.label_smoothing, o.data.labels);
+    targets_->check(data_, o.data.labels.empty() ? o.data.data : o.data.labels);
     split(info);
     if (train_.size() < static_cast<size_t>(o.batch * o.accumulate)) fail(ErrorCode::kBadInput, "--data", std::to_string(train_.size()) + " samples to learn from", "at least a step's: " + std::to_string(o.batch * o.accumulate));
     steps_per_epoch_ = static_cast<int64_t>(train_.size()) / (o.batch * o.accumulate);
     report_.steps = o.steps > 0 ? o.steps : o.epochs * steps_per_epoch_;
     schedule_.steps = report_.steps;
     schedule_.at(0);  // an unknown name fails before the work
-    programs_ = std::make_unique<TrainingPrograms>(model_, step_options(c, o, class_axis_));
+    programs_ = std::make_unique<TrainingPrograms>(model_, step_options(c, o, targets_->class_axis(), data_.labels_each));
     state_ = programs_->initial_state();
     const auto bytes = read_file(path);
     run_ = fmt::format("{:016x};{};{};{};{};{};{};{};{};{};{};{};{}", content_hash({reinterpret_cast<const char*>(bytes.data()), bytes.size()}), train_.size(), o.batch, o.seed, o.loss, o.optimizer, o.learning_rate, o.schedule,
@@ -92,51 +93,22 @@ class Trainer {
     Dataset d;
     const Shape y = model_.logits_shape();
     const int64_t classes = y.size() == 3 ? y[2] : y[1];
+    const bool sequences = o_.loss == "ctc";
     if (takes_classes(o_.loss)) d.labels_each = element_count(y) / o_.batch / classes;
+    if (sequences) d.labels_each = std::max<int64_t>(1, y[1] / 4);
     std::mt19937_64 rng(o_.seed);
     for (int64_t i = 0; i < o_.random_samples; ++i) {
       d.inputs.push_back(random_input(info, o_.seed + static_cast<uint64_t>(i)));
-      for (int64_t k = 0; k < d.labels_each; ++k) d.labels.push_back(static_cast<int64_t>(rng() % static_cast<uint64_t>(classes)));
+      for (int64_t k = 0; k < d.labels_each; ++k) d.labels.push_back(sequences ? 1 + static_cast<int64_t>(rng() % static_cast<uint64_t>(std::max<int64_t>(1, classes - 1))) : static_cast<int64_t>(rng() % static_cast<uint64_t>(classes)));
     }
     return d;
-  }
-
-  /// The axis of the output along which classes lie: 1, or the last where the labels fill the other axes.
-  void find_classes() {
-    const Shape y = model_.logits_shape();
-    const int64_t each = element_count(y) / o_.batch;
-    labels_each_ = data_.labels_each;
-    if (!takes_classes(o_.loss)) {
-      if (labels_each_ != 1 && labels_each_ != each) fail(ErrorCode::kMismatch, o_.data.labels, std::to_string(labels_each_) + " numbers a sample", "1, or as many as the output has: " + std::to_string(each));
-      return;
-    }
-    class_axis_ = y.size() > 1 && each / y[1] == labels_each_ ? 1 : static_cast<int64_t>(y.size()) - 1;
-    classes_ = y[static_cast<size_t>(class_axis_)];
-    if (labels_each_ != 1 && each != labels_each_ * classes_) fail(ErrorCode::kMismatch, o_.data.labels, std::to_string(labels_each_) + " labels a sample", "one, or one for each place of the output " + to_string(y));
-    if (labels_each_ == 1) class_axis_ = 1, classes_ = y[1];
-    inner_ = 1;
-    for (size_t d = static_cast<size_t>(class_axis_) + 1; d < y.size(); ++d) inner_ *= y[d];
-    places_ = each / classes_;
-  }
-  /// Label of place `place` of sample k: the sample's own where it has one for all.
-  int64_t label_of(const Dataset& d, size_t k, int64_t place) const { return d.labels[k * static_cast<size_t>(labels_each_) + static_cast<size_t>(labels_each_ == 1 ? 0 : place)]; }
-  /// Where class c of a place lies in a sample's output.
-  int64_t element_of(int64_t place, int64_t c) const { return place / inner_ * classes_ * inner_ + c * inner_ + place % inner_; }
-
-  void require_labels(const Dataset& d, const std::string& path) const {
-    if (d.labels.empty()) fail(ErrorCode::kBadInput, path, "no labels", "folders per class, or --labels");
-    if (d.labels_each != labels_each_) fail(ErrorCode::kMismatch, path, std::to_string(d.labels_each) + " labels a sample", std::to_string(labels_each_) + ", as the samples to learn from have");
-    for (int64_t l : d.labels) {
-      const bool ignored = labels_each_ > 1 && l == kIgnored;
-      if (takes_classes(o_.loss) && !ignored && (l < 0 || l >= classes_)) fail(ErrorCode::kBadInput, path, "class " + std::to_string(l), "0 to " + std::to_string(classes_ - 1));
-    }
   }
 
   /// Validation data of its own, or an even share of the data.
   void split(const TensorInfo& info) {
     if (!o_.validation.data.empty()) {
       validation_data_ = load_dataset(o_.validation, info, true);
-      require_labels(validation_data_, o_.validation.data);
+      targets_->check(validation_data_, o_.validation.labels.empty() ? o_.validation.data : o_.validation.labels);
       train_.resize(data_.inputs.size()), validation_.resize(validation_data_.inputs.size());
       std::iota(train_.begin(), train_.end(), size_t{0}), std::iota(validation_.begin(), validation_.end(), size_t{0});
       return;
@@ -155,8 +127,8 @@ class Trainer {
     std::string hashes;
     for (size_t i : train_) {
       const Tensor& t = data_.inputs[i];
-      const auto* labels = reinterpret_cast<const char*>(data_.labels.data() + i * static_cast<size_t>(labels_each_));
-      hashes += fmt::format("{:x}:{:x};", content_hash({reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size()}), content_hash({labels, 8 * static_cast<size_t>(labels_each_)}));
+      const auto* labels = reinterpret_cast<const char*>(data_.labels.data() + i * static_cast<size_t>(data_.labels_each));
+      hashes += fmt::format("{:x}:{:x};", content_hash({reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size()}), content_hash({labels, 8 * static_cast<size_t>(data_.labels_each)}));
     }
     return content_hash(hashes);
   }
@@ -191,26 +163,6 @@ class Trainer {
     return t;
   }
 
-  /// Shares of the classes, smoothed; or the number itself, in every element of the row where a sample has one.
-  Tensor targets(const std::vector<size_t>& which, size_t from) const {
-    Tensor t(DType::kF32, model_.logits_shape());
-    const int64_t each = t.count() / o_.batch;
-    const float rest = static_cast<float>(o_.label_smoothing / static_cast<double>(classes_)), own = static_cast<float>(1 - o_.label_smoothing) + rest;
-    for (int64_t k = 0; k < o_.batch; ++k) {
-      const size_t sample = which[from + static_cast<size_t>(k)];
-      float* row = t.data<float>() + k * each;
-      if (!takes_classes(o_.loss)) {
-        for (int64_t e = 0; e < each; ++e) row[e] = static_cast<float>(label_of(data_, sample, e));
-        continue;
-      }
-      for (int64_t p = 0; p < places_; ++p) {
-        const int64_t label = label_of(data_, sample, p);
-        for (int64_t c = 0; c < classes_; ++c) row[element_of(p, c)] = label == kIgnored ? 0 : c == label ? own : rest;
-      }
-    }
-    return t;
-  }
-
   TrainingPrograms::StepResult one_step(int64_t step) {
     const int64_t epoch = step / steps_per_epoch_;
     if (epoch != shuffled_epoch_) {
@@ -222,55 +174,22 @@ class Trainer {
     std::vector<TrainingPrograms::Batch> batches;
     int64_t rows = 0;
     for (size_t from = first; batches.size() < static_cast<size_t>(o_.accumulate); from += each) {
-      batches.push_back({gather(data_, order_, from), targets(order_, from)});
-      rows += counted_rows(from);
+      batches.push_back({gather(data_, order_, from), targets_->make(data_, order_, from)});
+      rows += targets_->counted(data_, order_, from);
     }
     auto r = programs_->step(state_, batches, static_cast<float>(1.0 / static_cast<double>(std::max<int64_t>(1, rows))), schedule_.at(step), step + 1);
-    Score score;
-    for (size_t k = 0; takes_classes(o_.loss) && k < batches.size(); ++k) score.add(accuracy(r.logits[k], data_, order_, first + k * each, each));
-    batch_accuracy_ = takes_classes(o_.loss) ? score.percent() : -1;
+    Targets::Score score;
+    for (size_t k = 0; targets_->scored() && k < batches.size(); ++k) score.add(targets_->accuracy(r.logits[k], data_, order_, first + k * each, each));
+    batch_accuracy_ = targets_->scored() ? score.percent() : -1;
     return r;
-  }
-
-  /// What the sum of losses is divided by: places whose label counts, elements of the output, or samples.
-  int64_t counted_rows(size_t from) const {
-    if (o_.loss == "dice" || o_.loss == "triplet") return o_.batch;
-    if (!takes_classes(o_.loss)) return element_count(model_.logits_shape());
-    int64_t n = 0;
-    for (size_t k = 0; k < static_cast<size_t>(o_.batch); ++k) {
-      for (int64_t p = 0; p < places_; ++p) n += label_of(data_, order_[from + k], p) != kIgnored;
-    }
-    return n;
-  }
-
-  struct Score {
-    int64_t right = 0, counted = 0;
-    void add(const Score& s) { right += s.right, counted += s.counted; }
-    double percent() const { return 100 * static_cast<double>(right) / static_cast<double>(std::max<int64_t>(1, counted)); }
-  };
-  /// Places whose greatest value is at the label.
-  Score accuracy(const Tensor& logits, const Dataset& d, const std::vector<size_t>& which, size_t from, size_t count) const {
-    const int64_t each = logits.count() / o_.batch;
-    Score score;
-    for (size_t k = 0; k < count; ++k) {
-      const int64_t row = static_cast<int64_t>(k) * each;
-      for (int64_t p = 0; p < places_; ++p) {
-        const int64_t label = label_of(d, which[from + k], p);
-        if (label == kIgnored) continue;
-        int64_t best = 0;
-        for (int64_t c = 1; c < classes_; ++c) best = logits.at(row + element_of(p, c)) > logits.at(row + element_of(p, best)) ? c : best;
-        score.right += best == label, ++score.counted;
-      }
-    }
-    return score;
   }
 
   double validate() const {
     const Dataset& d = o_.validation.data.empty() ? data_ : validation_data_;
-    if (!takes_classes(o_.loss)) return -1;
-    Score score;
+    if (!targets_->scored()) return -1;
+    Targets::Score score;
     for (size_t from = 0; from < validation_.size(); from += static_cast<size_t>(o_.batch)) {
-      const Score part = accuracy(programs_->evaluate(state_, gather(d, validation_, from)), d, validation_, from, std::min(static_cast<size_t>(o_.batch), validation_.size() - from));
+      const Targets::Score part = targets_->accuracy(programs_->evaluate(state_, gather(d, validation_, from)), d, validation_, from, std::min(static_cast<size_t>(o_.batch), validation_.size() - from));
       score.add(part);
     }
     return score.percent();
@@ -323,8 +242,8 @@ class Trainer {
   TrainingState state_;
   std::string run_;
   TrainReport report_;
-  static constexpr int64_t kIgnored = -1;  ///< a label that does not count
-  int64_t classes_ = 0, class_axis_ = 1, inner_ = 1, places_ = 1, labels_each_ = 1, steps_per_epoch_ = 1, shuffled_epoch_ = -1;
+  std::unique_ptr<Targets> targets_;
+  int64_t steps_per_epoch_ = 1, shuffled_epoch_ = -1;
   double batch_accuracy_ = 0;
 };
 

@@ -57,7 +57,7 @@ void add_train(CLI::App& app) {
   c->add_option("--validation", o->train.validation.data, "validation data; without it a share of --data");
   c->add_option("--validation-labels", o->train.validation.labels, "class of each validation sample");
   c->add_option("--validation-share", o->train.validation_share, "of --data, every so many samples")->capture_default_str();
-  c->add_option("--loss", o->train.loss, "cross-entropy, mse, mae, huber, bce, dice, arcface (outputs are cosines), triplet (outputs are embeddings)")->capture_default_str();
+  c->add_option("--loss", o->train.loss, "cross-entropy, mse, mae, huber, bce, dice, arcface (outputs are cosines), triplet (outputs are embeddings), ctc (outputs [batch, steps, classes], fp32)")->capture_default_str();
   c->add_option("--label-smoothing", o->train.label_smoothing, "share of each target spread over all classes")->capture_default_str()->check(CLI::Range(0.0, 0.99));
   c->add_option("--optimizer", o->train.optimizer, "sgd, adam, adamw, lamb, adafactor")->capture_default_str();
   c->add_option("--rate", o->train.learning_rate, "learning rate")->capture_default_str();
