@@ -329,6 +329,7 @@ class Choice {
   }
   Attempt& best() { return best_; }
   size_t source() const { return number_.first; }
+  size_t layout() const { return number_.second; }
 
  private:
   const std::vector<std::shared_ptr<const Source>>& sources_;
@@ -353,7 +354,10 @@ isa::Program generate(const Graph& graph, const Machine& machine, const std::str
     for (size_t layout : probes) first.push_back({s, layout});
   }
   choice.try_all(first);
+  constexpr size_t kManySteps = 2000;  // of which each attempt takes seconds: those layouts that are like the best
+  const bool few = sources[choice.source()]->schedule.steps.size() > kManySteps && !first.empty() && choice.best().program;
   for (size_t layout = 0; layout < choice.layouts(); ++layout) {
+    if (few && layout % 2 != choice.layout() % 2) continue;
     if (first.empty() || !probes.count(layout)) rest.push_back({choice.source(), layout});
   }
   choice.try_all(rest);

@@ -133,11 +133,10 @@ ValueId Builder::matmul(ValueId a, ValueId b) {
 }
 
 ValueId Builder::long_matmul(ValueId a, ValueId b) {
-  constexpr int64_t kMost = 16384;
   const int64_t k = shape(a)[1], m = shape(a)[0], n = shape(b)[1];
   ValueId total = kNoValue;
-  for (int64_t from = 0; from < k; from += kMost) {
-    const int64_t to = std::min(k, from + kMost);
+  for (int64_t from = 0; from < k; from += kLongestProduct) {
+    const int64_t to = std::min(k, from + kLongestProduct);
     const ValueId part = matmul(slice(a, {0, 1}, {0, from}, {m, to}, {1, 1}), slice(b, {0, 1}, {from, 0}, {to, n}, {1, 1}));
     total = total == kNoValue ? part : add(total, part);
   }

@@ -54,7 +54,8 @@ class Builder {
   ValueId sum_to(ValueId a, const Shape& to);
 
   ValueId matmul(ValueId a, ValueId b);
-  /// a [M, K] b [K, N], in parts of K that a scratchpad holds.
+  static constexpr int64_t kLongestProduct = 16384;
+  /// a [M, K] b [K, N], in parts of at most kLongestProduct of K, which a scratchpad holds.
   ValueId long_matmul(ValueId a, ValueId b);
 
  private:

@@ -63,7 +63,10 @@ ValueId ConvolutionGeometry::padded(Builder& b, ValueId x) const {
   return b.pad(x, {0, 0, pad[0], pad[1]}, end);
 }
 
-ValueId convolution_weight_gradient(Builder& b, const ConvolutionGeometry& g, ValueId input, ValueId output_gradient) {
+namespace {
+
+/// dW [KH KW][C, Co] of some samples.
+std::vector<ValueId> taps_of_samples(Builder& b, const ConvolutionGeometry& g, ValueId input, ValueId output_gradient) {
   const Shape x = b.shape(input), y = b.shape(output_gradient);
   const int64_t pixels = y[0] * y[2] * y[3];
   ValueId by_channel = b.transpose(g.padded(b, input), {1, 0, 2, 3});  // [C, N, H, W]
@@ -74,12 +77,26 @@ ValueId convolution_weight_gradient(Builder& b, const ConvolutionGeometry& g, Va
   const ValueId dy = b.reshape(b.transpose(output_gradient, {0, 2, 3, 1}), {pixels, y[1]});
   std::vector<ValueId> taps;
   for (int64_t kh = 0; kh < g.kernel[0]; ++kh) {
-    for (int64_t kw = 0; kw < g.kernel[1]; ++kw) {
-      const ValueId seen = b.reshape(g.seen_by_tap(b, by_channel, kh, kw), {x[1], pixels});
-      taps.push_back(b.reshape(b.long_matmul(seen, dy), {1, x[1], y[1]}));
-    }
+    for (int64_t kw = 0; kw < g.kernel[1]; ++kw) taps.push_back(b.long_matmul(b.reshape(g.seen_by_tap(b, by_channel, kh, kw), {x[1], pixels}), dy));
   }
-  return b.transpose(b.reshape(b.concat(taps, 0), {g.kernel[0], g.kernel[1], x[1], y[1]}), {3, 2, 0, 1});
+  return taps;
+}
+
+}  // namespace
+
+ValueId convolution_weight_gradient(Builder& b, const ConvolutionGeometry& g, ValueId input, ValueId output_gradient) {
+  const Shape x = b.shape(input), y = b.shape(output_gradient);
+  // As many samples at a time as one product takes: samples are runs of bytes, parts of its pixels would be copies.
+  const int64_t at_once = std::max<int64_t>(1, Builder::kLongestProduct / (y[2] * y[3]));
+  std::vector<ValueId> sums;
+  for (int64_t from = 0; from < y[0]; from += at_once) {
+    const int64_t to = std::min(y[0], from + at_once);
+    const auto part = [&](ValueId v) { return at_once >= y[0] ? v : b.slice(v, {0}, {from}, {to}, {1}); };
+    const auto taps = taps_of_samples(b, g, part(input), part(output_gradient));
+    for (size_t i = 0; i < taps.size(); ++i) from == 0 ? sums.push_back(taps[i]) : static_cast<void>(sums[i] = b.add(sums[i], taps[i]));
+  }
+  for (ValueId& tap : sums) tap = b.reshape(tap, {1, x[1], y[1]});
+  return b.transpose(b.reshape(b.concat(sums, 0), {g.kernel[0], g.kernel[1], x[1], y[1]}), {3, 2, 0, 1});
 }
 
 void spread_transposed_convolutions(Graph& graph) {
