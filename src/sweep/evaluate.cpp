@@ -35,7 +35,7 @@ PointCost evaluate(const std::vector<SweepModel>& models, const Machine& machine
   try {
     const EnergyModel energy(machine);
     cost.area_mm2 = energy.area_mm2().total();
-    const auto judge = [&](const isa::Program& p) { return simulate(isa::sequence(p.code, "candidate"), machine).cycles; };
+    const auto judge = [&](const isa::Program& p) { return cost_of(p, machine); };
     for (const SweepModel& m : models) {
       ModelCost c;
       for (const Graph& g : m.graphs) {

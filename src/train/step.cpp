@@ -19,7 +19,7 @@ Compiled compile_graph(Graph graph, const std::string& precision, const StepOpti
   spread_transposed_convolutions(graph);
   const FloatPolicy policy = choose_policy(graph, precision);
   auto context = std::make_shared<PlanContext>(PlanContext{load_machine(o.npu), policy, policy_name(graph, precision), {}, o.cache ? ProgramCache::default_folder() : "", o.reference});
-  context->judge = [m = &context->machine](const isa::Program& p) { return simulate(isa::sequence(p.code, "candidate"), *m).cycles; };
+  context->judge = [m = &context->machine](const isa::Program& p) { return cost_of(p, *m); };
   std::string name = graph.name;
   return std::make_shared<const CompiledModel>(std::move(name), std::make_unique<Plan>(std::move(graph), context), context);
 }

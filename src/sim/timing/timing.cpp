@@ -216,4 +216,9 @@ class Simulator {
 
 Timing simulate(const isa::Sequence& sequence, const Machine& machine) { return Simulator(sequence, machine).run(); }
 
+int64_t cost_of(const isa::Program& program, const Machine& machine) {
+  const Timing t = simulate(isa::sequence(program.code, "candidate"), machine);
+  return t.cycles + (t.dram_read_bytes + t.dram_write_bytes) / machine.dram.bytes_per_cycle / 2;
+}
+
 }  // namespace systole

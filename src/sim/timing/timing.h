@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "isa/program.h"
 #include "isa/sequencer.h"
 #include "machine/machine.h"
 
@@ -37,5 +38,9 @@ struct Timing {
 
 /// Times a dispatched stream. Pure: data never changes it.
 Timing simulate(const isa::Sequence& sequence, const Machine& machine);
+
+/// What the compiler compares candidates by: cycles, and half the cycles that DRAM needs for all that is moved. Moving costs energy when it
+/// costs no time: a cycle of DRAM about as much as a cycle of the rest.
+int64_t cost_of(const isa::Program& program, const Machine& machine);
 
 }  // namespace systole
