@@ -222,7 +222,7 @@ struct TrainOptions {
   DataOptions data, validation;
   int64_t random_samples = 0;          ///< in place of data: what a step costs does not depend on it
   double validation_share = 0.2;       ///< of `data`, where `validation` names none
-  std::string loss = "cross-entropy";  ///< cross-entropy, mse, mae, huber, bce, dice
+  std::string loss = "cross-entropy";  ///< cross-entropy, mse, mae, huber, bce, dice, arcface, triplet, ctc
   double label_smoothing = 0;
   std::string optimizer = "adamw";     ///< sgd, adam, adamw, lamb, adafactor
   double learning_rate = 1e-3, momentum = 0.9, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0, clip_norm = 0;

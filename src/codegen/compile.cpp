@@ -45,8 +45,7 @@ isa::Layer describe(const Graph& graph, const Step& step, const Machine& machine
     const int64_t k = contract.kernel_h * contract.kernel_w * b[contract.b_transposed ? 5 : 4];
     layer.name = c.name, layer.kind = op_name(c.op);
     layer.macs = element_count(graph.value(c.outputs[0]).shape) * k;
-    const int64_t rate = contract.format == MacFormat::kInt8 ? machine.mx.depth : machine.mx.float_units;
-    layer.ideal_mx_cycles = ceil_div(layer.macs * passes_of(contract.format), machine.mx.rows * machine.mx.columns * rate);
+    layer.ideal_mx_cycles = ideal_matrix_cycles(machine, layer.macs, contract.format);
   }
   return layer;
 }

@@ -103,6 +103,11 @@ int64_t vector_cycles(const Machine& machine, const VectorBlock& block) {
   return machine.vx.start_cycles + 4 * ceil_div(block.vectors, 4) * per_vector + machine.vx.drain_cycles;
 }
 
+int64_t ideal_matrix_cycles(const Machine& machine, int64_t macs, MacFormat format) {
+  const int64_t rate = format == MacFormat::kInt8 ? machine.mx.depth : machine.mx.float_units;
+  return ceil_div(macs * passes_of(format), machine.mx.rows * machine.mx.columns * rate);
+}
+
 int64_t dram_bound_cycles(const Machine& machine, int64_t bytes) { return ceil_div(bytes, machine.dram.bytes_per_cycle); }
 
 }  // namespace systole

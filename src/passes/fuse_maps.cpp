@@ -2,14 +2,14 @@
 #include <optional>
 #include <set>
 
+#include "passes/blocks.h"
 #include "passes/passes.h"
 
 namespace systole {
 namespace {
 
 constexpr int kRegisters = 8;
-constexpr int64_t kCopiedSlots = 4;        ///< of a map that is computed more than once ...
-constexpr int64_t kNeverResident = 1 << 20;  ///< ... unless its result is as large as this many bytes
+constexpr int64_t kCopiedSlots = 4;  ///< of a map that is computed more than once, unless its result is never resident
 
 /// Greatest number of results of one list that are alive at once; each needs a register.
 int live_results(const std::vector<Operation>& list) {
@@ -106,10 +106,6 @@ class Fuser {
     }
   }
 
-  static Shape significant(Shape s) {
-    std::erase(s, 1);
-    return s;
-  }
   bool may_join(ValueId v) const {
     const int p = uses_.producer[static_cast<size_t>(v)];
     const auto* m = p < 0 ? nullptr : std::get_if<Map>(&graph_.nodes[static_cast<size_t>(p)].op);
@@ -157,12 +153,7 @@ class Fuser {
     graph_.nodes = std::move(nodes);
   }
 
-  bool reads_contract(const Node& n) const {
-    return std::any_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) {
-      const int p = uses_.producer[static_cast<size_t>(v)];
-      return p >= 0 && std::holds_alternative<Contract>(graph_.nodes[static_cast<size_t>(p)].op);
-    });
-  }
+  bool reads_contract(const Node& n) const { return systole::reads_contract(graph_, uses_, n); }
 
   /// Tries to join one producer into node i; true when it did.
   bool fuse_into(size_t i) {

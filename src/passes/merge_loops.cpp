@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 
+#include "passes/blocks.h"
 #include "passes/passes.h"
 
 namespace systole {
@@ -175,10 +176,6 @@ class LoopMerger {
     }
   }
 
-  static Shape significant(Shape s) {
-    std::erase(s, 1);
-    return s;
-  }
   /// The loops of more than one step index the dimensions, one each, in order.
   static bool in_order(const Map& m, const Access& a) {
     int next = 0;

@@ -1,12 +1,11 @@
 // A slice that is one run of its input's bytes needs no copy: samples of a batch, steps of a sequence.
 #include <algorithm>
 
+#include "passes/blocks.h"
 #include "passes/passes.h"
 
 namespace systole {
 namespace {
-
-constexpr int64_t kNeverResident = 1 << 20;  ///< a smaller one that is read often may be worth a place in the scratchpad
 
 /// Offset in elements of the run that the move copies whole, or -1.
 int64_t run_of(const Graph& g, const Node& n) {
@@ -38,6 +37,7 @@ void slices_as_views(Graph& graph) {
     const int64_t offset = run_of(graph, n);
     if (offset < 0 || is_output(graph, uses, n.outputs[0])) continue;
     const Value& v = graph.value(n.outputs[0]);
+    // A smaller one that is read often may be worth a place in the scratchpad.
     const int64_t bytes = element_count(v.shape) * bytes_of(v.type);
     if (uses.readers[static_cast<size_t>(n.outputs[0])].size() == 1 || bytes >= kNeverResident) n.op = View{offset * bytes_of(v.type)};
   }

@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 
+#include "passes/blocks.h"
 #include "passes/passes.h"
 
 namespace systole {
@@ -209,17 +210,7 @@ class Tiler {
     for (size_t l = row; l-- > 0;) start[l] = rest % m.extents[l], rest /= m.extents[l], m.extents[l] = 1;
     start[row] = first_, m.extents[row] = rows_;
     std::vector<ValueId> in = n.inputs;
-    for (size_t k = 0; k < in.size(); ++k) {
-      if (const auto own = part_.find(in[k]); own != part_.end()) {
-        in[k] = own->second;
-        continue;
-      }
-      for (IndexExpr& e : m.accesses[k].index) {
-        for (const IndexTerm& t : e.terms) {
-          if (t.loop <= static_cast<int>(row)) e.offset += t.coefficient * start[static_cast<size_t>(t.loop)];
-        }
-      }
-    }
+    read_block(m, in, part_, start);
     emit(n, std::move(m), std::move(in), row);
   }
 

@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 
+#include "passes/blocks.h"
 #include "passes/passes.h"
 
 namespace systole {
@@ -105,7 +106,7 @@ class Finder {
     const Node& node = g_.nodes[n];
     std::vector<int64_t> counts;
     if (std::holds_alternative<Map>(node.op)) {
-      if (reads_contract(node)) return false;
+      if (reads_contract(g_, uses_, node)) return false;
       std::copy_if(c.counts.begin(), c.counts.end(), std::back_inserter(counts), [&](int64_t b) { return suits(c, node, b); });
     } else if (const auto* v = std::get_if<View>(&node.op); v && !v->offset_bytes && c.made.count(node.inputs[0]) && bytes(node.inputs[0]) == bytes(node.outputs[0])) {
       std::copy_if(c.counts.begin(), c.counts.end(), std::back_inserter(counts), [&](int64_t b) { return Cut::of(g_.value(node.outputs[0]).shape, b).has_value(); });
@@ -115,13 +116,6 @@ class Finder {
     c.nodes.push_back(n), c.made.insert(node.outputs[0]);
     return true;
   }
-  bool reads_contract(const Node& n) const {
-    return std::any_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) {
-      const int p = uses_.producer[static_cast<size_t>(v)];
-      return p >= 0 && std::holds_alternative<Contract>(g_.nodes[static_cast<size_t>(p)].op);
-    });
-  }
-
   bool suits(const Chain& c, const Node& node, int64_t blocks) const {
     return Cut::of(g_.value(node.outputs[0]).shape, blocks) && std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return !c.made.count(v) || own_rows(node, v, blocks); });
   }
@@ -223,17 +217,7 @@ class Tiler {
     const auto start = cut.start(shape, number_);
     std::copy(cut.block.begin(), cut.block.end(), m.extents.begin());
     std::vector<ValueId> in = n.inputs;
-    for (size_t k = 0; k < in.size(); ++k) {
-      if (const auto own = part_.find(in[k]); own != part_.end()) {
-        in[k] = own->second;
-        continue;
-      }
-      for (IndexExpr& e : m.accesses[k].index) {
-        for (const IndexTerm& t : e.terms) {
-          if (static_cast<size_t>(t.loop) < start.size()) e.offset += t.coefficient * start[static_cast<size_t>(t.loop)];
-        }
-      }
-    }
+    read_block(m, in, part_, start);
     part_[n.outputs[0]] = add(n.name, n.outputs[0], std::move(m), std::move(in));
   }
 

@@ -10,7 +10,7 @@ namespace systole {
 
 class CompiledModel {
  public:
-  CompiledModel(std::string name, std::unique_ptr<Plan> plan, std::shared_ptr<const PlanContext> context) : name(std::move(name)), context_(std::move(context)), plan_(std::move(plan)) {}
+  CompiledModel(std::string of, std::unique_ptr<Plan> plan, std::shared_ptr<const PlanContext> context) : name(std::move(of)), context_(std::move(context)), plan_(std::move(plan)) {}
   const std::string name;
 
   const Machine& machine() const { return context_->machine; }

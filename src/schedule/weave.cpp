@@ -102,8 +102,7 @@ class Weaver {
     const auto& c = std::get<Contract>(n.op);
     const Shape& b = g_.value(n.inputs[1]).shape;
     const int64_t macs = element_count(g_.value(n.outputs[0]).shape) * c.kernel_h * c.kernel_w * b[c.b_transposed ? 5 : 4];
-    const int64_t rate = c.format == MacFormat::kInt8 ? machine_.mx.depth : machine_.mx.float_units;
-    return ceil_div(macs * passes_of(c.format), machine_.mx.rows * machine_.mx.columns * rate);
+    return ideal_matrix_cycles(machine_, macs, c.format);
   }
 
   /// Steps for the time in which a contraction leaves DRAM idle, in their order; they may depend on each other.

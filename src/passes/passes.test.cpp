@@ -1,0 +1,151 @@
+// Each pass on the smallest graph that needs it: it does its work, and the values stay.
+#include "passes/passes.h"
+
+#include <gtest/gtest.h>
+
+#include "ops/reference.h"
+
+namespace systole {
+namespace {
+
+Access plain(int64_t rank) {
+  Access a;
+  for (int l = 0; l < rank; ++l) a.index.push_back({0, {{l, 1}}});
+  return a;
+}
+
+/// A graph under construction; every value is f32.
+struct Made {
+  Graph g;
+  ValueId input(Shape s) {
+    const ValueId v = g.add_value("in" + std::to_string(g.inputs.size()), DType::kF32, std::move(s));
+    g.inputs.push_back(v);
+    return v;
+  }
+  ValueId node(Op op, std::vector<ValueId> in, Shape out) {
+    const std::string name = "n" + std::to_string(g.nodes.size());
+    const ValueId v = g.add_value(name, DType::kF32, std::move(out));
+    g.nodes.push_back({name, std::move(op), std::move(in), {v}});
+    return v;
+  }
+  /// One operation over whole values of one shape.
+  ValueId map(isa::Micro op, std::vector<ValueId> in, std::vector<float> constants = {}) {
+    const Shape s = g.value(in[0]).shape;
+    Map m;
+    m.extents = s;
+    Operation o{op, {}};
+    for (size_t k = 0; k < in.size(); ++k) m.accesses.push_back(plain(static_cast<int64_t>(s.size()))), o.operands.push_back(Operand::input(static_cast<int>(k)));
+    for (float c : constants) o.operands.push_back(Operand::value(c));
+    m.pre = {o};
+    return node(std::move(m), std::move(in), s);
+  }
+  int count(size_t alternative) const {
+    return static_cast<int>(std::count_if(g.nodes.begin(), g.nodes.end(), [&](const Node& n) { return n.op.index() == alternative; }));
+  }
+};
+const size_t kMap = Op(Map{}).index(), kMove = Op(Move{}).index(), kView = Op(View{}).index();
+
+std::vector<Tensor> values(const Graph& g) {
+  std::vector<Tensor> in;
+  for (ValueId v : g.inputs) {
+    in.emplace_back(DType::kF32, g.value(v).shape);
+    for (int64_t i = 0; i < in.back().count(); ++i) in.back().set(i, 0.25 * static_cast<double>(i % 13) - 1);
+  }
+  return evaluate(g, in);
+}
+
+/// Runs the pass; nothing that comes out may change.
+void keep(Made& m, void (*pass)(Graph&)) {
+  verify(m.g, "test");
+  const auto before = values(m.g);
+  pass(m.g);
+  verify(m.g, "pass");
+  const auto after = values(m.g);
+  for (size_t i = 0; i < before.size(); ++i) EXPECT_EQ(before[i].bytes, after[i].bytes) << i;
+}
+
+Move rows(int64_t first, int64_t count, int64_t width) { return {{{0, {count, width}, first * width, 0, {width, 1}, {width, 1}}}, 0}; }
+
+TEST(Passes, DuplicatesBecomeOne) {
+  Made m;
+  const ValueId x = m.input({4, 8});
+  m.g.outputs = {m.map(isa::Micro::kMul, {m.map(isa::Micro::kAbs, {x}), m.map(isa::Micro::kAbs, {x})})};
+  keep(m, merge_duplicates);
+  EXPECT_EQ(m.count(kMap), 2);
+}
+
+TEST(Passes, ZerosOfTwoSignsAreNotDuplicates) {
+  Made m;
+  const ValueId x = m.input({4, 8});
+  m.g.outputs = {m.map(isa::Micro::kSub, {m.map(isa::Micro::kMul, {x}, {0.0f}), m.map(isa::Micro::kMul, {x}, {-0.0f})})};
+  keep(m, merge_duplicates);
+  EXPECT_EQ(m.count(kMap), 3);
+}
+
+TEST(Passes, RunsOfBytesAreViews) {
+  Made m;
+  const ValueId x = m.map(isa::Micro::kAbs, {m.input({8, 4})});
+  m.g.outputs = {m.map(isa::Micro::kAbs, {m.node(rows(2, 3, 4), {x}, {3, 4})})};
+  keep(m, slices_as_views);
+  EXPECT_EQ(m.count(kMove), 0);
+  EXPECT_EQ(m.count(kView), 1);
+}
+
+TEST(Passes, OutputsHaveBytesOfTheirOwn) {
+  for (const bool through_view : {false, true}) {
+    Made m;
+    const ValueId part = m.node(rows(2, 3, 4), {m.map(isa::Micro::kAbs, {m.input({8, 4})})}, {3, 4});
+    m.g.outputs = {through_view ? m.node(View{}, {part}, {12}) : part};
+    keep(m, slices_as_views);
+    EXPECT_EQ(m.count(kMove), 1) << through_view;
+  }
+}
+
+TEST(Passes, RepeatsForMapsAloneAreMaps) {
+  for (const bool copied : {false, true}) {
+    Made m;
+    const ValueId wide = m.node(Move{{{0, {4, 8}, 0, 0, {1, 0}, {8, 1}}}, 0}, {m.input({4, 1})}, {4, 8});
+    m.g.outputs = {m.map(isa::Micro::kAbs, {wide})};
+    if (copied) m.g.outputs.push_back(m.node(rows(1, 2, 8), {wide}, {2, 8}));
+    keep(m, repeats_as_maps);
+    EXPECT_EQ(m.count(kMove), copied ? 2 : 0);
+  }
+}
+
+TEST(Passes, LoopsMergeAcrossReshapes) {
+  Made m;
+  const ValueId x = m.map(isa::Micro::kAbs, {m.input({6, 4})}), other = m.input({2, 3, 4});
+  m.g.outputs = {m.map(isa::Micro::kAdd, {m.node(View{}, {x}, {2, 3, 4}), other})};
+  keep(m, merge_loops);
+  bool merged = false;
+  for (const Node& n : m.g.nodes) {
+    if (const auto* map = std::get_if<Map>(&n.op)) merged |= n.inputs.size() == 2 && map->extents == Shape({6, 4}) && n.inputs[0] == x;
+  }
+  EXPECT_TRUE(merged);
+}
+
+TEST(Passes, FusingReachesThroughReshapesAndIntoSeveralReaders) {
+  Made m;
+  const ValueId x = m.map(isa::Micro::kMul, {m.input({6, 4})}, {3.0f});
+  const ValueId y = m.node(View{}, {x}, {2, 3, 4});
+  m.g.outputs = {m.map(isa::Micro::kAbs, {y})};
+  keep(m, fuse_maps);
+  EXPECT_EQ(m.count(kMap), 1) << "through a reshape";
+  Made two;
+  const ValueId scaled = two.map(isa::Micro::kMul, {two.input({6, 4})}, {3.0f});
+  two.g.outputs = {two.map(isa::Micro::kAbs, {scaled}), two.map(isa::Micro::kFloor, {scaled})};
+  keep(two, fuse_maps);
+  EXPECT_EQ(two.count(kMap), 2) << "into two readers";
+}
+
+TEST(Passes, RunsOfMapsGoInBlocks) {
+  Made m;
+  const ValueId x = m.input({64, 32});
+  m.g.outputs = {m.map(isa::Micro::kAbs, {m.map(isa::Micro::kFloor, {m.map(isa::Micro::kMul, {x, x})})})};
+  keep(m, [](Graph& g) { EXPECT_TRUE(tile_maps(g, 4096)); });
+  EXPECT_GE(m.count(kMap), 3 * 16);
+  EXPECT_FALSE(tile_maps(m.g, 1 << 20));
+}
+
+}  // namespace
+}  // namespace systole
