@@ -7,6 +7,7 @@
 #include "sim/functional/flush_mode.h"
 #include "sim/translate/matrix_dot32.h"
 #include "sim/translate/matrix_int8.h"
+#include "sim/translate/matrix_tiles.h"
 #include "sim/translate/host.h"
 #include "sim/translate/vector_functions.h"
 
@@ -46,13 +47,32 @@ void dot32(benchmark::State& state) {
   std::vector<uint8_t> b(static_cast<size_t>(blocks * 32 * kDotColumns * 2), 0x3F);
   const FlushMode flush;
   for (auto _ : state) {
-    multiply_dot32(sums.data(), a.data(), blocks * 32, count, b.data(), blocks * 32 * kDotColumns * 2, 1, blocks, narrow);
+    multiply_dot32(sums.data(), a.data(), blocks * 32, count, b.data(), blocks * 32 * kDotColumns * 2, 1, blocks * 16, narrow);
     benchmark::DoNotOptimize(sums.data());
     benchmark::ClobberMemory();
   }
   state.counters["GFLOP/s"] = benchmark::Counter(static_cast<double>(state.iterations()) * 2 * count * (narrow ? 16 : 32) * 32 * static_cast<double>(blocks) * 1e-9, benchmark::Counter::kIsRate);
 }
 BENCHMARK(dot32)->ArgNames({"blocks", "narrow"})->Args({2, 0})->Args({18, 0})->Args({64, 0})->Args({18, 1});
+
+/// A block of 32 x 32 on tile registers, A's rows as far apart as they are long.
+void tiles(benchmark::State& state, TileArithmetic arithmetic) {
+  if (!has_tile_kernels()) return state.SkipWithError("this host has no tile registers (AMX)");
+  const int64_t steps = state.range(0), pitch = steps * kTileStep + kTileStep;
+  std::vector<uint8_t> a(static_cast<size_t>(kBlockRows * pitch), 0x3F), b(static_cast<size_t>(steps * 2048 + (1 << 16)), 0x3F);
+  std::vector<float> sums(kBlockRows * 32);
+  const TileRows rows[2] = {{a.data(), pitch}, {a.data() + kTileRows * pitch, pitch}};
+  TileProduct p{rows, b.data(), 1, steps, 2, 2, {}};
+  for (int r = 0; r < 2; ++r) for (int c = 0; c < 2; ++c) p.sums[r][c] = {nullptr, 0, sums.data() + r * 16 * 32 + c * 16, 128};
+  for (auto _ : state) {
+    multiply_tiles(arithmetic, p);
+    benchmark::ClobberMemory();
+  }
+  const double depth = static_cast<double>(steps) * (arithmetic == TileArithmetic::kDot32 ? 32 : 64);
+  state.counters["GOP/s"] = benchmark::Counter(static_cast<double>(state.iterations()) * 2 * 32 * 32 * depth * 1e-9, benchmark::Counter::kIsRate);
+}
+BENCHMARK_CAPTURE(tiles, int8, TileArithmetic::kUnsigned)->ArgName("steps")->Arg(4)->Arg(16)->Arg(64);
+BENCHMARK_CAPTURE(tiles, dot32, TileArithmetic::kDot32)->ArgName("steps")->Arg(4)->Arg(24)->Arg(96);
 
 #ifdef SYSTOLE_HAS_AVX512
 SYSTOLE_AVX512 void apply(VectorFunction f, const float* a, float* r, int64_t n) {

@@ -15,6 +15,22 @@ std::pair<int64_t, int64_t> b_bytes(const MatrixOp& op, int64_t columns) {
   return {b, b + (tiles - 1) * int64_t{d.b_tile_pitch} + (k - 1) * d.b_row_pitch + (std::min<int64_t>(columns, op.n) - 1) * d.b_column_pitch + element};
 }
 
+std::pair<int64_t, int64_t> a_bytes(const MatrixOp& op) {
+  const MatrixDesc& d = *op.desc;
+  const int64_t element = d.format == 0 ? 1 : d.format == 3 ? 4 : 2;
+  auto reach = [](int64_t origin, int64_t outputs, int64_t stride, int64_t taps, int64_t dilation, int64_t limit, int64_t& lo, int64_t& hi) {
+    lo = std::clamp<int64_t>(origin, 0, limit);
+    hi = std::clamp<int64_t>(origin + (outputs - 1) * stride + (taps - 1) * dilation + 1, 0, limit);
+    return lo < hi;
+  };
+  int64_t r0, r1, c0, c1;
+  const bool rows = reach(op.row_origin, op.out_rows, d.stride_h, d.kernel_h, d.dilation_h, op.in_rows, r0, r1);
+  const bool cols = reach(op.column_origin, op.out_columns, d.stride_w, d.kernel_w, d.dilation_w, d.in_columns, c0, c1);
+  const int64_t channels = d.depthwise ? (op.n - 1) / std::max<int64_t>(1, d.multiplier) + 1 : d.channels, a = static_cast<int64_t>(op.a);
+  if (!rows || !cols) return {a, a};
+  return {a + r0 * d.a_row_pitch + c0 * d.a_pixel_pitch, a + (r1 - 1) * int64_t{d.a_row_pitch} + (c1 - 1) * int64_t{d.a_pixel_pitch} + (channels - 1) * int64_t{d.a_channel_pitch} + element};
+}
+
 namespace {
 
 std::vector<Touch> touches_of(const DescriptorWrite&, int64_t) { return {}; }
@@ -34,24 +50,9 @@ std::vector<Touch> touches_of(const DequantizeOp& op, int64_t) {
 }
 
 std::vector<Touch> touches_of(const MatrixOp& op, int64_t columns) {
-  const MatrixDesc& d = *op.desc;
-  const int64_t element = d.format == 0 ? 1 : d.format == 3 ? 4 : 2;
   std::vector<Touch> list;
   if (op.out_rows == 0 || op.out_columns == 0 || op.n == 0) return list;
-  auto reach = [](int64_t origin, int64_t outputs, int64_t stride, int64_t taps, int64_t dilation, int64_t limit, int64_t& lo, int64_t& hi) {
-    lo = std::clamp<int64_t>(origin, 0, limit);
-    hi = std::clamp<int64_t>(origin + (outputs - 1) * stride + (taps - 1) * dilation + 1, 0, limit);
-    return lo < hi;
-  };
-  int64_t r0, r1, c0, c1;
-  const bool rows = reach(op.row_origin, op.out_rows, d.stride_h, d.kernel_h, d.dilation_h, op.in_rows, r0, r1);
-  const bool cols = reach(op.column_origin, op.out_columns, d.stride_w, d.kernel_w, d.dilation_w, d.in_columns, c0, c1);
-  const int64_t channels = d.depthwise ? (op.n - 1) / std::max<int64_t>(1, d.multiplier) + 1 : d.channels;
-  if (rows && cols) {
-    const int64_t a = static_cast<int64_t>(op.a);
-    list.push_back({Space::kScratchpad, a + r0 * d.a_row_pitch + c0 * d.a_pixel_pitch,
-                    a + (r1 - 1) * int64_t{d.a_row_pitch} + (c1 - 1) * int64_t{d.a_pixel_pitch} + (channels - 1) * int64_t{d.a_channel_pitch} + element, false});
-  }
+  if (const auto [lo, hi] = a_bytes(op); lo < hi) list.push_back({Space::kScratchpad, lo, hi, false});
   const auto [b_lo, b_hi] = b_bytes(op, columns);
   list.push_back({Space::kScratchpad, b_lo, b_hi, false});
   if (op.init == Init::kBias) list.push_back({Space::kScratchpad, static_cast<int64_t>(op.bias), static_cast<int64_t>(op.bias) + 4 * int64_t{op.n}, false});

@@ -18,6 +18,7 @@ struct Touch {
 std::vector<Touch> footprint(const Dispatched& op, int64_t columns);
 
 /// Scratchpad bytes [first, second) that hold a matrix instruction's B operand.
+std::pair<int64_t, int64_t> a_bytes(const MatrixOp& op);
 std::pair<int64_t, int64_t> b_bytes(const MatrixOp& op, int64_t columns);
 
 /// Sizes that bound the addresses of a program.

@@ -6,17 +6,33 @@
 
 #include "base/error.h"
 
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace systole {
 namespace {
+
+/// Tile registers for int8 and bf16, which Linux lends to a process that asks.
+bool may_use_tiles() {
+#if defined(__x86_64__) && defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
+  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8") && __builtin_cpu_supports("amx-bf16") && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
 
 HostIsa detect() {
   HostIsa isa = HostIsa::kScalar;
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) isa = HostIsa::kAvx2;
   if (isa == HostIsa::kAvx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) isa = HostIsa::kAvx512;
+  if (isa == HostIsa::kAvx512 && may_use_tiles()) isa = HostIsa::kAmx;
 #endif
   if (const char* wish = std::getenv("SYSTOLE_HOST_ISA")) {
-    const HostIsa limit = !std::strcmp(wish, "scalar") ? HostIsa::kScalar : !std::strcmp(wish, "avx2") ? HostIsa::kAvx2 : HostIsa::kAvx512;
+    const HostIsa limit = !std::strcmp(wish, "scalar") ? HostIsa::kScalar : !std::strcmp(wish, "avx2") ? HostIsa::kAvx2 : !std::strcmp(wish, "avx512") ? HostIsa::kAvx512 : HostIsa::kAmx;
     isa = std::min(isa, limit);
   }
   return isa;
@@ -27,7 +43,7 @@ HostIsa g_best = detect(), g_used = g_best;
 
 HostIsa host_isa() { return g_used; }
 void limit_host_isa(HostIsa isa) { g_used = std::min(isa, g_best); }
-const char* to_string(HostIsa isa) { return isa == HostIsa::kAvx512 ? "avx512" : isa == HostIsa::kAvx2 ? "avx2" : "scalar"; }
+const char* to_string(HostIsa isa) { return isa == HostIsa::kAmx ? "amx" : isa == HostIsa::kAvx512 ? "avx512" : isa == HostIsa::kAvx2 ? "avx2" : "scalar"; }
 
 Functional::Functional(const isa::Program& program, const Machine& machine) : Functional(program, machine, NoConstants{}) {
   place_constants(static_cast<int64_t>(program_.constants_address), static_cast<int64_t>(program_.constants_address + program_.constants.size()));
@@ -82,8 +98,9 @@ void Functional::load(const std::vector<Tensor>& inputs) {
 std::vector<Tensor> Functional::outputs() {
   std::vector<Tensor> list;
   for (const auto& o : program_.outputs) {
-    Tensor t(o.type, o.shape);
-    std::copy_n(memory_.dram.data() + o.address, t.bytes.size(), t.bytes.begin());
+    Tensor t;
+    const uint8_t* from = memory_.dram.data() + o.address;
+    t.type = o.type, t.shape = o.shape, t.bytes.assign(from, from + element_count(o.shape) * bytes_of(o.type));
     list.push_back(std::move(t));
   }
   return list;

@@ -160,7 +160,7 @@ SYSTOLE_AVX2 void gemm_dot32_avx2(float* acc, const float* a, const float* b, in
 
 void gemm_int16(int32_t* acc, const int16_t* a, const int16_t* b, int64_t rows, int64_t pairs, int64_t n_padded) {
 #if defined(__x86_64__)
-  if (host_isa() == HostIsa::kAvx512) return gemm_int16_avx512(acc, a, b, rows, pairs, n_padded);
+  if (host_isa() >= HostIsa::kAvx512) return gemm_int16_avx512(acc, a, b, rows, pairs, n_padded);
   if (host_isa() == HostIsa::kAvx2) return gemm_int16_avx2(acc, a, b, rows, pairs, n_padded);
 #endif
   gemm_int16_scalar(acc, a, b, rows, pairs, n_padded);
@@ -170,7 +170,7 @@ void gemm_dot32(float* acc, const float* a, const float* b, int64_t rows, int64_
 #if defined(__x86_64__)
   if (host_isa() != HostIsa::kScalar) {
     const FlushMode flush;
-    if (host_isa() == HostIsa::kAvx512) return gemm_dot32_avx512(acc, a, b, rows, blocks, n_padded);
+    if (host_isa() >= HostIsa::kAvx512) return gemm_dot32_avx512(acc, a, b, rows, blocks, n_padded);
     return gemm_dot32_avx2(acc, a, b, rows, blocks, n_padded);
   }
 #endif

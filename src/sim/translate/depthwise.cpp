@@ -96,49 +96,46 @@ class DepthwiseFloat final : public Depthwise {
 
  protected:
   void run_pixels(int64_t first, int count, const uint8_t* const* rows) const override {
+    if (static_cast<MacFormat>(d_.format) == MacFormat::kBF16) {
+      const FlushMode flush;
+      for (int64_t o = 0; o < n_; o += 16) {
+        if (count == kRun) sixteen<kRun>(first, rows, kRun, o);
+        else for (int i = 0; i < count; ++i) sixteen<1>(first + i, rows + i, count, o);
+      }
+      return;
+    }
     for (int i = 0; i < count; ++i) pixel(first + i, {rows + i, count});
   }
 
  private:
   SYSTOLE_AVX512 void pixel(int64_t p, Taps rows) const {
-    const auto format = static_cast<MacFormat>(d_.format);
     for (int64_t o = 0; o < n_; o += kGroup) {
-      const int64_t vectors = std::min<int64_t>(4, (n_ - o + 15) / 16);
-      if (format != MacFormat::kBF16) split(format, rows, o);
-      else if (n_ - o < vectors * 16) group<1, false>(p, rows, o, vectors);
-      else if (vectors == 4) group<4, true>(p, rows, o, 1);
-      else if (vectors == 2) group<2, true>(p, rows, o, 1);
-      else group<1, true>(p, rows, o, vectors);
-      if (format != MacFormat::kBF16) group_of_parts(p, o, vectors);
+      split(static_cast<MacFormat>(d_.format), rows, o);
+      group_of_parts(p, o, std::min<int64_t>(4, (n_ - o + 15) / 16));
     }
   }
 
-  /// bf16 channels from o: `times` times kVectors sixteens; the last sixteen whole or not.
-  template <int kVectors, bool kWhole>
-  SYSTOLE_AVX512 void group(int64_t p, Taps rows, int64_t o, int64_t times) const {
+  /// Sixteen bf16 channels from o of kPixels pixels, whose chains run together; rows: [tap][pitch].
+  template <int kPixels>
+  SYSTOLE_AVX512 void sixteen(int64_t first, const uint8_t* const* rows, int64_t pitch, int64_t o) const {
     const int64_t width = padded(n_);
-    for (int64_t n = 0; n < times; ++n, o += 16 * kVectors) {
-      const __mmask16 mask = kWhole ? static_cast<__mmask16>(0xFFFF) : Accumulators::mask(n_ - o);
-      __m512 total[kVectors];
-      SYSTOLE_UNROLL for (int v = 0; v < kVectors; ++v) total[v] = _mm512_castsi512_ps(acc_.initial_x16(p, o + 16 * v));
-      const float* w = reinterpret_cast<const float*>(packed_->bytes.data()) + o;
-      {
-        const FlushMode flush;
-        for (int64_t t = 0; t < taps_; t += kTapsABlock) {
-          __m512 chain[kVectors];
-          SYSTOLE_UNROLL for (int v = 0; v < kVectors; ++v) chain[v] = _mm512_setzero_ps();
-          for (int64_t i = t; i < std::min(t + kTapsABlock, taps_); ++i, w += width) {
-            SYSTOLE_UNROLL for (int v = 0; v < kVectors; ++v) {
-              const auto* from = reinterpret_cast<const __m256i*>(rows[i] + 2 * (o + 16 * v));
-              const __m256i half = kWhole ? _mm256_loadu_si256(from) : _mm256_maskz_loadu_epi16(mask, from);
-              chain[v] = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16)), _mm512_loadu_ps(w + 16 * v), chain[v]);
-            }
-          }
-          SYSTOLE_UNROLL for (int v = 0; v < kVectors; ++v) total[v] = _mm512_add_ps(total[v], _mm512_add_ps(chain[v], _mm512_setzero_ps()));
+    const __mmask16 mask = Accumulators::mask(n_ - o);
+    __m512 total[kPixels];
+    SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) total[i] = _mm512_castsi512_ps(acc_.initial_x16(first + i, o));
+    const float* w = reinterpret_cast<const float*>(packed_->bytes.data()) + o;
+    for (int64_t t = 0; t < taps_; t += kTapsABlock) {
+      __m512 chain[kPixels];
+      SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) chain[i] = _mm512_setzero_ps();
+      for (int64_t k = t; k < std::min(t + kTapsABlock, taps_); ++k, w += width, rows += pitch) {
+        const __m512 weight = _mm512_loadu_ps(w);
+        SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) {
+          const __m512i a = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, rows[i] + 2 * o));
+          chain[i] = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(a, 16)), weight, chain[i]);
         }
       }
-      SYSTOLE_UNROLL for (int v = 0; v < kVectors; ++v) acc_.store_x16(p, o + 16 * v, _mm512_castps_si512(canonical_x16(total[v])));
+      SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) total[i] = _mm512_add_ps(total[i], _mm512_add_ps(chain[i], _mm512_setzero_ps()));
     }
+    SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) acc_.store_x16(first + i, o, _mm512_castps_si512(canonical_x16(total[i])));
   }
 
   static std::vector<float>& parts_buffer() {

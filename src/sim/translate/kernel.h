@@ -35,8 +35,12 @@ struct PackedB {
 bool has_matrix_kernel(const isa::MatrixOp& op);
 /// Packs B from an image of the scratchpad that starts at `b` (its first byte is B's). `columns` is the machine's C.
 void pack_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, PackedB& out);
-/// `packed` must be filled when the kernel runs.
-std::unique_ptr<Kernel> matrix_kernel(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed);
+/// Counts the runs of all programs, so that a thread knows what it copied in an earlier one. begin_run starts one.
+uint64_t begin_run();
+uint64_t current_run();
+
+/// `packed` must be filled when the kernel runs. `a_version`: instructions with the same one, not 0, find the same bytes of A laid out the same way.
+std::unique_ptr<Kernel> matrix_kernel(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed, uint64_t a_version = 0);
 std::unique_ptr<Kernel> pack_kernel(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<PackedB> packed);
 class VectorCodes;
 std::unique_ptr<Kernel> vector_kernel(Memory& memory, const isa::VectorOp& op, VectorCodes& codes);

@@ -10,6 +10,7 @@
 #include "machine/cost.h"
 #include "sim/translate/host.h"
 #include "sim/translate/kernel.h"
+#include "sim/translate/matrix_tiles.h"
 #include "sim/translate/vector_code.h"
 
 namespace systole {
@@ -77,7 +78,7 @@ class RandomInstructions : public ::testing::Test {
   /// With the interpreter's kernels for any instruction set that this host has.
   void interpret(const std::function<void()>& execute) {
     const HostIsa best = host_isa();
-    limit_host_isa(of({HostIsa::kScalar, HostIsa::kAvx2, HostIsa::kAvx512}));
+    limit_host_isa(of({HostIsa::kScalar, HostIsa::kAvx2, HostIsa::kAvx512, HostIsa::kAmx}));
     execute();
     limit_host_isa(best);
   }
@@ -100,6 +101,7 @@ class RandomInstructions : public ::testing::Test {
     d.dilation_h = static_cast<uint16_t>(once_in(4) ? 2 : 1), d.dilation_w = static_cast<uint16_t>(once_in(4) ? 2 : 1);
     d.multiplier = static_cast<uint8_t>(d.depthwise && once_in(4) ? 2 : 1);
     d.channels = static_cast<uint32_t>(once_in(2) ? any(1, 5) : any(1, 70));
+    if (once_in(6)) d.channels = of({32u, 64u, 128u});  // whole steps of tiles
     d.in_columns = static_cast<uint32_t>(any(1, 9));
     d.a_channel_pitch = static_cast<uint32_t>(once_in(6) ? element * 2 : element);
     d.a_pixel_pitch = static_cast<uint32_t>(d.channels * d.a_channel_pitch + (once_in(2) ? 0 : 16));
@@ -128,11 +130,20 @@ class RandomInstructions : public ::testing::Test {
   Memory a_, b_;
 };
 
+/// Tile kernels on registers, their emulation, or the kernels without tiles.
+void choose_kernels(int i, HostIsa best) {
+  emulate_tiles(i % 3 == 1);
+  limit_host_isa(i % 3 == 0 ? HostIsa::kAvx512 : best);
+}
+
 TEST_F(RandomInstructions, MatrixEqualsTheInterpreter) {
   if (!has_avx512_kernels()) GTEST_SKIP() << "this host has no AVX-512 with VNNI and VBMI";
+  const HostIsa best = host_isa();
+  std::printf("  host: %s, tiles %s\n", to_string(best), has_tile_kernels() ? "in registers" : "emulated only");
   int translated = 0, too_large = 0;
-  for (int i = 0; i < 4000; ++i) {
+  for (int i = 0; i < 6000; ++i) {
     if (i % 50 == 0) fill();
+    choose_kernels(i, best);
     const int64_t columns = of({8, 16, 16, 32, 64});
     const isa::MatrixDesc d = matrix_desc(columns);
     const isa::MatrixOp o = matrix_op(d);
@@ -151,8 +162,9 @@ TEST_F(RandomInstructions, MatrixEqualsTheInterpreter) {
     run_by_halves(*matrix_kernel(b_, o, columns, packed));
     ASSERT_NO_FATAL_FAILURE(expect_same("matrix " + std::to_string(i) + ", format " + std::to_string(d.format) + (d.depthwise ? ", depthwise" : "")));
   }
+  choose_kernels(2, best);
   std::printf("  %d matrix instructions translated, %d too large for the memory\n", translated, too_large);
-  EXPECT_GE(translated, 2000);
+  EXPECT_GE(translated, 3000);
 }
 
 isa::VectorDesc RandomInstructions::vector_desc() {

@@ -1,4 +1,6 @@
 // Which kernel runs a matrix instruction; the interpreter where there is none.
+#include <atomic>
+
 #include "sim/translate/host.h"
 #include "sim/translate/kernel.h"
 #include "sim/translate/matrix_kernels.h"
@@ -43,7 +45,12 @@ class Pack final : public Kernel {
   std::shared_ptr<PackedB> packed_;
 };
 
+std::atomic<uint64_t> g_runs{0};
+
 }  // namespace
+
+uint64_t begin_run() { return ++g_runs; }
+uint64_t current_run() { return g_runs.load(std::memory_order_relaxed); }
 
 bool has_matrix_kernel(const isa::MatrixOp& op) {
 #ifdef SYSTOLE_HAS_AVX512
@@ -57,10 +64,10 @@ bool has_matrix_kernel(const isa::MatrixOp& op) {
 
 void pack_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, PackedB& out) { pack(op, columns, b, out); }
 
-std::unique_ptr<Kernel> matrix_kernel(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed) {
+std::unique_ptr<Kernel> matrix_kernel(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed, [[maybe_unused]] uint64_t a_version) {
 #ifdef SYSTOLE_HAS_AVX512
   if (packed && op.desc->depthwise) return depthwise(memory, op, columns, std::move(packed));
-  if (packed) return op.desc->format == 0 ? integer_matrix(memory, op, columns, std::move(packed)) : float_matrix(memory, op, columns, std::move(packed));
+  if (packed) return op.desc->format == 0 ? integer_matrix(memory, op, columns, std::move(packed), a_version) : float_matrix(memory, op, columns, std::move(packed), a_version);
 #endif
   return std::make_unique<InterpretedMatrix>(memory, op, columns);
 }

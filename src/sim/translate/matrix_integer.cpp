@@ -6,22 +6,30 @@
 #include "sim/translate/matrix_int8.h"
 #include "sim/translate/matrix_kernels.h"
 #include "sim/translate/matrix_parts.h"
-#include "sim/translate/pixels.h"
+#include "sim/translate/tile_source.h"
 
 namespace systole {
 #ifdef SYSTOLE_HAS_AVX512
 namespace {
 
-int64_t depth_of(const isa::MatrixDesc& d) { return (int64_t{d.kernel_h} * d.kernel_w * d.channels + kInt8Depth - 1) / kInt8Depth * kInt8Depth; }
+constexpr int64_t kFewPixels = 3;  ///< so many take less time without tiles
+
+/// Of B as it is packed: whole fours, or whole steps of tiles.
+int64_t depth_of(const isa::MatrixDesc& d) {
+  const int64_t unit = has_tile_kernels() ? kTileStep : kInt8Depth;
+  return (int64_t{d.kernel_h} * d.kernel_w * d.channels + unit - 1) / unit * unit;
+}
 /// A's zero point as that of the bytes the kernel sees: signed values have their top bit turned.
 int byte_zero(const isa::MatrixDesc& d) { return d.a_zero + (d.a_signed ? 128 : 0); }
 bool reads_directly(const isa::MatrixDesc& d) { return d.channels % kInt8Depth == 0 && d.a_channel_pitch == 1; }
 
 class IntegerMatrix final : public Kernel {
  public:
-  IntegerMatrix(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed)
-      : op_(op), d_(*op.desc), acc_(memory, op, columns), packed_(std::move(packed)), pixels_(op_, memory.scratchpad.data()), depth_(depth_of(d_)), direct_(reads_directly(d_)) {
-    tiles_ = (acc_.pixels() + kInt8Rows - 1) / kInt8Rows;
+  IntegerMatrix(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed, uint64_t a_version)
+      : op_(op), d_(*op.desc), acc_(memory, op, columns), packed_(std::move(packed)), pixels_(op_, memory.scratchpad.data()), depth_(depth_of(d_)), direct_(reads_directly(d_)),
+        tiled_(has_tile_kernels() && acc_.pixels() > kFewPixels), zero_(tiled_ ? d_.a_zero : byte_zero(d_)), source_(d_, pixels_, acc_.pixels(), depth_, a_version) {
+    const int64_t rows = tiled_ ? kBlockRows : kInt8Rows;
+    tiles_ = (acc_.pixels() + rows - 1) / rows;
     panels_ = (acc_.outputs() + kInt8Columns - 1) / kInt8Columns;
     if (direct_) outside_.assign(d_.channels, static_cast<uint8_t>(d_.a_zero));
   }
@@ -29,7 +37,40 @@ class IntegerMatrix final : public Kernel {
   int64_t pieces() const override { return tiles_ * panels_; }
   double cost_ns() const override { return static_cast<double>(acc_.pixels() * panels_ * kInt8Columns * depth_) / 150; }
 
-  void run(int64_t begin, int64_t end) const override {
+  void run(int64_t begin, int64_t end) const override { tiled_ ? run_tiles(begin, end) : run_rows(begin, end); }
+
+ private:
+  /// Blocks of kBlockRows pixels, the last one with what is left.
+  void run_tiles(int64_t begin, int64_t end) const {
+    const TileRows* rows = nullptr;
+    for (int64_t piece = begin, at = -1; piece < end; ++piece) {
+      const int64_t tile = piece / panels_, panel = piece - tile * panels_, first = tile * kBlockRows;
+      const int count = static_cast<int>(std::min<int64_t>(kBlockRows, acc_.pixels() - first));
+      if (at != tile) {
+        at = tile;
+        rows = source_.rows(tile);
+      }
+      multiply_block(rows, first, count, panel);
+    }
+  }
+
+  SYSTOLE_AVX512 void multiply_block(const TileRows* rows, int64_t first, int count, int64_t panel) const {
+    alignas(64) int32_t sums[kBlockRows * kInt8Columns], start[kInt8Columns];
+    const int64_t column = panel * kInt8Columns, left = acc_.outputs() - column;
+    TileProduct p{rows, packed_->bytes.data() + column * depth_, source_.segments(), source_.steps(), (count + kTileRows - 1) / kTileRows, left <= kTileColumns ? 1 : 2, {}};
+    const bool straight = !acc_.keeps() && acc_.whole_vectors() && count % kTileRows == 0 && left >= p.column_tiles * kTileColumns;
+    for (int c = 0; straight && c < p.column_tiles; ++c) _mm512_store_si512(start + c * kTileColumns, start_x16(first, column + c * kTileColumns));
+    for (int r = 0; r < p.row_tiles; ++r)
+      for (int c = 0; c < p.column_tiles; ++c) {
+        TileSums& s = p.sums[r][c];
+        if (straight) s = {start + c * kTileColumns, 0, acc_.sixteen(first + r * kTileRows, column + c * kTileColumns), 4 * acc_.pixel_pitch()};
+        else s = {nullptr, 0, sums + r * kTileRows * kInt8Columns + c * kTileColumns, 4 * kInt8Columns};
+      }
+    multiply_tiles(d_.a_signed ? TileArithmetic::kSigned : TileArithmetic::kUnsigned, p);
+    if (!straight) finish(sums, first, count, column);
+  }
+
+  void run_rows(int64_t begin, int64_t end) const {
     thread_local std::vector<uint8_t> gathered;
     thread_local std::vector<const uint8_t*> rows;
     alignas(64) int32_t sums[kInt8Rows * kInt8Columns];
@@ -48,37 +89,23 @@ class IntegerMatrix final : public Kernel {
     }
   }
 
- private:
   void gather(int64_t first, int count, std::vector<uint8_t>& bytes, std::vector<const uint8_t*>& rows) const {
     bytes.resize(static_cast<size_t>(depth_ * count) + 64);
     for (int i = 0; i < count; ++i) {
-      const bool joined = d_.a_channel_pitch == 1 && d_.a_pixel_pitch == d_.channels && d_.dilation_w == 1 && pixels_.inside(first + i);
-      const int64_t run = joined ? int64_t{d_.kernel_w} * d_.channels : d_.channels, runs = joined ? 1 : d_.kernel_w;
       uint8_t* to = bytes.data() + i * depth_;
       rows[static_cast<size_t>(i)] = to;
-      for (int64_t kh = 0; kh < d_.kernel_h; ++kh) {
-        for (int64_t kw = 0; kw < runs; ++kw, to += run) copy(to, pixels_.at(first + i, kh, kw, nullptr), run);
-      }
-    }
-  }
-  SYSTOLE_AVX512 void copy(uint8_t* to, const uint8_t* from, int64_t n) const {
-    if (!from) {
-      std::memset(to, d_.a_zero, static_cast<size_t>(n));
-    } else if (d_.a_channel_pitch != 1) {
-      for (int64_t c = 0; c < n; ++c) to[c] = from[c * d_.a_channel_pitch];
-    } else {
-      for (int64_t c = 0; c < n; c += 64) {
-        const __mmask64 mask = n - c >= 64 ? ~__mmask64{0} : (__mmask64{1} << (n - c)) - 1;
-        _mm512_mask_storeu_epi8(to + c, mask, _mm512_maskz_loadu_epi8(mask, from + c));
-      }
+      read_row(d_, pixels_, first + i, to);
     }
   }
 
+  /// What sixteen columns' sums begin with: zero points, and bias where there is one.
+  SYSTOLE_AVX512_INLINE __m512i start_x16(int64_t first, int64_t o) const {
+    const __m512i start = _mm512_mullo_epi32(_mm512_set1_epi32(-zero_), _mm512_loadu_si512(packed_->column_sums.data() + o));
+    return acc_.keeps() ? start : _mm512_add_epi32(start, acc_.initial_x16(first, o));
+  }
   SYSTOLE_AVX512 void finish(const int32_t* sums, int64_t first, int count, int64_t column) const {
-    const __m512i zero = _mm512_set1_epi32(-byte_zero(d_));
     for (int64_t o = column; o < std::min(column + kInt8Columns, acc_.outputs()); o += 16) {
-      __m512i start = _mm512_mullo_epi32(zero, _mm512_loadu_si512(packed_->column_sums.data() + o));
-      if (!acc_.keeps()) start = _mm512_add_epi32(start, acc_.initial_x16(first, o));
+      const __m512i start = start_x16(first, o);
       const int32_t* from = sums + (o - column);
       if (acc_.keeps() || !acc_.whole_vectors()) {
         for (int r = 0; r < count; ++r, from += kInt8Columns) {
@@ -99,7 +126,9 @@ class IntegerMatrix final : public Kernel {
   std::shared_ptr<const PackedB> packed_;
   const PixelMap pixels_;
   int64_t depth_, tiles_, panels_;
-  bool direct_;
+  bool direct_, tiled_;
+  int32_t zero_;  ///< A's zero point as the kernel sees its bytes
+  const TileSource source_;
   std::vector<uint8_t> outside_;
 };
 
@@ -131,8 +160,8 @@ void pack_integer_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, 
   }
 }
 
-std::unique_ptr<Kernel> integer_matrix(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed) {
-  return std::make_unique<IntegerMatrix>(memory, op, columns, std::move(packed));
+std::unique_ptr<Kernel> integer_matrix(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed, uint64_t a_version) {
+  return std::make_unique<IntegerMatrix>(memory, op, columns, std::move(packed), a_version);
 }
 #endif
 

@@ -61,6 +61,8 @@ class Accumulators {
 
   /// Whether sums go on from what the accumulators hold.
   bool keeps() const { return init_ == isa::Init::kKeep; }
+  /// Where sums start: the bias of columns from o, or null for zero.
+  const uint8_t* bias(int64_t o) const { return init_ == isa::Init::kBias ? bias_ + 4 * o : nullptr; }
   int64_t pixels() const { return m_; }
   int64_t outputs() const { return n_; }
   uint32_t* at(int64_t p, int64_t o) const { return base_ + (o / columns_ * m_ + p) * columns_ + o % columns_; }

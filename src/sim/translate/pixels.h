@@ -38,6 +38,15 @@ class PixelMap {
   }
   /// Whether no tap of pixel p is in the padding.
   bool inside(int64_t p) const { return pixels_[static_cast<size_t>(p)].inside; }
+  /// Bytes from each of the pixels [first, first + count) to the next, if they are evenly spaced and no tap of theirs is in the padding; else -1.
+  int64_t even_pitch(int64_t first, int count) const {
+    const int64_t* at = offsets_.data() + first;
+    const int64_t pitch = count > 1 ? at[1] - at[0] : 0;
+    for (int i = 0; i < count; ++i) {
+      if (!inside(first + i) || (i > 0 && at[i] - at[i - 1] != pitch)) return -1;
+    }
+    return pitch;
+  }
   /// Pixels [first, first + count) under all taps, taps outermost; `to` has room for kSlack more.
   static constexpr int kSlack = 8;
   SYSTOLE_AVX512 void pointers(int64_t first, int count, const uint8_t* outside, const uint8_t** to) const {

@@ -134,6 +134,7 @@ class TaskGraph::Run {
 };
 
 void TaskGraph::run(int threads, WorkProfile* profile) {
+  begin_run();
   if (threads <= 1) {
     for (const Task& t : tasks_) run_timed(*t.kernel, 0, t.kernel->pieces(), profile);
     return;

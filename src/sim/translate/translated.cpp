@@ -1,6 +1,7 @@
 #include "sim/translate/translated.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <map>
 #include <string>
@@ -125,9 +126,26 @@ class Translator {
       packed = pack;
       draft.after.push_back(task);
     }
+    const uint64_t a_version = version_of_a(o);
     touch(op, draft, false, lo, hi);
-    draft.kernel = matrix_kernel(memory_, o, columns_, std::move(packed));
+    draft.kernel = matrix_kernel(memory_, o, columns_, std::move(packed), a_version);
     drafts_.push_back(std::move(draft));
+  }
+
+  /// The same number for instructions that find the same bytes of A, in the same geometry.
+  uint64_t version_of_a(const isa::MatrixOp& o) {
+    const isa::MatrixDesc& d = *o.desc;
+    std::string key;
+    for (uint32_t v : {uint32_t{d.format}, uint32_t(uint16_t(d.a_zero)), uint32_t{d.kernel_h}, uint32_t{d.kernel_w}, uint32_t{d.stride_h}, uint32_t{d.stride_w}, uint32_t{d.dilation_h}, uint32_t{d.dilation_w}, d.channels, d.in_columns, d.a_channel_pitch,
+                       d.a_pixel_pitch, d.a_row_pitch, o.out_rows, o.out_columns, o.in_rows, uint32_t(o.row_origin), uint32_t(o.column_origin)})
+      append(key, v);
+    append(key, o.a);
+    const auto [lo, hi] = isa::a_bytes(o);
+    for (uint32_t w : flow_.writers(Space::kScratchpad, lo, hi)) append(key, w);
+    static std::atomic<uint64_t> numbers{0};  // of all programs
+    uint64_t& version = a_versions_[key];
+    if (version == 0) version = ++numbers;
+    return version;
   }
 
   /// B packed once, if every byte of [lo, hi) was copied from constants; else null.
@@ -208,6 +226,7 @@ class Translator {
   MemoryFlow flow_;
   VectorCodes codes_;
   std::vector<Draft> drafts_;
+  std::map<std::string, uint64_t> a_versions_;
   std::map<std::string, std::shared_ptr<const PackedB>> constant_packs_;
   std::map<std::string, std::pair<std::shared_ptr<const PackedB>, uint32_t>> run_time_packs_;
   std::vector<uint8_t> image_;
