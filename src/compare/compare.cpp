@@ -25,7 +25,8 @@ CompareRow npu_row(const Report& r) {
   return row;
 }
 
-/// Primitives of everything that the NPU can run, whole or in regions.
+}  // namespace
+
 std::vector<WorkItem> workload_of_model(const std::string& path, const CompileOptions& options) {
   const FrontResult front = run_onnx_passes(import_onnx(path, {options.dims, options.input_shapes, options.constant_inputs}), options.precision);
   std::vector<WorkItem> work;
@@ -35,6 +36,8 @@ std::vector<WorkItem> workload_of_model(const std::string& path, const CompileOp
   }
   return work;
 }
+
+namespace {
 
 /// By ONNX Runtime where its library is found, otherwise by our own execution of the NPU's program on this CPU.
 CpuMeasurement measure_cpu(const std::string& path, const Compiled& model, const CompareOptions& o, int threads, std::string& precision) {
@@ -76,15 +79,15 @@ CompareRow cpu_row(const std::string& path, const Compiled& model, const std::st
   return row;
 }
 
-bool names_model(const std::string& model, const std::string& prefix) { return model.starts_with(prefix); }
-
 void add_points(Comparison& c, const Processor& p, const std::vector<ProcessorPoint>& points, const std::string& precision, const char* basis) {
-  for (const ProcessorPoint& q : points) {
-    if (!names_model(c.model, q.model) || (precision == "int8") != (q.precision == "int8")) continue;
+  const bool exactly = std::string(basis) == "measured";  // a published figure may be for the other float format
+  for (const ProcessorPoint& q : points_of(points, c.model, static_cast<double>(c.macs))) {
+    if (exactly ? q.precision != precision : (precision == "int8") != (q.precision == "int8")) continue;
     CompareRow row;
     row.processor = p.name, row.kind = p.kind, row.precision = q.precision, row.basis = basis, row.batch = q.batch, row.note = q.source;
     row.energy_j = q.energy_j, row.latency_s = q.latency_s, row.throughput_per_s = q.latency_s > 0 ? static_cast<double>(q.batch) / q.latency_s : 0;
     row.power_w = q.latency_s > 0 ? q.energy_j * static_cast<double>(q.batch) / q.latency_s : 0;
+    if (q.latency_s > 0 && q.macs > 0) row.utilisation = 2 * q.macs * static_cast<double>(q.batch) / q.latency_s / p.peak_ops.at(q.precision);
     c.rows.push_back(row);
   }
 }

@@ -47,6 +47,37 @@ TEST(Processors, TheTpuPapersServingOfMlp0) {
   EXPECT_NEAR(std::log(tpu / gpu / 16.7), 0, std::log(1.8));
 }
 
+TEST(Processors, PointsAreForTheModelTheyName) {
+  auto point = [](const char* model, double macs) {
+    ProcessorPoint p;
+    p.model = model, p.macs = macs;
+    return p;
+  };
+  const std::vector<ProcessorPoint> points = {point("gpt2", 16e9), point("gpt2-cached", 0.1e9), point("lstm", 0)};
+  EXPECT_EQ(points_of(points, "gpt2", 16.1e9).size(), 1u);
+  EXPECT_EQ(points_of(points, "gpt2-cached", 0.1e9).at(0).model, "gpt2-cached");
+  EXPECT_TRUE(points_of(points, "gpt2-large", 90e9).empty()) << "another size of network";
+  EXPECT_EQ(points_of(points, "lstm-qdq", 1).size(), 1u) << "without a count, by name";
+  EXPECT_TRUE(points_of(points, "my-lstm", 1).empty());
+}
+
+/// The roofline of a processor that was measured is fitted to it (bench/calibrate.cpp): it must stay near.
+TEST(Processors, MeasuredPointsAreNear) {
+  const Processor p = load_processor("h200");
+  const std::string file = testing::TempDir() + "/resnet50.onnx";
+  ASSERT_TRUE(write_architecture("resnet50", file, 1, 0));
+  CompileOptions o;
+  o.precision = "bf16";
+  const auto work = workload_of_model(file, o);
+  int checked = 0;
+  for (const ProcessorPoint& q : points_of(p.measured, "resnet50", 4.089e9)) {
+    if (q.precision == "int8") continue;
+    EXPECT_NEAR(std::log(estimate(p, work, q.precision, q.batch).latency_s / q.latency_s), 0, std::log(2)) << q.precision << " " << q.batch;
+    ++checked;
+  }
+  EXPECT_EQ(checked, 8);
+}
+
 TEST(Processors, BadDescriptionsSayWhereAndWhat) {
   const std::string path = testing::TempDir() + "/p.yaml";
   const struct { const char *text, *expected; } kCases[] = {

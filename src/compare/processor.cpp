@@ -39,10 +39,11 @@ class Reader {
     std::vector<ProcessorPoint> list;
     if (!root_[key]) return list;
     for (const YAML::Node& p : root_[key]) {
-      if (!p.IsMap()) fail(ErrorCode::kBadInput, at(p, key), "not a mapping", "{model, precision, batch, energy_mj, latency_ms, source}");
+      if (!p.IsMap()) fail(ErrorCode::kBadInput, at(p, key), "not a mapping", "{model, gmac, precision, batch, energy_mj, latency_ms, source}");
       ProcessorPoint q;
       q.model = text(p, "model"), q.precision = text(p, "precision"), q.source = text(p, "source"), q.batch = static_cast<int64_t>(number(p, "batch", 1, 1e6));
       if (p["energy_mj"]) q.energy_j = 1e-3 * number(p, "energy_mj", 0, 1e9);
+      if (p["gmac"]) q.macs = 1e9 * number(p, "gmac", 0, 1e9);
       if (p["latency_ms"]) q.latency_s = 1e-3 * number(p, "latency_ms", 0, 1e9);
       list.push_back(q);
     }
@@ -102,6 +103,18 @@ std::vector<std::string> processor_names() {
   std::vector<std::string> names;
   for (const Preset& p : kProcessors) names.emplace_back(p.name);
   return names;
+}
+
+std::vector<ProcessorPoint> points_of(const std::vector<ProcessorPoint>& points, const std::string& model, double macs) {
+  size_t longest = 0;
+  for (const ProcessorPoint& p : points) {
+    if (model.starts_with(p.model)) longest = std::max(longest, p.model.size());
+  }
+  std::vector<ProcessorPoint> list;
+  std::copy_if(points.begin(), points.end(), std::back_inserter(list), [&](const ProcessorPoint& p) {
+    return p.model.size() == longest && model.starts_with(p.model) && (p.macs == 0 || std::fabs(p.macs - macs) <= 0.05 * macs);
+  });
+  return list;
 }
 
 Estimate estimate(const Processor& p, const std::vector<WorkItem>& work, const std::string& precision, int64_t batch) {

@@ -12,7 +12,8 @@ namespace systole {
 struct ProcessorPoint {
   std::string model, precision, source;
   int64_t batch = 1;
-  double energy_j = 0, latency_s = 0;  ///< per inference; 0: not given
+  double energy_j = 0, latency_s = 0;  ///< energy of an inference, latency of a batch; 0: not given
+  double macs = 0;                     ///< of the model that it is a figure for, to know it by; 0: by its name alone
 };
 
 struct Processor {
@@ -29,6 +30,9 @@ struct Processor {
 /// A preset ("h200") or a .yaml file. Fails (kNotFound, kBadInput) with what was expected.
 Processor load_processor(const std::string& name_or_path);
 std::vector<std::string> processor_names();
+
+/// Those of `points` that are for this model: of the longest name that its own begins with, and of as many multiply-adds (5 %).
+std::vector<ProcessorPoint> points_of(const std::vector<ProcessorPoint>& points, const std::string& model, double macs);
 
 struct Estimate {
   double latency_s = 0, power_w = 0, utilisation = 0;  ///< of a batch; utilisation of the peak

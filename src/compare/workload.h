@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "systole/systole.h"
 
 namespace systole {
 
@@ -20,5 +21,7 @@ struct WorkItem {
 
 /// Of a graph of primitives after fuse_maps. A view costs nothing; a map that follows a contraction is fused into it.
 std::vector<WorkItem> workload_of(const Graph& primitives);
+/// Of everything in a model file that the NPU can run, whole or in regions.
+std::vector<WorkItem> workload_of_model(const std::string& path, const CompileOptions& options);
 
 }  // namespace systole
