@@ -1,14 +1,18 @@
 // Ways of training: through quantisation (the exported integers are the network that was trained), with dropout (masks by position),
-// with recomputation (the same bits in less memory), in fp16 with a loss scale that adapts.
+// with recomputation (the same bits in less memory), in fp16 with a loss scale that adapts, in
+// 8-bit floats with a scale per tensor.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <random>
 
 #include "architectures/architectures.h"
+#include "passes/passes.h"
 #include "import/writer.h"
 #include "train/random.h"
 #include "base/error.h"
+#include "train/builder.h"
+#include "train/fp8.h"
 #include "train/step.h"
 #include "train/targets.h"
 
@@ -254,6 +258,80 @@ TEST(Methods, LossScalesOfFp16FindTheirPlace) {
   }
   EXPECT_GT(learnt, 30);
   EXPECT_LT(losses.back(), 0.5 * losses.front()) << losses.front() << " -> " << losses.back();
+}
+
+double cosine(const Tensor& a, const Tensor& b) {
+  double ab = 0, aa = 0, bb = 0;
+  for (int64_t i = 0; i < a.count(); ++i) ab += a.at(i) * b.at(i), aa += a.at(i) * a.at(i), bb += b.at(i) * b.at(i);
+  return ab / std::sqrt(aa * bb);
+}
+
+/// A product of a step, by hand: operands scaled to the format's largest number, rounded to it, sums divided by the scales.
+TEST(Methods, ProductsInEightBitsAreWhatTheySay) {
+  for (const bool gradient : {false, true}) {
+    Graph g;
+    Builder b(g, "t.");
+    const ValueId x = b.input("x", DType::kF32, {4, 8}), y = b.input("y", DType::kF32, {8, 3});
+    g.outputs = {b.matmul(x, y)};
+    const ValueId seed = gradient ? x : b.scalar(0);
+    round_to_fp8(g, seed);
+    prune_and_sort(g);
+    Tensor a(DType::kF32, {4, 8}), c(DType::kF32, {8, 3});
+    // Numbers of bf16, and 3.5 the largest: scales are powers of two, whatever precision they are kept in.
+    for (Tensor* t : {&a, &c}) {
+      for (int64_t i = 0; i < t->count(); ++i) t->set(i, static_cast<double>(i * 37 % 449 - 224) / 64);
+      t->set(5, 3.5);
+    }
+    auto rounded = [](const Tensor& t, DType type, double largest, double& scale) {
+      double most = 0;
+      for (int64_t i = 0; i < t.count(); ++i) most = std::max(most, std::fabs(t.at(i)));
+      scale = static_cast<float>(largest) / static_cast<float>(most);
+      Tensor eight(type, t.shape);
+      for (int64_t i = 0; i < t.count(); ++i) eight.set(i, static_cast<float>(t.at(i)) * static_cast<float>(scale));
+      return eight;
+    };
+    double sa = 0, sc = 0;
+    const Tensor qa = gradient ? rounded(a, DType::kF8E5M2, 57344, sa) : rounded(a, DType::kF8E4M3, 448, sa), qc = rounded(c, DType::kF8E4M3, 448, sc);
+    const auto context = std::make_shared<const PlanContext>(PlanContext{load_machine("edge"), choose_policy(g, "bf16"), "bf16", {}, {}, false});
+    const Tensor got = *Plan(g, context).run({HostValue(a), HostValue(c)})[0].tensor;
+    for (int64_t i = 0; i < 12; ++i) {
+      double sum = 0;
+      for (int64_t k = 0; k < 8; ++k) sum += qa.at(i / 3 * 8 + k) * qc.at(k * 3 + i % 3);
+      EXPECT_NEAR(got.at(i), sum / (sa * sc), 0x1p-8 * std::fabs(sum / (sa * sc))) << i;  // the result is stored in bf16
+    }
+  }
+}
+
+TEST(Methods, EightBitFloatsLearn) {
+  const std::string file = path("fp8.onnx");
+  find_architecture("lenet").write(file, 1, 12);
+  const TrainableModel model(file, 8, true, {});
+  const Batch b = batch_for(model, 4);
+  std::vector<Tensor> exact, eight;
+  for (const char* precision : {"fp32", "fp8"}) {
+    TrainingPrograms programs(model, options(precision));
+    TrainingState state = programs.initial_state();
+    (exact.empty() ? exact : eight) = programs.step(state, b.x, b.t, 1.0f / 8, 0.003, 1).gradients;
+  }
+  for (size_t i = 0; i < exact.size(); ++i) {
+    const double c = cosine(exact[i], eight[i]);
+    EXPECT_GT(c, 0.9) << i;
+    if (exact[i].shape.size() > 1) EXPECT_LT(c, 0.9999) << i << ": nothing was rounded";  // biases are sums of gradients
+  }
+  std::vector<TrainingState> ends;
+  for (const bool reference : {false, true}) {
+    StepOptions o = options("fp8");
+    o.reference = reference;
+    TrainingPrograms programs(model, o);
+    TrainingState state = programs.initial_state();
+    std::vector<double> losses;
+    for (int64_t s = 1; s <= (reference ? 3 : 40); ++s) {
+      losses.push_back(programs.step(state, b.x, b.t, 1.0f / 8, 0.003, s).loss);
+      if (s == 3) ends.push_back(state);
+    }
+    if (!reference) EXPECT_LT(losses.back(), 0.5 * losses.front());
+  }
+  for (size_t i = 0; i < ends[0].weights.size(); ++i) EXPECT_EQ(ends[0].weights[i].bytes, ends[1].weights[i].bytes) << i;
 }
 
 }  // namespace

@@ -11,6 +11,9 @@ namespace {
 constexpr int kRegisters = 8;
 constexpr int64_t kCopiedSlots = 4;  ///< of a map that is computed more than once, unless its result is never resident
 
+/// Whether a value may stay in a register: storing it in bf16, f16 or f32 is the policy's affair, integers and 8-bit floats are what the model asks for.
+bool joins(DType type) { return is_float(type) && !is_narrow_float(type); }
+
 /// Greatest number of results of one list that are alive at once; each needs a register.
 int live_results(const std::vector<Operation>& list) {
   std::vector<int> last(list.size(), -1);
@@ -167,7 +170,7 @@ class Fuser {
       const int p = uses_.producer[static_cast<size_t>(v)];
       if (p < 0 || uses_.readers[static_cast<size_t>(v)].size() != 1 || uses_.is_output[static_cast<size_t>(v)] || std::count(reader.inputs.begin(), reader.inputs.end(), v) != 1) continue;
       Node& producer = graph_.nodes[static_cast<size_t>(p)];
-      if (!std::holds_alternative<Map>(producer.op) || !is_float(graph_.value(v).type)) continue;
+      if (!std::holds_alternative<Map>(producer.op) || !joins(graph_.value(v).type)) continue;
       Node joined = reader;
       const bool done = std::get<Map>(producer.op).reduced > 0 ? append(producer, reader, k, joined) : inline_into(producer, reader, k, joined);
       if (!done || !fits(std::get<Map>(joined.op))) continue;
@@ -191,7 +194,7 @@ class Fuser {
     const ValueId v = producer.outputs[0];
     std::vector<int> readers = uses_.readers[static_cast<size_t>(v)];
     std::sort(readers.begin(), readers.end());
-    if (readers.size() < 2 || uses_.is_output[static_cast<size_t>(v)] || m.reduced || reads_contract(producer) || !is_float(graph_.value(v).type)) return;
+    if (readers.size() < 2 || uses_.is_output[static_cast<size_t>(v)] || m.reduced || reads_contract(producer) || !joins(graph_.value(v).type)) return;
     if (std::adjacent_find(readers.begin(), readers.end()) != readers.end()) return;
     std::vector<Node> joined;
     for (int r : readers) {

@@ -138,6 +138,16 @@ TEST(Passes, FusingReachesThroughReshapesAndIntoSeveralReaders) {
   EXPECT_EQ(two.count(kMap), 2) << "into two readers";
 }
 
+TEST(Passes, EightBitFloatsRoundBetweenMaps) {
+  Made m;
+  const ValueId x = m.input({6, 4}), small = m.map(isa::Micro::kMul, {x}, {3.0f});
+  m.g.value(small).type = DType::kF8E4M3;
+  const ValueId out = m.map(isa::Micro::kMul, {small}, {0.5f});
+  m.g.outputs = {out};
+  keep(m, fuse_maps);
+  EXPECT_EQ(m.count(kMap), 2);
+}
+
 TEST(Passes, RunsOfMapsGoInBlocks) {
   Made m;
   const ValueId x = m.input({64, 32});

@@ -8,6 +8,7 @@
 #include "runtime/program_cache.h"
 #include "sim/timing/timing.h"
 #include "train/convolution.h"
+#include "train/fp8.h"
 #include "train/gradients.h"
 #include "train/random.h"
 
@@ -106,14 +107,17 @@ TrainingPrograms::TrainingPrograms(const TrainableModel& model, const StepOption
   f.graph.outputs.insert(f.graph.outputs.end(), f.batch_statistics.begin(), f.batch_statistics.end());
   f.graph.name += ".step";
   recomputed_ = recompute(f.graph, forward_nodes, options.recompute);
-  forward_backward_ = compile_graph(std::move(f.graph), options.precision, options);
+  const bool fp8 = options.precision == "fp8";
+  const std::string precision = fp8 ? "bf16" : options.precision;  // of everything but the operands of products
+  if (fp8) prune_and_sort(f.graph), round_to_fp8(f.graph, loss.gradient);
+  forward_backward_ = compile_graph(std::move(f.graph), precision, options);
   if (options.accumulate > 1) addition_ = compile_graph(addition_graph(shapes), "fp32", options);
   Graph update = update_graph(options.optimizer, shapes, options.precision == "fp16");
   add_statistics(update, model);
   update_ = compile_graph(std::move(update), "fp32", options);
   ForwardGraph e = model.forward(false);
   e.graph.name += ".evaluation";
-  evaluation_ = compile_graph(std::move(e.graph), options.precision, options);
+  evaluation_ = compile_graph(std::move(e.graph), precision, options);
 }
 
 TrainingState TrainingPrograms::initial_state() const {
