@@ -100,7 +100,7 @@ TEST(FewBits, CodesGiveTheBitsOfTheirFloats) {
             EXPECT_EQ(o.y.bytes, run_on(m.floats, m.x, machine, precision, false).y.bytes) << what << ": floats";
             limit_host_isa(HostIsa::kScalar);
             EXPECT_EQ(o.y.bytes, run_on(m.codes, m.x, machine, precision, false).y.bytes) << what << ": interpreted";
-            limit_host_isa(HostIsa::kAvx512);
+            limit_host_isa(HostIsa::kAmx);
             ++programs;
           }
         }

@@ -14,6 +14,7 @@
 #include "passes/pipeline.h"
 #include "random_graph.h"
 #include "sim/check/race_checker.h"
+#include "sim/translate/matrix_tiles.h"
 #include "sim/translate/translated.h"
 
 namespace systole {
@@ -27,6 +28,17 @@ Machine tiny() {
   replace("scratchpad_bytes: 256Ki", "scratchpad_bytes: 32Ki");
   replace("accumulator_bytes: 16Ki", "accumulator_bytes: 1Ki");
   return parse_machine(yaml, "tiny");
+}
+
+/// The kernels for tile registers, emulated where the host has none; twice, as threads keep operands from instruction to instruction.
+void on_tiles(const isa::Program& program, const Machine& machine, const std::vector<Tensor>& first, const std::vector<Tensor>& second) {
+  emulate_tiles(true);
+  Translated tiled(program, machine);
+  for (const auto* inputs : {&first, &second}) {
+    const auto got = tiled.run(*inputs), expected = Functional(program, machine).run(*inputs);
+    for (size_t k = 0; k < got.size(); ++k) EXPECT_EQ(got[k].bytes, expected[k].bytes) << "on " << machine.name << ", on tiles";
+  }
+  emulate_tiles(false);
 }
 
 TEST(RandomGraphs, ReferenceEqualsFunctionalModel) {
@@ -65,16 +77,17 @@ TEST(RandomGraphs, ReferenceEqualsFunctionalModel) {
       const auto got = Functional(program, machine).run(inputs);
       for (size_t k = 0; k < got.size(); ++k) ASSERT_EQ(got[k].bytes, expected[k].bytes) << "seed " << seed << " on " << machine.name << " in " << front.precision << " with " << to_string(host_isa());
       // Limited to other host instruction sets, the translation is the interpreter.
-      limit_host_isa(HostIsa::kAvx512);
+      limit_host_isa(HostIsa::kAmx);
       const auto translated = Translated(program, machine).run(inputs);
       for (size_t k = 0; k < got.size(); ++k) ASSERT_EQ(translated[k].bytes, expected[k].bytes) << "seed " << seed << " on " << machine.name << " in " << front.precision << ", translated";
+      if (seed % 4 < 3) on_tiles(program, machine, inputs, random.inputs());
       ++compiled;
     } catch (const Failure& f) {
       ASSERT_EQ(f.error().code, ErrorCode::kResource) << "seed " << seed << ": " << f.what();
       ASSERT_EQ(machine.name, "tiny") << "seed " << seed << ": " << f.what();
       ++too_small;
     }
-    limit_host_isa(HostIsa::kAvx512);
+    limit_host_isa(HostIsa::kAmx);
   }
   set_thread_count(0);
   std::printf("  %d graphs equal bit for bit, %d do not fit the tiny machine; %d have runs of maps that blocks suit\n", compiled, too_small, in_blocks);
