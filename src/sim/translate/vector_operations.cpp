@@ -1,5 +1,8 @@
 #include "sim/translate/vector_writer.h"
 
+#include <array>
+#include <cmath>
+
 #ifdef SYSTOLE_HAS_AVX512
 #include "numerics/formats.h"
 
@@ -12,6 +15,18 @@ using isa::StreamType;
 constexpr int kLessThan = 17, kLessOrEqual = 18, kEqual = 0, kNotLess = 21, kNotEqual = 4, kUnordered = 3, kGreater = 30;
 constexpr uint32_t kSignBit = 0x80000000u, kMagnitude = 0x7FFFFFFFu;
 
+/// What each code of an 8-bit float means.
+const float* table_of(StreamType t) {
+  static const auto tables = [] {
+    std::array<std::array<float, 256>, 2> all;
+    for (int i = 0; i < 256; ++i) {
+      const auto code = static_cast<uint8_t>(i);
+      all[0][static_cast<size_t>(i)] = decode_float(DType::kF8E4M3, &code), all[1][static_cast<size_t>(i)] = decode_float(DType::kF8E5M2, &code);
+    }
+    return all;
+  }();
+  return tables[t == StreamType::kF8E4M3 ? 0 : 1].data();
+}
 bool is_integer(StreamType t) { return t == StreamType::kI8 || t == StreamType::kU8 || t == StreamType::kI16 || t == StreamType::kU16; }
 
 }  // namespace
@@ -103,6 +118,14 @@ void VectorWriter::load_lanes(StreamType type, const Zmm& to, const Address& fro
       vpslld(to, to, 16);
       break;
     case StreamType::kF16: vcvtph2ps(z, from); break;
+    case StreamType::kF8E4M3:
+    case StreamType::kF8E5M2:
+      vpmovzxbd(z, from);
+      mov(rcx, reinterpret_cast<uint64_t>(table_of(type)));
+      kxnorw(k2, k2, k2);
+      vgatherdps(zmm12 | k2, ptr[rcx + to * 4]);
+      vmovaps(to, zmm12);
+      break;
     case StreamType::kI8: vpmovsxbd(z, from); break;
     case StreamType::kU8: vpmovzxbd(z, from); break;
     case StreamType::kI16: vpmovsxwd(z, from); break;
@@ -123,6 +146,12 @@ void VectorWriter::load_scalar(StreamType type, const Zmm& to, const Reg64& from
       vmovd(low, eax);
       vcvtph2ps(low, low);
       vbroadcastss(to, low);
+      return;
+    case StreamType::kF8E4M3:
+    case StreamType::kF8E5M2:
+      movzx(eax, byte[from]);
+      mov(rcx, reinterpret_cast<uint64_t>(table_of(type)));
+      vbroadcastss(to, ptr[rcx + rax * 4]);
       return;
     case StreamType::kBF16:
       movzx(eax, word[from]);
@@ -271,10 +300,36 @@ void VectorWriter::store(const Zmm& v, bool tail, bool scalar) {
       vcvttps2dq(zmm12, v);
       vmovups(to, zmm12);
       break;
+    case StreamType::kF8E4M3:
+    case StreamType::kF8E5M2: store_eight_bit_float(v, to, type == StreamType::kF8E4M3); break;
     case StreamType::kI16: store_integer(v, to, -32768, 32767, 0, 2); break;
     case StreamType::kU16: store_integer(v, to, 0, 65535, 0, 2); break;
     default: store_integer(v, to, p_.out_lo, p_.out_hi, p_.out_zero, 1); break;
   }
+}
+
+/// numerics/formats.cpp, narrow: rounding carries into the exponent by itself; below the least exponent, units of the last place.
+void VectorWriter::store_eight_bit_float(const Zmm& v, const Address& to, bool e4m3) {
+  const int mantissa = e4m3 ? 3 : 2, lowest = e4m3 ? -6 : -14, shift = 23 - mantissa;
+  const uint32_t nan = e4m3 ? 0x7F : 0x7E, overflow = e4m3 ? 0x7F : 0x7C;
+  vpsrld(zmm12, v, static_cast<uint8_t>(shift));
+  vpandd(zmm12, zmm12, held(1u, zmm13));
+  vpandd(zmm28, v, held(kMagnitude, zmm13));
+  vpaddd(zmm12, zmm12, zmm28);
+  vpaddd(zmm12, zmm12, held((1u << (shift - 1)) - 1, zmm13));
+  vpsrld(zmm12, zmm12, static_cast<uint8_t>(shift));
+  vpsubd(zmm12, zmm12, held(static_cast<uint32_t>(126 + lowest) << mantissa, zmm13));
+  vpcmpgtd(k2, zmm12, held(overflow - 1, zmm13));
+  vpbroadcastd(zmm12 | k2, pooled(overflow));
+  vcmpps(k2, zmm28, held(std::ldexp(1.0f, lowest), zmm13), kLessThan);
+  vmulps(zmm28, zmm28, held(std::ldexp(1.0f, mantissa - lowest), zmm13));
+  vcvtps2dq(zmm12 | k2, zmm28);
+  vpsrld(zmm28, v, 24);
+  vpandd(zmm28, zmm28, held(0x80u, zmm13));
+  vpord(zmm12, zmm12, zmm28);
+  vcmpps(k2, v, v, kUnordered);
+  vpbroadcastd(zmm12 | k2, pooled(nan));
+  vpmovdb(to, zmm12);
 }
 
 /// numerics/requantize.h, quantize: NaN and -Inf to the least value. A million is beyond any 16-bit range and its zero point.

@@ -12,7 +12,8 @@ using isa::StreamType;
 
 bool has_form(StreamType t) {
   switch (t) {
-    case StreamType::kF32: case StreamType::kBF16: case StreamType::kF16: case StreamType::kI8: case StreamType::kU8: case StreamType::kI32: case StreamType::kI16: case StreamType::kU16: case StreamType::kNone: return true;
+    case StreamType::kF32: case StreamType::kBF16: case StreamType::kF16: case StreamType::kI8: case StreamType::kU8: case StreamType::kI32: case StreamType::kI16: case StreamType::kU16:
+    case StreamType::kF8E4M3: case StreamType::kF8E5M2: case StreamType::kNone: return true;
     default: return false;
   }
 }

@@ -57,6 +57,7 @@ class VectorWriter : public Xbyak::CodeGenerator {
   void extreme(bool greatest, const Zmm& to, const Zmm& a, const Zmm& b);
   void call_function(VectorFunction f, int at, int last, bool tail);
   void store(const Zmm& v, bool tail, bool scalar);
+  void store_eight_bit_float(const Zmm& v, const Address& to, bool e4m3);
   void store_integer(const Zmm& v, const Address& to, int lo, int hi, int zero, int bytes);
   Zmm operand(uint8_t number);
   bool live_after(int at, int last, uint8_t number) const;
