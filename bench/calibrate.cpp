@@ -71,6 +71,7 @@ int main(int argc, char** argv) {
     points.push_back({&q, &works[q.model]});
   }
   if (points.empty()) return fmt::print("{}: no measured points\n", name), 1;
+  fmt::print("# as described: latency within a factor of {:.2f}, power {:.2f} (root mean square)\n", std::exp(std::sqrt(misfit(p, points, false))), std::exp(std::sqrt(misfit(p, points, true))));
   descend(p, points, {{&p.matmul, 1}, {&p.conv, 1}, {&p.depthwise, 1}, {&p.stream, 1}, {&p.launch_s, 1}}, false);
   descend(p, points, {{&p.busy_share, 1}}, true);
   fmt::print("launch_us: {:.2f}\nefficiency: {{matmul: {:.2f}, conv: {:.2f}, depthwise: {:.3f}, stream: {:.2f}}}\nbusy_share: {:.2f}\n", p.launch_s * 1e6, p.matmul, p.conv, p.depthwise, p.stream, p.busy_share);
