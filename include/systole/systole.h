@@ -248,7 +248,7 @@ struct TrainReport {
   double host_s = 0;
   std::string precision;
 };
-/// Trains a float model: forward and backward in the precision asked for (bf16 by default), update and master weights in
+/// Trains a float model: forward and backward in the precision asked for (bf16 by default, fp32, fp16, fp8), update and master weights in
 /// fp32. With a checkpoint a killed run goes on with the same bits. Writes the trained model as ONNX.
 Result<TrainReport> train_model(const std::string& onnx_path, const std::string& out_path, const CompileOptions& compile_options, const TrainOptions& options);
 

@@ -17,7 +17,7 @@ struct Touch {
 /// `columns` is the machine's C, which shapes B tiles and accumulators.
 std::vector<Touch> footprint(const Dispatched& op, int64_t columns);
 
-/// Scratchpad bytes [first, second) that hold a matrix instruction's B operand.
+/// Scratchpad bytes [first, second) that hold a matrix instruction's operands. Of A, which padding may hide, none is an empty range.
 std::pair<int64_t, int64_t> a_bytes(const MatrixOp& op);
 std::pair<int64_t, int64_t> b_bytes(const MatrixOp& op, int64_t columns);
 

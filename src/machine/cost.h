@@ -48,10 +48,10 @@ struct VectorBlock {
 /// T = P0 + 4 ceil(V / 4) max(Ue, sigma) + P1.
 int64_t vector_cycles(const Machine& machine, const VectorBlock& block);
 
-/// Lower bound of DRAM cycles for this many bytes.
 /// With every multiplier of the array at work: the bound of these multiply-adds.
 int64_t ideal_matrix_cycles(const Machine& machine, int64_t macs, MacFormat format);
 
+/// Lower bound of DRAM cycles for this many bytes.
 int64_t dram_bound_cycles(const Machine& machine, int64_t bytes);
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

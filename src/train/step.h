@@ -52,6 +52,7 @@ class TrainingPrograms {
   /// The output for a batch, by the running statistics.
   Tensor evaluate(const TrainingState& state, const Tensor& data) const;
 
+  const std::string& precision() const { return options_.precision; }
   const Compiled& forward_backward() const { return forward_backward_; }
   const Compiled& update() const { return update_; }
   /// Null without accumulation.

@@ -41,7 +41,7 @@ StepOptions step_options(const CompileOptions& c, const TrainOptions& o, int64_t
 class Trainer {
  public:
   Trainer(const std::string& path, const CompileOptions& c, const TrainOptions& o)
-      : o_(o), eight_bits_(c.precision == "fp8"), model_(path, o.batch, takes_classes(o.loss), o.freeze, c.constant_inputs), schedule_{o.schedule, o.learning_rate, o.warm_up, 1} {
+      : o_(o), model_(path, o.batch, takes_classes(o.loss), o.freeze, c.constant_inputs), schedule_{o.schedule, o.learning_rate, o.warm_up, 1} {
     const Value& in = model_.input();
     Shape sample = in.shape;
     sample[0] = 1;
@@ -150,7 +150,7 @@ class Trainer {
     report_.memory_bytes = step.dram_footprint_bytes;
     report_.recomputed_nodes = static_cast<int64_t>(programs_->recomputed().nodes), report_.recompute_segments = programs_->recomputed().segments;
     report_.host_nodes = step.nodes_on_host + update.nodes_on_host;
-    report_.precision = eight_bits_ ? "fp8" : step.precision;
+    report_.precision = programs_->precision();
   }
 
   Tensor gather(const Dataset& d, const std::vector<size_t>& which, size_t from) const {
@@ -234,7 +234,6 @@ class Trainer {
   }
 
   const TrainOptions& o_;
-  const bool eight_bits_;
   const TrainableModel model_;
   std::unique_ptr<TrainingPrograms> programs_;
   RateSchedule schedule_;

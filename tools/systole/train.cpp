@@ -52,6 +52,7 @@ void add_train(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand("train", "Train a model on the NPU: forward, backward and update as programs, bit-exact and timed");
   o->model.add_to(*c);
+  c->get_option("--precision")->description("bf16 (auto), fp32, fp16 with a loss scale, or fp8 with a scale per tensor; master weights and update in fp32");
   o->data.add_to(*c, "--data");
   c->add_option("--random", o->train.random_samples, "so many random samples in place of --data: to see what a step takes");
   c->add_option("--validation", o->train.validation.data, "validation data; without it a share of --data");

@@ -1,5 +1,6 @@
 // MX on floats: rows of A widened to fp32 parts tile by tile, B packed as bf16 parts, dot32 blocks over all of K.
 #include <cstring>
+#include <optional>
 
 #include "sim/functional/flush_mode.h"
 #include "sim/translate/kernel.h"
@@ -22,15 +23,15 @@ constexpr int64_t kFewPixels = 2;  ///< so many take less time without tiles
 class FloatMatrix final : public Kernel {
  public:
   FloatMatrix(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed, uint64_t a_version)
-      : op_(op), d_(*op.desc), pixels_(op_, memory.scratchpad.data()), format_(static_cast<MacFormat>(d_.format)), acc_(memory, op, columns), packed_(std::move(packed)), blocks_(blocks_of(d_)), depth_(blocks_ * kDotBlock),
-        tiled_(has_tile_kernels() && acc_.pixels() > kFewPixels), source_(d_, pixels_, acc_.pixels(), 2 * depth_, a_version) {
+      : op_(op), d_(*op.desc), pixels_(op_, memory.scratchpad.data()), format_(static_cast<MacFormat>(d_.format)), acc_(memory, op, columns), packed_(std::move(packed)), blocks_(blocks_of(d_)), depth_(blocks_ * kDotBlock) {
+    if (has_tile_kernels() && acc_.pixels() > kFewPixels) source_.emplace(d_, pixels_, acc_.pixels(), 2 * depth_, a_version);
     panels_ = (acc_.outputs() + kDotColumns - 1) / kDotColumns;
     pairs_ = int64_t{d_.kernel_h} * d_.kernel_w * even_channels(d_) / 2;
     in_order_ = format_ == MacFormat::kBF16 && d_.a_channel_pitch == 2;
     if (in_order_) outside_.assign(2 * d_.channels, 0);
     narrow_ = acc_.outputs() <= kDotColumns / 2;
     together_ = acc_.pixels() == 1 ? 4 : 1;
-    tile_rows_ = tiled_ ? kBlockRows : narrow_ ? kDotNarrowRows : kDotRows;
+    tile_rows_ = source_ ? kBlockRows : narrow_ ? kDotNarrowRows : kDotRows;
     tiles_ = (acc_.pixels() + tile_rows_ - 1) / tile_rows_;
     groups_ = acc_.pixels() <= 2 * tile_rows_ ? (panels_ + together_ - 1) / together_ : 1;
   }
@@ -39,7 +40,7 @@ class FloatMatrix final : public Kernel {
   int64_t pieces() const override { return tiles_ * groups_; }
   double cost_ns() const override { return static_cast<double>(acc_.pixels() * panels_ * kDotColumns * depth_ * passes_of(format_)) / 40; }
 
-  void run(int64_t begin, int64_t end) const override { tiled_ ? run_tiles(begin, end) : run_rows(begin, end); }
+  void run(int64_t begin, int64_t end) const override { source_ ? run_tiles(begin, end) : run_rows(begin, end); }
 
  private:
   /// Blocks of kBlockRows pixels, the last one with what is left.
@@ -50,7 +51,7 @@ class FloatMatrix final : public Kernel {
       const int count = static_cast<int>(std::min<int64_t>(kBlockRows, acc_.pixels() - first));
       if (tile != at) {
         at = tile;
-        rows = source_.rows(tile);
+        rows = source_->rows(tile);
       }
       const int64_t share = (panels_ + groups_ - 1) / groups_, last = std::min(panels_, (piece % groups_ + 1) * share);
       for (int64_t panel = piece % groups_ * share; panel < last; ++panel) multiply_block(rows, first, count, panel);
@@ -60,7 +61,7 @@ class FloatMatrix final : public Kernel {
   SYSTOLE_AVX512 void multiply_block(const TileRows* rows, int64_t first, int count, int64_t panel) const {
     alignas(64) float sums[kBlockRows * kDotColumns];
     const int64_t column = panel * kDotColumns, left = acc_.outputs() - column;
-    TileProduct p{rows, nullptr, source_.segments(), source_.steps(), (count + kTileRows - 1) / kTileRows, narrow_ ? 1 : 2, {}};
+    TileProduct p{rows, nullptr, source_->segments(), source_->steps(), (count + kTileRows - 1) / kTileRows, narrow_ ? 1 : 2, {}};
     const bool straight = acc_.whole_vectors() && count % kTileRows == 0 && left >= p.column_tiles * kTileColumns;
     for (int r = 0; r < p.row_tiles; ++r)
       for (int c = 0; c < p.column_tiles; ++c) {
@@ -78,7 +79,7 @@ class FloatMatrix final : public Kernel {
       }
     const Pass* passes = passes_in(format_);
     for (int64_t q = 0; q < passes_of(format_); ++q) {
-      p.a = rows + passes[q].a_part * source_.segments() * p.row_tiles;
+      p.a = rows + passes[q].a_part * source_->segments() * p.row_tiles;
       p.b = packed_->bytes.data() + (passes[q].b_part * panels_ + panel) * panel_bytes(blocks_);
       multiply_tiles(TileArithmetic::kDot32, p);
       for (auto& list : p.sums) for (TileSums& s : list) s.from = s.to, s.from_pitch = s.to_pitch;  // the next pass goes on
@@ -206,12 +207,10 @@ class FloatMatrix final : public Kernel {
   const Accumulators acc_;
   std::shared_ptr<const PackedB> packed_;
   bool narrow_;
-  bool in_order_ = false;  ///< bf16 whose channels lie together
+  bool in_order_;  ///< bf16 whose channels lie together
   std::vector<uint8_t> outside_;
-  int64_t pairs_ = 0;
-  int64_t blocks_, depth_, panels_, together_, tile_rows_, tiles_, groups_;
-  bool tiled_;
-  const TileSource source_;
+  int64_t blocks_, pairs_, depth_, panels_, together_, tile_rows_, tiles_, groups_;
+  std::optional<TileSource> source_;  ///< where tiles multiply
 };
 
 }  // namespace

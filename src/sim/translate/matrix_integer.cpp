@@ -1,6 +1,7 @@
 // MX on integers: A as bytes, straight from the scratchpad where channels come in fours, else gathered pixel by pixel;
 // zero points by correction: sum (a - za)(b - zb) = sum a (b - zb) - za sum (b - zb).
 #include <cstring>
+#include <optional>
 
 #include "sim/translate/kernel.h"
 #include "sim/translate/matrix_int8.h"
@@ -27,8 +28,9 @@ class IntegerMatrix final : public Kernel {
  public:
   IntegerMatrix(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed, uint64_t a_version)
       : op_(op), d_(*op.desc), acc_(memory, op, columns), packed_(std::move(packed)), pixels_(op_, memory.scratchpad.data()), depth_(depth_of(d_)), direct_(reads_directly(d_)),
-        tiled_(has_tile_kernels() && acc_.pixels() > kFewPixels), zero_(tiled_ ? d_.a_zero : byte_zero(d_)), source_(d_, pixels_, acc_.pixels(), depth_, a_version) {
-    const int64_t rows = tiled_ ? kBlockRows : kInt8Rows;
+        zero_(byte_zero(d_)) {
+    if (has_tile_kernels() && acc_.pixels() > kFewPixels) source_.emplace(d_, pixels_, acc_.pixels(), depth_, a_version), zero_ = d_.a_zero;
+    const int64_t rows = source_ ? kBlockRows : kInt8Rows;
     tiles_ = (acc_.pixels() + rows - 1) / rows;
     panels_ = (acc_.outputs() + kInt8Columns - 1) / kInt8Columns;
     if (direct_) outside_.assign(d_.channels, static_cast<uint8_t>(d_.a_zero));
@@ -37,7 +39,7 @@ class IntegerMatrix final : public Kernel {
   int64_t pieces() const override { return tiles_ * panels_; }
   double cost_ns() const override { return static_cast<double>(acc_.pixels() * panels_ * kInt8Columns * depth_) / 150; }
 
-  void run(int64_t begin, int64_t end) const override { tiled_ ? run_tiles(begin, end) : run_rows(begin, end); }
+  void run(int64_t begin, int64_t end) const override { source_ ? run_tiles(begin, end) : run_rows(begin, end); }
 
  private:
   /// Blocks of kBlockRows pixels, the last one with what is left.
@@ -48,7 +50,7 @@ class IntegerMatrix final : public Kernel {
       const int count = static_cast<int>(std::min<int64_t>(kBlockRows, acc_.pixels() - first));
       if (at != tile) {
         at = tile;
-        rows = source_.rows(tile);
+        rows = source_->rows(tile);
       }
       multiply_block(rows, first, count, panel);
     }
@@ -57,7 +59,7 @@ class IntegerMatrix final : public Kernel {
   SYSTOLE_AVX512 void multiply_block(const TileRows* rows, int64_t first, int count, int64_t panel) const {
     alignas(64) int32_t sums[kBlockRows * kInt8Columns], start[kInt8Columns];
     const int64_t column = panel * kInt8Columns, left = acc_.outputs() - column;
-    TileProduct p{rows, packed_->bytes.data() + column * depth_, source_.segments(), source_.steps(), (count + kTileRows - 1) / kTileRows, left <= kTileColumns ? 1 : 2, {}};
+    TileProduct p{rows, packed_->bytes.data() + column * depth_, source_->segments(), source_->steps(), (count + kTileRows - 1) / kTileRows, left <= kTileColumns ? 1 : 2, {}};
     const bool straight = !acc_.keeps() && acc_.whole_vectors() && count % kTileRows == 0 && left >= p.column_tiles * kTileColumns;
     for (int c = 0; straight && c < p.column_tiles; ++c) _mm512_store_si512(start + c * kTileColumns, start_x16(first, column + c * kTileColumns));
     for (int r = 0; r < p.row_tiles; ++r)
@@ -126,9 +128,9 @@ class IntegerMatrix final : public Kernel {
   std::shared_ptr<const PackedB> packed_;
   const PixelMap pixels_;
   int64_t depth_, tiles_, panels_;
-  bool direct_, tiled_;
+  bool direct_;
   int32_t zero_;  ///< A's zero point as the kernel sees its bytes
-  const TileSource source_;
+  std::optional<TileSource> source_;  ///< where tiles multiply
   std::vector<uint8_t> outside_;
 };
 

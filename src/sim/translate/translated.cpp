@@ -8,6 +8,7 @@
 
 #include "base/parallel.h"
 #include "sim/translate/host.h"
+#include "sim/translate/matrix_tiles.h"
 #include "sim/translate/memory_flow.h"
 #include "sim/translate/vector_code.h"
 
@@ -126,7 +127,7 @@ class Translator {
       packed = pack;
       draft.after.push_back(task);
     }
-    const uint64_t a_version = version_of_a(o);
+    const uint64_t a_version = has_tile_kernels() ? version_of_a(o) : 0;
     touch(op, draft, false, lo, hi);
     draft.kernel = matrix_kernel(memory_, o, columns_, std::move(packed), a_version);
     drafts_.push_back(std::move(draft));
