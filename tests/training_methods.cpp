@@ -3,6 +3,7 @@
 // 8-bit floats with a scale per tensor.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <random>
 
@@ -298,6 +299,26 @@ TEST(Methods, ProductsInEightBitsAreWhatTheySay) {
       double sum = 0;
       for (int64_t k = 0; k < 8; ++k) sum += qa.at(i / 3 * 8 + k) * qc.at(k * 3 + i % 3);
       EXPECT_NEAR(got.at(i), sum / (sa * sc), 0x1p-8 * std::fabs(sum / (sa * sc))) << i;  // the result is stored in bf16
+    }
+  }
+}
+
+/// Where an operand is all zeros (the first state of an LSTM), or both are, what is left is the bias.
+TEST(Methods, ZerosInEightBitsLeaveTheBias) {
+  for (const bool both : {false, true}) {
+    Graph g;
+    Builder b(g, "t.");
+    const ValueId x = b.input("x", DType::kF32, {4, 8}), y = b.input("y", DType::kF32, {8, 3}), bias = b.input("bias", DType::kF32, {3});
+    g.outputs = {b.node("Gemm", {x, y, bias}, {4, 3})};
+    round_to_fp8(g, x);
+    prune_and_sort(g);
+    Tensor small(DType::kF32, {8, 3});
+    for (int64_t i = 0; i < small.count() && !both; ++i) small.set(i, 1e-9 * static_cast<double>(i + 1));
+    const auto context = std::make_shared<const PlanContext>(PlanContext{load_machine("edge"), choose_policy(g, "bf16"), "bf16", {}, {}, false});
+    const Tensor got = *Plan(g, context).run({HostValue(Tensor(DType::kF32, {4, 8})), HostValue(small), HostValue(Tensor::from_floats({1.5f, -3.0f, 100.0f}, {3}))})[0].tensor;
+    for (int64_t i = 0; i < 12; ++i) {
+      const double expected = std::array{1.5, -3.0, 100.0}[static_cast<size_t>(i % 3)];
+      EXPECT_NEAR(got.at(i), expected, 0x1p-6 * std::fabs(expected)) << both << " " << i;
     }
   }
 }

@@ -13,7 +13,7 @@ struct Format {
   double largest;
 };
 constexpr Format kE4M3 = {DType::kF8E4M3, 448}, kE5M2 = {DType::kF8E5M2, 57344};
-constexpr double kLeastMagnitude = 0x1p-100;  ///< of a tensor of zeros, whose scale must stay finite
+constexpr double kLeastMagnitude = 0x1p-40;  ///< of a tensor of zeros: products of two scales, and biases times them, stay finite
 
 bool multiplies(const Node& n) {
   const auto* op = std::get_if<OnnxOp>(&n.op);
