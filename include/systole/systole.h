@@ -237,6 +237,8 @@ struct TrainOptions {
   std::string checkpoint, log;         ///< paths; empty: none
   int64_t checkpoint_every = 100;
   std::function<void(const TrainProgress&)> progress;
+  /// Called with the programs of a step, forward with backward and the update, before anything runs.
+  std::function<void(const Compiled& forward_backward, const Compiled& update)> compiled;
 };
 struct TrainReport {
   int64_t steps = 0, resumed_at = 0, parameters = 0, host_nodes = 0;

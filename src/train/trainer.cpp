@@ -135,6 +135,7 @@ class Trainer {
 
   /// Cycles and joules of the programs, before anything runs.
   void measure() {
+    if (o_.compiled) o_.compiled(programs_->forward_backward(), programs_->update());
     const Report step = profile(programs_->forward_backward()).value(), update = profile(programs_->update()).value();
     report_.parameters = 0;
     for (const Tensor& t : state_.weights) report_.parameters += t.count();

@@ -11,6 +11,8 @@ struct Options {
   ModelOptions model;
   TrainOptions train;
   DataArguments data;
+  PictureOptions pictures;
+  bool profile = false;
   std::string out = "trained.onnx", json, freeze, validation_labels;
 };
 
@@ -37,6 +39,10 @@ void execute(Options& o) {
   o.train.data = o.data.data;
   o.train.validation.image_scale = o.train.data.image_scale, o.train.validation.image_mean = o.train.data.image_mean, o.train.validation.image_std = o.train.data.image_std;
   if (isatty(STDERR_FILENO)) o.train.progress = show;
+  o.train.compiled = [&](const Compiled& step, const Compiled& update) {
+    if (o.profile) write_text("-", "forward and backward\n" + layer_table(profile(step).value()) + "update\n" + layer_table(profile(update).value()));
+    if (!o.pictures.files.none()) write_pictures(step, o.pictures.files, {}, o.model.point).value();
+  };
   const TrainReport r = train_model(o.model.model, o.out, o.model.compile_options(), o.train).value();
   if (o.json != "-") write_text("-", text_of(r) + o.out + "\n");
   if (!o.json.empty()) {
@@ -81,9 +87,12 @@ void add_train(CLI::App& app) {
   c->add_option("--checkpoint", o->train.checkpoint, "file that holds the state; a run that was killed goes on from it");
   c->add_option("--checkpoint-every", o->train.checkpoint_every, "steps")->capture_default_str();
   c->add_option("--log", o->train.log, "CSV with a line per step");
+  c->add_flag("--profile", o->profile, "print each layer of a step's programs before they run, as systole profile does");
+  o->pictures.add_to(*c);
   c->add_option("--out,-o", o->out, "the trained model")->capture_default_str();
   c->add_option("--json", o->json, "write the summary as JSON to a file, or - for standard output");
-  c->footer("Example:\n  systole model lenet && systole train lenet.onnx --data train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz --epochs 2 --npu server");
+  c->footer("Example:\n  systole model lenet && systole train lenet.onnx --data train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz --epochs 2 --npu server\n"
+            "  systole train lenet.onnx --random 32 --steps 1 --validation-share 0 --profile --report step.html");
   c->callback([o] { execute(*o); });
 }
 

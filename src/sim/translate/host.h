@@ -3,16 +3,18 @@
 #include "sim/functional/executor.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
-#define SYSTOLE_HAS_AVX512 1
-#define SYSTOLE_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,fma,f16c")))
-#define SYSTOLE_AVX512_INLINE __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,fma,f16c"), always_inline)) inline
+#define SYSTOLE_X86 1
 #endif
 /// Before a loop over the registers of a tile.
 #define SYSTOLE_UNROLL _Pragma("GCC unroll 16")
 
 namespace systole {
 
-/// Whether this host, and SYSTOLE_HOST_ISA, allow the AVX-512 kernels (with VNNI and VBMI: Ice Lake, Zen 4 and later).
-bool has_avx512_kernels();
+/// Instruction sets that kernels are compiled for. kAvx2 asks for FMA and F16C too, kAvx512 for VNNI and VBMI (Ice Lake, Zen 4 and later).
+enum class KernelIsa : uint8_t { kNone, kAvx2, kAvx512 };
+
+/// The best that this host has and SYSTOLE_HOST_ISA allows.
+KernelIsa kernel_isa();
+inline bool has_kernels() { return kernel_isa() != KernelIsa::kNone; }
 
 }  // namespace systole

@@ -7,12 +7,12 @@
 #include "numerics/dot32.h"
 #include "sim/translate/host.h"
 
-#ifdef SYSTOLE_HAS_AVX512
+#ifdef SYSTOLE_X86
 #include <immintrin.h>
 #endif
 
 namespace systole {
-#ifdef SYSTOLE_HAS_AVX512
+#ifdef SYSTOLE_X86
 namespace {
 
 #define SYSTOLE_AMX __attribute__((target("amx-tile,amx-int8,amx-bf16,avx512f")))
@@ -127,44 +127,26 @@ struct Emulation {
 };
 thread_local Emulation::Tile Emulation::tiles[8];
 
-template <class Tiles, int kTile>
-SYSTOLE_AMX_INLINE void begin(const TileSums& s) {
-  s.from ? Tiles::template load<kTile>(s.from, s.from_pitch) : Tiles::template zero<kTile>();
-}
-
-template <class Tiles, TileArithmetic kKind, int kRows, int kColumns>
-SYSTOLE_AMX void block(const TileProduct& p) {
-  Tiles::configure();
-  begin<Tiles, 0>(p.sums[0][0]);
-  if constexpr (kColumns == 2) begin<Tiles, 1>(p.sums[0][1]);
-  if constexpr (kRows == 2) begin<Tiles, 2>(p.sums[1][0]);
-  if constexpr (kRows == 2 && kColumns == 2) begin<Tiles, 3>(p.sums[1][1]);
-  const uint8_t* b = p.b;
-  for (int64_t s = 0; s < p.segments; ++s) {
-    const TileRows* a = p.a + s * kRows;
-    for (int64_t at = 0; at < p.steps * kTileStep; at += kTileStep, b += kTileRows * kTileStep * kColumns) {
-      Tiles::template load<4>(a[0].first + at, a[0].pitch);
-      Tiles::template load<6>(b, kTileStep * kColumns);
-      Tiles::template multiply<kKind, 0, 0>();
-      if constexpr (kColumns == 2) Tiles::template load<7>(b + kTileStep, kTileStep * kColumns), Tiles::template multiply<kKind, 0, 1>();
-      if constexpr (kRows == 2) Tiles::template load<5>(a[1].first + at, a[1].pitch), Tiles::template multiply<kKind, 1, 0>();
-      if constexpr (kRows == 2 && kColumns == 2) Tiles::template multiply<kKind, 1, 1>();
-    }
-  }
-  Tiles::template store<0>(p.sums[0][0].to, p.sums[0][0].to_pitch);
-  if constexpr (kColumns == 2) Tiles::template store<1>(p.sums[0][1].to, p.sums[0][1].to_pitch);
-  if constexpr (kRows == 2) Tiles::template store<2>(p.sums[1][0].to, p.sums[1][0].to_pitch);
-  if constexpr (kRows == 2 && kColumns == 2) Tiles::template store<3>(p.sums[1][1].to, p.sums[1][1].to_pitch);
-}
-
 using Block = void (*)(const TileProduct&);
 struct BlockShapes {
   Block by_shape[2][2];
 };
-template <class Tiles, TileArithmetic kKind>
-constexpr BlockShapes kShapes = {{{block<Tiles, kKind, 1, 1>, block<Tiles, kKind, 1, 2>}, {block<Tiles, kKind, 2, 1>, block<Tiles, kKind, 2, 2>}}};
-template <class Tiles>
-constexpr BlockShapes kBlocks[3] = {kShapes<Tiles, TileArithmetic::kUnsigned>, kShapes<Tiles, TileArithmetic::kSigned>, kShapes<Tiles, TileArithmetic::kDot32>};
+namespace registers {
+using Tiles = Registers;
+#define TILE_CODE SYSTOLE_AMX
+#define TILE_INLINE SYSTOLE_AMX_INLINE
+#include "sim/translate/tile_block.inl"
+#undef TILE_CODE
+#undef TILE_INLINE
+}  // namespace registers
+namespace emulation {
+using Tiles = Emulation;
+#define TILE_CODE
+#define TILE_INLINE inline
+#include "sim/translate/tile_block.inl"
+#undef TILE_CODE
+#undef TILE_INLINE
+}  // namespace emulation
 
 /// Hardware against the definition, on numbers of all sizes: large and tiny sums, subnormals, infinities.
 bool agrees() {
@@ -181,7 +163,7 @@ bool agrees() {
     TileProduct p{rows, reinterpret_cast<const uint8_t*>(b.data()), 2, 1, 1, 1, {}};
     for (int side = 0; side < 2; ++side) {
       p.sums[0][0] = {start.data(), kTileStep, sums[side].data(), kTileStep};
-      (side ? kBlocks<Registers> : kBlocks<Emulation>)[static_cast<size_t>(kind)].by_shape[0][0](p);
+      (side ? registers::kBlocks : emulation::kBlocks)[static_cast<size_t>(kind)].by_shape[0][0](p);
     }
     for (size_t i = 0; i < start.size(); ++i) {
       const float x = std::bit_cast<float>(sums[0][i]), y = std::bit_cast<float>(sums[1][i]);
@@ -198,13 +180,13 @@ bool g_emulated = false;
 void emulate_tiles(bool on) { g_emulated = on; }
 
 bool has_tile_kernels() {
-  if (g_emulated) return has_avx512_kernels();
+  if (g_emulated) return has_kernels();
   static const bool same = host_isa() == HostIsa::kAmx && agrees();
-  return same && host_isa() == HostIsa::kAmx && has_avx512_kernels();
+  return same && host_isa() == HostIsa::kAmx && kernel_isa() == KernelIsa::kAvx512;
 }
 
 void multiply_tiles(TileArithmetic arithmetic, const TileProduct& p) {
-  (g_emulated ? kBlocks<Emulation> : kBlocks<Registers>)[static_cast<size_t>(arithmetic)].by_shape[p.row_tiles - 1][p.column_tiles - 1](p);
+  (g_emulated ? emulation::kBlocks : registers::kBlocks)[static_cast<size_t>(arithmetic)].by_shape[p.row_tiles - 1][p.column_tiles - 1](p);
 }
 #else
 void emulate_tiles(bool) {}

@@ -5,7 +5,7 @@
 
 namespace systole {
 
-inline constexpr int kTileRows = 16, kTileColumns = 16, kTileStep = 64;  ///< rows; columns; bytes of a row of A
+inline constexpr int kTileRows = 16, kTileColumns = 16, kTileStep = 64, kTileDepth = 4;  ///< rows; columns; bytes of a row of A, and of B that lie together
 inline constexpr int kBlockRows = 2 * kTileRows;                         ///< pixels of a block
 
 /// Sixteen rows of A, `pitch` bytes apart, each read for 64 bytes a step.

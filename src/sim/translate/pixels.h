@@ -5,9 +5,6 @@
 
 #include "sim/translate/host.h"
 
-#ifdef SYSTOLE_HAS_AVX512
-#include <immintrin.h>
-
 namespace systole {
 
 class PixelMap {
@@ -49,7 +46,7 @@ class PixelMap {
   }
   /// Pixels [first, first + count) under all taps, taps outermost; `to` has room for kSlack more.
   static constexpr int kSlack = 8;
-  SYSTOLE_AVX512 void pointers(int64_t first, int count, const uint8_t* outside, const uint8_t** to) const {
+  [[gnu::always_inline]] void pointers(int64_t first, int count, const uint8_t* outside, const uint8_t** to) const {
     bool all_inside = true;
     for (int i = 0; i < count; ++i) all_inside = all_inside && inside(first + i);
     for (int64_t kh = 0; kh < d_.kernel_h; ++kh) {
@@ -58,8 +55,11 @@ class PixelMap {
           for (int i = 0; i < count; ++i) to[i] = at(first + i, kh, kw, outside);
           continue;
         }
-        const __m512i base = _mm512_set1_epi64(reinterpret_cast<int64_t>(base_ + tap(kh, kw)));
-        for (int i = 0; i < count; i += 8) _mm512_storeu_si512(to + i, _mm512_add_epi64(base, _mm512_loadu_si512(offsets_.data() + first + i)));
+        const uint8_t* base = base_ + tap(kh, kw);
+        const int64_t* offsets = offsets_.data() + first;
+        for (int i = 0; i < count; i += kSlack) {
+          SYSTOLE_UNROLL for (int k = 0; k < kSlack; ++k) to[i + k] = base + offsets[i + k];  // in the vectors of the caller's instruction set
+        }
       }
     }
   }
@@ -79,4 +79,3 @@ class PixelMap {
 };
 
 }  // namespace systole
-#endif

@@ -236,7 +236,7 @@ class Translator {
 }  // namespace
 
 Translated::Translated(const isa::Program& program, const Machine& machine) : model_(program, machine, Functional::NoConstants{}) {
-  if (!has_avx512_kernels()) {
+  if (!has_kernels()) {
     model_.place_constants(static_cast<int64_t>(program.constants_address), static_cast<int64_t>(program.constants_address + program.constants.size()));
     return;
   }

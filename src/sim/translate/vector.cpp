@@ -128,7 +128,7 @@ bool registers_cross_reduction(const isa::VectorProgram& p) {
 }  // namespace
 
 std::unique_ptr<Kernel> vector_kernel(Memory& memory, const isa::VectorOp& op, VectorCodes& codes) {
-  if (has_avx512_kernels() && !registers_cross_reduction(*op.program) && (op.desc->reduced > 0) == (op.program->reduce != isa::Reduce::kNone)) {
+  if (has_kernels() && !registers_cross_reduction(*op.program) && (op.desc->reduced > 0) == (op.program->reduce != isa::Reduce::kNone)) {
     if (auto plan = plan_of(op)) {
       if (auto code = codes.find(op, *plan)) return std::make_unique<CompiledVector>(memory, op, std::move(*plan), std::move(code));
     }

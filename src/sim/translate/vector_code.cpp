@@ -5,19 +5,14 @@
 #include "sim/translate/vector_writer.h"
 
 namespace systole {
-#ifdef SYSTOLE_HAS_AVX512
-
-class VectorCode::Writer : public VectorWriter {
- public:
-  using VectorWriter::VectorWriter;
-};
-
-VectorCode::VectorCode(const isa::VectorDesc& desc, const isa::VectorProgram& program, const VectorPlan& plan) : writer_(std::make_unique<Writer>(desc, program, plan)) {
+#ifdef SYSTOLE_X86
+VectorCode::VectorCode(const isa::VectorDesc& desc, const isa::VectorProgram& program, const VectorPlan& plan)
+    : writer_((kernel_isa() == KernelIsa::kAvx512 ? avx512_writer : avx2_writer)(desc, program, plan)) {
   writer_->write();
   run_ = writer_->getCode<void (*)(const VectorCall*)>();
 }
 #else
-class VectorCode::Writer {};
+class VectorWriter {};
 VectorCode::VectorCode(const isa::VectorDesc&, const isa::VectorProgram&, const VectorPlan&) {}
 #endif
 VectorCode::~VectorCode() = default;

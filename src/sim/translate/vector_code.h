@@ -1,4 +1,4 @@
-// Machine code (AVX-512) for one vector micro-program over one loop shape, written with Xbyak.
+// Machine code for one vector micro-program over one loop shape, written with Xbyak.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -21,6 +21,8 @@ struct VectorCall {
   const VectorPointers* positions = nullptr;   ///< kLanesKept: the reduced positions in order
 };
 
+class VectorWriter;
+
 class VectorCode {
  public:
   /// Fails (std::exception) where the host refuses executable memory.
@@ -29,8 +31,7 @@ class VectorCode {
   void operator()(const VectorCall& call) const { run_(&call); }
 
  private:
-  class Writer;
-  std::unique_ptr<Writer> writer_;
+  std::unique_ptr<VectorWriter> writer_;
   void (*run_)(const VectorCall*) = nullptr;
 };
 

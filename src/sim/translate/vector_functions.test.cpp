@@ -1,4 +1,4 @@
-#include "sim/translate/vector_functions.h"
+#include "sim/translate/lanes/kernels.h"
 
 #include <gtest/gtest.h>
 
@@ -8,11 +8,8 @@
 
 #include "isa/micro_value.h"
 
-#ifdef SYSTOLE_HAS_AVX512
 namespace systole {
 namespace {
-
-SYSTOLE_AVX512 void apply(VectorFunction f, const float* a, const float* b, float* r) { _mm512_storeu_ps(r, f(_mm512_loadu_ps(a), _mm512_loadu_ps(b))); }
 
 /// Bits from everywhere: any pattern, the functions' usual ranges, and the edges of formats.
 float sample(std::mt19937& random) {
@@ -32,12 +29,11 @@ float sample(std::mt19937& random) {
 }
 
 /// Every function of the unit, on every lane: the scalar definition's bits.
-TEST(VectorFunctions, EqualTheScalarDefinition) {
-  if (!has_avx512_kernels()) GTEST_SKIP() << "this host has no AVX-512 with VNNI and VBMI";
+void expect_scalar_bits(const LaneKernels& kernels) {
   std::mt19937 random(21);
   for (int code = 0; code < isa::kMicroCount; ++code) {
     const auto op = static_cast<isa::Micro>(code);
-    const VectorFunction f = vector_function(op);
+    const VectorFunction f = kernels.vector_function(op);
     if (!f) continue;
     for (int round = 0; round < 60'000; ++round) {
       float a[16], b[16], r[16];
@@ -45,7 +41,7 @@ TEST(VectorFunctions, EqualTheScalarDefinition) {
         a[i] = sample(random), b[i] = sample(random);
         if (op == isa::Micro::kExp2Shifted) b[i] = random() % 4 ? std::ceil(a[i]) + static_cast<float>(random() % 64) : std::floor(b[i]);
       }
-      apply(f, a, b, r);
+      kernels.apply(f, a, b, r, 16);
       for (int i = 0; i < 16; ++i) {
         const float want = canonical(isa::micro_value(op, a[i], b[i], 0)), got = canonical(r[i]);
         ASSERT_EQ(std::bit_cast<uint32_t>(got), std::bit_cast<uint32_t>(want)) << isa::micro_info(op).name << '(' << a[i] << ", " << b[i] << ") = " << got << ", expected " << want;
@@ -54,6 +50,14 @@ TEST(VectorFunctions, EqualTheScalarDefinition) {
   }
 }
 
+TEST(VectorFunctions, EqualTheScalarDefinition) {
+  if (!has_kernels()) GTEST_SKIP() << "this host has no AVX2";
+  const HostIsa best = host_isa();
+  expect_scalar_bits(lane_kernels());
+  limit_host_isa(HostIsa::kAvx2);
+  if (best > HostIsa::kAvx2) expect_scalar_bits(lane_kernels());
+  limit_host_isa(best);
+}
+
 }  // namespace
 }  // namespace systole
-#endif

@@ -1,4 +1,4 @@
-// How a vector instruction's loop nest is cut for sixteen host lanes: which loop the lanes run along, which loop the
+// How a vector instruction's loop nest is cut for the host's lanes: which loop the lanes run along, which loop the
 // machine code walks, and what stays outside.
 #pragma once
 #include <array>

@@ -1,6 +1,6 @@
 #include "sim/translate/vector_writer.h"
 
-#ifdef SYSTOLE_HAS_AVX512
+#ifdef SYSTOLE_X86
 #include <algorithm>
 #include <cmath>
 
@@ -10,10 +10,10 @@ namespace systole {
 namespace {
 
 using isa::Reduce;
+using isa::StreamType;
 
-// The frame, in bytes from rsp: registers saved around calls, running reductions, partial sums, then words.
-constexpr int kSavedAt = 0, kRunningAt = kSavedAt + 12 * 64, kPartialsAt = kRunningAt + 4 * 64, kWords = 64;
-constexpr int kStackWord = 0, kCallWord = 8, kCountWord = 16, kPartialWord = 24;
+// Words of the frame, behind everything else.
+constexpr int kWords = 64, kStackWord = 0, kCallWord = 8, kCountWord = 16, kPartialWord = 24;
 constexpr int kPositionBytes = sizeof(VectorPointers);
 const Xbyak::Reg64& kLane = Xbyak::util::r15;
 
@@ -22,27 +22,28 @@ int power_of_two_from(int64_t n) {
   while (p < n) p *= 2;
   return p;
 }
+float first_of(Reduce r) { return r == Reduce::kSum ? 0.0f : r == Reduce::kMax ? -INFINITY : INFINITY; }
+bool is_integer(StreamType t) { return t == StreamType::kI8 || t == StreamType::kU8 || t == StreamType::kI16 || t == StreamType::kU16; }
 
 }  // namespace
 
-VectorWriter::VectorWriter(const isa::VectorDesc& desc, const isa::VectorProgram& program, const VectorPlan& plan)
-    : Xbyak::CodeGenerator(4096, Xbyak::AutoGrow), d_(desc), p_(program), plan_(plan) {
-  for (int i = 0; i < p_.pre_count + p_.post_count; ++i) calls_ = calls_ || vector_function(p_.ops[static_cast<size_t>(i)].op);
+VectorWriter::VectorWriter(const isa::VectorDesc& desc, const isa::VectorProgram& program, const VectorPlan& plan, int lanes, const LaneKernels& kernels)
+    : Xbyak::CodeGenerator(4096, Xbyak::AutoGrow), d_(desc), p_(program), plan_(plan), kernels_(kernels), lanes_(lanes), bytes_(4 * lanes) {
+  for (int i = 0; i < p_.pre_count + p_.post_count; ++i) calls_ = calls_ || kernels_.vector_function(p_.ops[static_cast<size_t>(i)].op);
   if (plan_.kind == VectorPlan::Kind::kLanesKept && p_.reduce == Reduce::kSum) partials_ = power_of_two_from(std::min<int64_t>(plan_.reduced_positions(), kSumPartials));
 }
 
 void VectorWriter::write() {
   write_body();
-  if (!held_.empty()) {  // again, with the values it asked for in registers
-    again_ = true;
+  if (write_again()) {
     reset();
     pool_.clear();
     write_body();
   }
-  for (auto& [bits, label] : pool_) {
-    align(4);
+  for (auto& [key, label] : pool_) {
+    align(lanes_ == 16 ? 4 : bytes_);
     L(*label);
-    dd(bits);
+    write_pool_entry(key);
   }
   ready();
 }
@@ -60,22 +61,18 @@ void VectorWriter::write_body() {
 void VectorWriter::enter() {
   for (const Reg64& r : {rbp, rbx, r12, r13, r14, r15}) push(r);
   mov(rax, rsp);
-  const int words_at = kPartialsAt + 64 * partials_;
-  sub(rsp, words_at + kWords);
-  and_(rsp, -64);
-  lea(rdx, ptr[rsp + words_at]);
+  sub(rsp, words_at() + kWords);
+  and_(rsp, -bytes_);
+  lea(rdx, ptr[rsp + words_at()]);
   mov(ptr[rdx + kStackWord], rax);
   mov(ptr[rdx + kCallWord], rdi);
   point_at_position(rdi);
   mov(r14, ptr[rdi + offsetof(VectorCall, out)]);
-  for (int i = 0; i < isa::kMicroConstants && !calls_; ++i) {
-    if (live_after(-1, p_.pre_count + p_.post_count, static_cast<uint8_t>(isa::kOperandConstant + i))) broadcast(Zmm(16 + i), p_.constants[static_cast<size_t>(i)]);
-  }
-  for (const auto& [bits, number] : again_ ? held_ : std::map<uint32_t, int>()) vpbroadcastd(Zmm(number), pooled(bits));
+  load_constants();
 }
 
 void VectorWriter::leave() {
-  mov(rsp, ptr[rsp + kPartialsAt + 64 * partials_ + kStackWord]);
+  mov(rsp, ptr[rsp + words_at() + kStackWord]);
   for (const Reg64& r : {r15, r14, r13, r12, rbx, rbp}) pop(r);
   vzeroupper();
   ret();
@@ -97,12 +94,6 @@ void VectorWriter::add_bytes(const Reg64& r, int64_t bytes) {
   }
 }
 
-void VectorWriter::set_mask(uint32_t lanes) {
-  mask_ = lanes;
-  mov(eax, lanes);
-  kmovw(k1, eax);
-}
-
 void VectorWriter::write_rows(const std::function<void()>& row) {
   Xbyak::Label next;
   mov(rbp, plan_.rows.extent);
@@ -114,22 +105,22 @@ void VectorWriter::write_rows(const std::function<void()>& row) {
   jnz(next, T_NEAR);
 }
 
-/// The body on whole sixteens of the lanes, then on the rest under k1.
+/// The body on whole registers of the lanes, then on the rest.
 void VectorWriter::write_lanes(const std::function<void(bool tail)>& body) {
-  const int64_t whole = plan_.lanes.extent / 16, tail = plan_.lanes.extent % 16;
+  const int64_t whole = plan_.lanes.extent / lanes_, tail = plan_.lanes.extent % lanes_;
   xor_(kLane, kLane);
   if (whole > 0) {
     Xbyak::Label next;
     L(next);
     body(false);
-    add(kLane, 16);
+    add(kLane, lanes_);
     if (whole > 1) {
-      cmp(kLane, static_cast<uint32_t>(whole * 16));
+      cmp(kLane, static_cast<uint32_t>(whole * lanes_));
       jl(next, T_NEAR);
     }
   }
   if (tail > 0) {
-    set_mask((1u << tail) - 1);
+    set_tail(static_cast<uint32_t>(tail));
     body(true);
   }
 }
@@ -143,48 +134,6 @@ void VectorWriter::write_map_row() {
   });
 }
 
-void VectorWriter::start_running() {
-  const float first = p_.reduce == Reduce::kSum ? 0.0f : p_.reduce == Reduce::kMax ? -INFINITY : INFINITY;
-  for (int i = 0; i < 4; ++i) {
-    broadcast(Zmm(24 + i), first);
-    if (calls_) vmovaps(ptr[rsp + kRunningAt + 64 * i], Zmm(24 + i));
-  }
-}
-
-void VectorWriter::add_to_running(const Zmm& v, int partial, bool tail) {
-  const Zmm running(24 + partial);
-  const Address place = ptr[rsp + kRunningAt + 64 * partial];
-  if (calls_) vmovaps(running, place);
-  if (p_.reduce == Reduce::kSum) {
-    tail ? vaddps(running | k1, running, v) : vaddps(running, running, v);
-  } else {
-    extreme(p_.reduce == Reduce::kMax, zmm12, running, v);
-    tail ? vmovaps(running | k1, zmm12) : vmovaps(running, zmm12);
-  }
-  if (calls_) vmovaps(place, running);
-}
-
-/// Four vectors hold partials 0..63 of a sum (docs/numerics.md, "Reductions"): folded by halves into every lane of zmm11.
-void VectorWriter::finish_running() {
-  for (int i = 0; i < 4 && calls_; ++i) vmovaps(Zmm(24 + i), ptr[rsp + kRunningAt + 64 * i]);
-  auto fold = [&](const Zmm& to, const Zmm& from) {
-    if (p_.reduce == Reduce::kSum) vaddps(to, to, from);
-    else extreme(p_.reduce == Reduce::kMax, to, to, from);
-  };
-  fold(zmm24, zmm26);
-  fold(zmm25, zmm27);
-  fold(zmm24, zmm25);
-  vextractf32x8(ymm28, zmm24, 1);
-  fold(zmm24, zmm28);
-  vextractf32x4(xmm28, zmm24, 1);
-  fold(zmm24, zmm28);
-  vpermilps(zmm28, zmm24, 0x4E);
-  fold(zmm24, zmm28);
-  vpermilps(zmm28, zmm24, 0xB1);
-  fold(zmm24, zmm28);
-  vbroadcastss(zmm11, xmm24);
-}
-
 void VectorWriter::write_reduced_step(int partial, bool tail) {
   load_streams(0, p_.pre_count, tail, false);
   add_to_running(compute(0, p_.pre_count, tail), partial, tail);
@@ -192,15 +141,15 @@ void VectorWriter::write_reduced_step(int partial, bool tail) {
 
 void VectorWriter::write_reduced_row() {
   const int64_t n = plan_.lanes.extent, rounds = n / 64;
-  start_running();
+  start_running(first_of(p_.reduce));
   hold_broadcast_streams(0, p_.pre_count);
   xor_(kLane, kLane);
   if (rounds > 0) {
     Xbyak::Label next;
     L(next);
-    for (int i = 0; i < 4; ++i) {
+    for (int i = 0; i < running_vectors(); ++i) {
       write_reduced_step(i, false);
-      add(kLane, 16);
+      add(kLane, lanes_);
     }
     if (rounds > 1) {
       cmp(kLane, static_cast<uint32_t>(rounds * 64));
@@ -208,32 +157,32 @@ void VectorWriter::write_reduced_row() {
     }
   }
   const int rest = static_cast<int>(n % 64);
-  for (int i = 0; i < rest / 16; ++i) {
+  for (int i = 0; i < rest / lanes_; ++i) {
     write_reduced_step(i, false);
-    add(kLane, 16);
+    add(kLane, lanes_);
   }
-  if (rest % 16 > 0) {
-    set_mask((1u << (rest % 16)) - 1);
-    write_reduced_step(rest / 16, true);
+  if (rest % lanes_ > 0) {
+    set_tail(static_cast<uint32_t>(rest % lanes_));
+    write_reduced_step(rest / lanes_, true);
   }
   finish_running();
-  set_mask(1);
+  set_tail(1);
   const int last = p_.pre_count + p_.post_count;
   for (bool& held : stream_held_) held = false;
   if (p_.post_count == 0) {
-    store(zmm11, true, true);
+    store(vec(11), true, true);
   } else {
     load_streams(p_.pre_count, last, true, true);
     store(compute(p_.pre_count, last, true), true, true);
   }
 }
 
-/// One sixteen of the kept lanes over all reduced positions.
+/// One register of the kept lanes over all reduced positions.
 void VectorWriter::write_kept(bool tail) {
   const bool sum = p_.reduce == Reduce::kSum;
-  const int words = kPartialsAt + 64 * partials_;
-  start_running();
-  for (int i = 0; i < partials_ && sum; ++i) vmovaps(ptr[rsp + kPartialsAt + 64 * i], zmm24);
+  const int words = words_at();
+  const Vec first = start_running(first_of(p_.reduce));
+  for (int i = 0; i < partials_ && sum; ++i) vmovaps(ptr[rsp + partials_at() + bytes_ * i], first);
   mov(rbp, ptr[rsp + words + kCallWord]);
   mov(rbp, ptr[rbp + offsetof(VectorCall, positions)]);
   mov(eax, static_cast<uint32_t>(plan_.reduced_positions()));
@@ -244,13 +193,13 @@ void VectorWriter::write_kept(bool tail) {
   L(next);
   point_at_position(rbp);
   load_streams(0, p_.pre_count, tail, false);
-  const Zmm v = compute(0, p_.pre_count, tail);
+  const Vec v = compute(0, p_.pre_count, tail);
   if (sum) {
     mov(rax, ptr[rsp + words + kPartialWord]);
-    vaddps(zmm12, v, ptr[rsp + rax + kPartialsAt]);
-    vmovaps(ptr[rsp + rax + kPartialsAt], zmm12);
-    add(rax, 64);
-    and_(rax, 64 * partials_ - 1);
+    vaddps(vec(12), v, ptr[rsp + rax + partials_at()]);
+    vmovaps(ptr[rsp + rax + partials_at()], vec(12));
+    add(rax, bytes_);
+    and_(rax, bytes_ * partials_ - 1);
     mov(ptr[rsp + words + kPartialWord], rax);
   } else {
     add_to_running(v, 0, false);  // lanes beyond the tail hold something, and are never stored
@@ -259,8 +208,8 @@ void VectorWriter::write_kept(bool tail) {
   dec(qword[rsp + words + kCountWord]);
   jnz(next, T_NEAR);
   if (sum) fold_partials();
-  else calls_ ? vmovaps(zmm11, ptr[rsp + kRunningAt]) : vmovaps(zmm11, zmm24);
-  if (p_.post_count == 0) return store(zmm11, tail, false);
+  else take_running();
+  if (p_.post_count == 0) return store(vec(11), tail, false);
   mov(rbp, ptr[rsp + words + kCallWord]);
   mov(rbp, ptr[rbp + offsetof(VectorCall, positions)]);
   point_at_position(rbp);
@@ -273,12 +222,105 @@ void VectorWriter::write_kept(bool tail) {
 void VectorWriter::fold_partials() {
   for (int half = partials_ / 2; half >= 1; half /= 2) {
     for (int i = 0; i < half; ++i) {
-      vmovaps(zmm12, ptr[rsp + kPartialsAt + 64 * i]);
-      vaddps(zmm12, zmm12, ptr[rsp + kPartialsAt + 64 * (i + half)]);
-      vmovaps(ptr[rsp + kPartialsAt + 64 * i], zmm12);
+      vmovaps(vec(12), ptr[rsp + partials_at() + bytes_ * i]);
+      vaddps(vec(12), vec(12), ptr[rsp + partials_at() + bytes_ * (i + half)]);
+      vmovaps(ptr[rsp + partials_at() + bytes_ * i], vec(12));
     }
   }
-  vmovaps(zmm11, ptr[rsp + kPartialsAt]);
+  vmovaps(vec(11), ptr[rsp + partials_at()]);
+}
+
+Xbyak::Address VectorWriter::pooled(uint32_t bits) {
+  auto& label = pool_[bits];
+  if (!label) label = std::make_unique<Xbyak::Label>();
+  return ptr[rip + *label];
+}
+
+bool VectorWriter::stream_used(int first, int last, size_t stream) const {
+  if (d_.types[stream] == StreamType::kNone) return false;
+  if (first == last) return stream == 0;  // no operations: stream 0 is the value
+  return live_after(first - 1, last, static_cast<uint8_t>(isa::kOperandStream + stream));
+}
+
+/// Whether an operation after `at` and before `last` reads this operand before it is written.
+bool VectorWriter::live_after(int at, int last, uint8_t number) const {
+  for (int i = at + 1; i < last; ++i) {
+    const isa::MicroOp& m = p_.ops[static_cast<size_t>(i)];
+    const int operands = isa::micro_info(m.op).operands;
+    if (m.a == number || (operands > 1 && m.b == number) || (operands > 2 && m.c == number)) return true;
+    if (m.dst == number) return false;
+  }
+  return false;
+}
+
+/// Streams that do not advance along the lanes are loaded once per row, unless calls would clobber them.
+void VectorWriter::hold_broadcast_streams(int first, int last) {
+  for (size_t s = 0; s < isa::kVectorInputs; ++s) {
+    stream_held_[s] = !calls_ && plan_.lanes.strides[s] == 0 && stream_used(first, last, s);
+    if (stream_held_[s]) stream_held_[s] = false, load(s, false, true), stream_held_[s] = true;
+  }
+}
+
+void VectorWriter::load_streams(int first, int last, bool tail, bool scalar) {
+  for (size_t s = 0; s < isa::kVectorInputs; ++s) {
+    if (stream_used(first, last, s) && !stream_held_[s]) load(s, tail, scalar);
+  }
+}
+
+void VectorWriter::load(size_t stream, bool tail, bool scalar) {
+  const Reg64 pointers[] = {rbx, r12, r13};
+  const Reg64& base = pointers[stream];
+  const Vec to = vec(8 + static_cast<int>(stream));
+  const StreamType type = d_.types[stream];
+  const bool may_be_outside = stream == 0 && d_.guard_h_limit != 0;
+  Xbyak::Label outside, done;
+  if (may_be_outside) {
+    test(base, base);
+    jz(outside, T_NEAR);
+  }
+  if (scalar || plan_.lanes.strides[stream] == 0) load_scalar(type, to, base);
+  else load_lanes(type, to, base, tail);
+  const int zero = p_.in_zero[stream];
+  if (is_integer(type)) {
+    if (zero != 0) subtract_zero(to, zero);
+    vcvtdq2ps(to, to);
+  }
+  if (may_be_outside) {
+    jmp(done, T_NEAR);
+    L(outside);
+    broadcast(to, p_.fill);
+    L(done);
+  }
+}
+
+Xbyak::Xmm VectorWriter::compute(int first, int last, bool tail) {
+  if (first == last) return vec(8);
+  for (int i = first; i < last; ++i) {
+    const isa::MicroOp& m = p_.ops[static_cast<size_t>(i)];
+    if (const VectorFunction f = kernels_.vector_function(m.op)) call_function(f, i, last, tail);
+    else operation(m);
+  }
+  return vec(p_.ops[static_cast<size_t>(last - 1)].dst);
+}
+
+void VectorWriter::call_function(VectorFunction f, int at, int last, bool tail) {
+  const isa::MicroOp& m = p_.ops[static_cast<size_t>(at)];
+  const int operands = isa::micro_info(m.op).operands;
+  auto kept = [&](int r) { return r != m.dst && live_after(at, last, static_cast<uint8_t>(r)); };
+  const Vec a = operand(m.a, 0), b = operands > 1 ? operand(m.b, 1) : a;
+  for (int r = 0; r <= isa::kOperandReduced; ++r) {
+    if (kept(r)) vmovaps(ptr[rsp + bytes_ * r], vec(r));
+  }
+  vmovaps(spare(), b);
+  vmovaps(vec(0), a);
+  vmovaps(vec(1), spare());
+  mov(rax, reinterpret_cast<uint64_t>(f.code));
+  call(rax);
+  if (m.dst != 0) vmovaps(vec(m.dst), vec(0));
+  for (int r = 0; r <= isa::kOperandReduced; ++r) {
+    if (kept(r)) vmovaps(vec(r), ptr[rsp + bytes_ * r]);
+  }
+  if (tail) restore_tail();
 }
 
 }  // namespace systole

@@ -1,33 +1,87 @@
 // The code generator behind VectorCode: streams to fp32 lanes, micro-operations in registers, results to bytes.
 //
-// zmm0..7 are the micro registers, zmm8..10 the streams, zmm11 the reduced value, zmm16..23 the constants; zmm24..27 hold
-// running reductions, the others are scratch. rbx, r12, r13 point into the streams, r14 into the output, r15 counts lanes.
-// Functions of the function unit are calls (vector_functions.h), around which live registers go to the frame.
+// Frame, loops and the order of reductions are the same for all instruction sets and are written here; what happens to the lanes
+// of a register is a subclass's. Vector registers 0..7 are the micro registers, 8..10 the streams, 11 the reduced value; 12 and up
+// are the subclass's. rbx, r12, r13 point into the streams, r14 into the output, r15 counts lanes. Functions of the function
+// unit are calls (lanes/kernels.h), around which live registers go to the frame.
 #pragma once
 #include "sim/translate/host.h"
-#ifdef SYSTOLE_HAS_AVX512
+#ifdef SYSTOLE_X86
 #include <xbyak/xbyak.h>
 
 #include <functional>
 #include <map>
 
+#include "sim/translate/lanes/kernels.h"
 #include "sim/translate/vector_code.h"
-#include "sim/translate/vector_functions.h"
 
 namespace systole {
 
 class VectorWriter : public Xbyak::CodeGenerator {
  public:
-  VectorWriter(const isa::VectorDesc& desc, const isa::VectorProgram& program, const VectorPlan& plan);
+  virtual ~VectorWriter() = default;
   /// Writes the whole function and makes it executable.
   void write();
 
- private:
-  using Zmm = Xbyak::Zmm;
+ protected:
+  /// A vector register of either width: Xbyak keeps the width in the value.
+  using Vec = Xbyak::Xmm;
   using Address = Xbyak::Address;
   using Reg64 = Xbyak::Reg64;
 
+  /// `lanes` of a vector register; `running_in_memory`: between steps running reductions lie in the frame.
+  VectorWriter(const isa::VectorDesc& desc, const isa::VectorProgram& program, const VectorPlan& plan, int lanes, const LaneKernels& kernels);
+
   // vector_writer.cpp: the frame, the loops, the order of reductions
+  void load_streams(int first, int last, bool tail, bool scalar);
+  Vec compute(int first, int last, bool tail);
+  bool live_after(int at, int last, uint8_t number) const;
+  Address running_place(int partial) { return ptr[rsp + running_at() + bytes_ * partial]; }
+  /// A 32-bit value in the pool behind the code.
+  Address pooled(uint32_t bits);
+  Address pooled(float v) { return pooled(std::bit_cast<uint32_t>(v)); }
+  int running_vectors() const { return 64 / lanes_; }
+
+  // What a subclass writes.
+  virtual Vec vec(int number) const = 0;
+  /// What is kept in registers over the whole function.
+  virtual void load_constants() = 0;
+  /// Starts writing anew, with what the first writing found; false: the first is good.
+  virtual bool write_again() { return false; }
+  virtual void write_pool_entry(uint64_t key) = 0;
+  /// From here `tail` means so many lanes.
+  virtual void set_tail(uint32_t lanes) = 0;
+  /// A call may have changed what set_tail prepared.
+  virtual void restore_tail() {}
+  /// Every vector of running sums, maxima or minima to its first value, which is left in the register given back.
+  virtual Vec start_running(float first) = 0;
+  virtual void add_to_running(const Vec& v, int partial, bool tail) = 0;
+  /// What add_to_running left of partial 0, to register 11.
+  virtual void take_running() = 0;
+  /// Partials 0..63 (docs/numerics.md, "Reductions") folded by halves into every lane of register 11.
+  virtual void finish_running() = 0;
+  virtual void load_lanes(isa::StreamType type, const Vec& to, const Reg64& base, bool tail) = 0;
+  virtual void load_scalar(isa::StreamType type, const Vec& to, const Reg64& from) = 0;
+  /// Integers less a zero point.
+  virtual void subtract_zero(const Vec& v, int zero) = 0;
+  virtual void broadcast(const Vec& to, float v) = 0;
+  /// The register of an operand, the first, second or third of its operation.
+  virtual Vec operand(uint8_t number, int position) = 0;
+  /// A register that neither operand() nor the lanes' registers use, for moves around calls.
+  virtual Vec spare() const = 0;
+  virtual void operation(const isa::MicroOp& m) = 0;
+  virtual void store(const Vec& v, bool tail, bool scalar) = 0;
+
+  const isa::VectorDesc& d_;
+  const isa::VectorProgram& p_;
+  const VectorPlan& plan_;
+  const LaneKernels& kernels_;
+  const int lanes_, bytes_;
+  bool calls_ = false;       ///< some operation is a call
+  int partials_ = 1;         ///< kLanesKept sums: partials in the frame, a power of two
+  std::map<uint64_t, std::unique_ptr<Xbyak::Label>> pool_;  ///< values, and keys above 32 bits of the subclass
+
+ private:
   void write_body();
   void enter();
   void leave();
@@ -37,50 +91,23 @@ class VectorWriter : public Xbyak::CodeGenerator {
   void write_reduced_row();
   void write_reduced_step(int partial, bool tail);
   void write_kept(bool tail);
-  void start_running();
-  void add_to_running(const Zmm& v, int partial, bool tail);
-  void finish_running();
+  void start();
   void fold_partials();
   void point_at_position(const Reg64& position);
-  void set_mask(uint32_t lanes);
   void add_bytes(const Reg64& r, int64_t bytes);
-
-  // vector_operations.cpp: what happens to sixteen lanes
-  void load_streams(int first, int last, bool tail, bool scalar);
   void hold_broadcast_streams(int first, int last);
   void load(size_t stream, bool tail, bool scalar);
-  void load_lanes(isa::StreamType type, const Zmm& to, const Address& from, bool tail);
-  void load_scalar(isa::StreamType type, const Zmm& to, const Reg64& from);
-  Zmm compute(int first, int last, bool tail);
-  void operation(const isa::MicroOp& m);
-  void compare_to_one(const Zmm& to, const Zmm& a, const Zmm& b, int predicate);
-  void extreme(bool greatest, const Zmm& to, const Zmm& a, const Zmm& b);
   void call_function(VectorFunction f, int at, int last, bool tail);
-  void store(const Zmm& v, bool tail, bool scalar);
-  void store_eight_bit_float(const Zmm& v, const Address& to, bool e4m3);
-  void store_integer(const Zmm& v, const Address& to, int lo, int hi, int zero, int bytes);
-  Zmm operand(uint8_t number);
-  bool live_after(int at, int last, uint8_t number) const;
   bool stream_used(int first, int last, size_t stream) const;
-  /// A 32-bit value in the pool behind the code, to be read or broadcast.
-  Address pooled(uint32_t bits);
-  Address pooled(float v) { return pooled(std::bit_cast<uint32_t>(v)); }
-  /// The value in every lane of a register: one kept for it over all rows, else the scratch register, loaded here.
-  Zmm held(uint32_t bits, const Zmm& scratch);
-  Zmm held(float v, const Zmm& scratch) { return held(std::bit_cast<uint32_t>(v), scratch); }
-  void broadcast(const Zmm& to, float v) { vbroadcastss(to, pooled(v)); }
+  int running_at() const { return 12 * bytes_; }  ///< in the frame, behind registers saved around calls
+  int partials_at() const { return running_at() + running_vectors() * bytes_; }
+  int words_at() const { return partials_at() + bytes_ * partials_; }
 
-  const isa::VectorDesc& d_;
-  const isa::VectorProgram& p_;
-  const VectorPlan& plan_;
-  bool calls_ = false;       ///< some operation is a call
-  int partials_ = 1;         ///< kLanesKept sums: partials in the frame, a power of two
   bool stream_held_[isa::kVectorInputs] = {};
-  uint32_t mask_ = 0xFFFF;   ///< what k1 holds
-  std::map<uint32_t, int> held_;  ///< register of a value, as found by a first writing
-  bool again_ = false;            ///< this is the second writing
-  std::map<uint32_t, std::unique_ptr<Xbyak::Label>> pool_;
 };
+
+std::unique_ptr<VectorWriter> avx512_writer(const isa::VectorDesc& desc, const isa::VectorProgram& program, const VectorPlan& plan);
+std::unique_ptr<VectorWriter> avx2_writer(const isa::VectorDesc& desc, const isa::VectorProgram& program, const VectorPlan& plan);
 
 }  // namespace systole
 #endif

@@ -1,21 +1,15 @@
-#include "sim/translate/matrix_dot32.h"
-
 #include <algorithm>
 
 #include "numerics/dot32.h"
-#include "sim/translate/host.h"
+#include "sim/translate/lanes/dot32.h"
 
-#ifdef SYSTOLE_HAS_AVX512
-#include <immintrin.h>
-#endif
-
-namespace systole {
-#ifdef SYSTOLE_HAS_AVX512
+#ifdef SYSTOLE_X86
+namespace systole::avx512 {
 namespace {
 
 /// kVectors: 1 for a narrow panel, else two per panel.
 template <int kRows, int kVectors>
-SYSTOLE_AVX512 void tile(float* sums, const float* a, int64_t a_pitch, const uint8_t* b, int64_t panel_bytes, int64_t pairs) {
+LANES void tile(float* sums, const float* a, int64_t a_pitch, const uint8_t* b, int64_t panel_bytes, int64_t pairs) {
   constexpr int kPitch = 16 * kVectors, kStep = kVectors == 1 ? 64 : 128;
   const __m512i high = _mm512_set1_epi32(static_cast<int32_t>(0xFFFF0000u));
   for (int64_t k = 0; k < pairs; k += kDotBlock / 2, a += kDotBlock, b += kStep * kDotBlock / 2) {
@@ -50,15 +44,13 @@ SYSTOLE_AVX512 void tile(float* sums, const float* a, int64_t a_pitch, const uin
 
 }  // namespace
 
-void multiply_dot32(float* sums, const float* a, int64_t a_pitch, int count, const uint8_t* b, int64_t panel_bytes, int panels, int64_t pairs, bool narrow) {
+void multiply_dot32(float* sums, const float* a, int64_t a_pitch, int count, const uint8_t* b, int64_t panel_bytes, int panels, int64_t pairs, bool narrow, bool) {
   using Multiply = void (*)(float*, const float*, int64_t, const uint8_t*, int64_t, int64_t);
   static constexpr Multiply kByRows[kDotRows] = {tile<1, 2>, tile<2, 2>, tile<3, 2>, tile<4, 2>, tile<5, 2>, tile<6, 2>};
   static constexpr Multiply kByPanels[4] = {tile<1, 2>, tile<1, 4>, tile<1, 6>, tile<1, 8>};
   static constexpr Multiply kNarrow[kDotNarrowRows] = {tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>, tile<5, 1>, tile<6, 1>, tile<7, 1>, tile<8, 1>, tile<9, 1>, tile<10, 1>, tile<11, 1>, tile<12, 1>};
   (narrow ? kNarrow[count - 1] : count == 1 ? kByPanels[panels - 1] : kByRows[count - 1])(sums, a, a_pitch, b, panel_bytes, pairs);
 }
-#else
-void multiply_dot32(float*, const float*, int64_t, int, const uint8_t*, int64_t, int, int64_t, bool) {}
-#endif
 
-}  // namespace systole
+}  // namespace systole::avx512
+#endif

@@ -3,13 +3,11 @@
 #include <cstring>
 
 #include "sim/functional/flush_mode.h"
-#include "sim/translate/kernel.h"
-#include "sim/translate/matrix_kernels.h"
-#include "sim/translate/matrix_parts.h"
+#include "sim/translate/lanes/matrix.h"
 #include "sim/translate/pixels.h"
 
-namespace systole {
-#ifdef SYSTOLE_HAS_AVX512
+#ifdef SYSTOLE_X86
+namespace systole::SYSTOLE_LANES {
 namespace {
 
 constexpr int64_t kGroup = 64;      ///< channels whose chains run together
@@ -67,24 +65,22 @@ class DepthwiseInteger final : public Depthwise {
 
  private:
   template <bool kSigned>
-  SYSTOLE_AVX512 void sum(int64_t first, int count, const uint8_t* const* rows) const {
-    const __m512i zero = _mm512_set1_epi32(-d_.a_zero), low = _mm512_set1_epi32(0xFFFF);
+  LANES void sum(int64_t first, int count, const uint8_t* const* rows) const {
+    const Ints zero = set_ints(-d_.a_zero), low = set_ints(0xFFFF);
     const int64_t width = padded(n_);
     for (int64_t o = 0; o < n_; o += 16) {
-      const __mmask16 mask = Accumulators::mask(n_ - o);
-      __m512i start = _mm512_mullo_epi32(zero, _mm512_loadu_si512(packed_->column_sums.data() + o));
-      if (!acc_.keeps()) start = _mm512_add_epi32(start, acc_.initial_x16(first, o));
+      const int n = lanes_of(n_ - o);
+      Ints start = multiply_low(zero, load_ints(packed_->column_sums.data() + o));
+      if (!acc_.keeps()) start = add(start, initial_sums(acc_, first, o));
       for (int i = 0; i < count; ++i) {
-        __m512i total = acc_.keeps() ? _mm512_add_epi32(start, acc_.initial_x16(first + i, o)) : start;
+        Ints total = acc_.keeps() ? add(start, initial_sums(acc_, first + i, o)) : start;
         const uint8_t* w = packed_->bytes.data() + o * 4;
         for (int64_t t = 0; t < taps_; t += 2, w += width * 4) {  // an odd last tap is paired with itself, at weight zero
           const uint8_t* const* at = rows + t * count + i;
-          const __m128i a = _mm_maskz_loadu_epi8(mask, at[0] + o), b = _mm_maskz_loadu_epi8(mask, at[t + 1 < taps_ ? count : 0] + o);
-          const __m512i even = kSigned ? _mm512_and_si512(_mm512_cvtepi8_epi32(a), low) : _mm512_cvtepu8_epi32(a);
-          const __m512i odd = _mm512_slli_epi32(kSigned ? _mm512_cvtepi8_epi32(b) : _mm512_cvtepu8_epi32(b), 16);
-          total = _mm512_dpwssd_epi32(total, _mm512_or_si512(even, odd), _mm512_loadu_si512(w));
+          const Ints a = load_bytes<kSigned>(at[0] + o, n), b = load_bytes<kSigned>(at[t + 1 < taps_ ? count : 0] + o, n);
+          total = add_pair_products(total, either(kSigned ? both(a, low) : a, shift_left<16>(b)), load_ints(w));
         }
-        acc_.store_x16(first + i, o, total);
+        store_sums(acc_, first + i, o, total);
       }
     }
   }
@@ -108,7 +104,7 @@ class DepthwiseFloat final : public Depthwise {
   }
 
  private:
-  SYSTOLE_AVX512 void pixel(int64_t p, Taps rows) const {
+  LANES void pixel(int64_t p, Taps rows) const {
     for (int64_t o = 0; o < n_; o += kGroup) {
       split(static_cast<MacFormat>(d_.format), rows, o);
       group_of_parts(p, o, std::min<int64_t>(4, (n_ - o + 15) / 16));
@@ -117,25 +113,24 @@ class DepthwiseFloat final : public Depthwise {
 
   /// Sixteen bf16 channels from o of kPixels pixels, whose chains run together; rows: [tap][pitch].
   template <int kPixels>
-  SYSTOLE_AVX512 void sixteen(int64_t first, const uint8_t* const* rows, int64_t pitch, int64_t o) const {
+  LANES void sixteen(int64_t first, const uint8_t* const* rows, int64_t pitch, int64_t o) const {
     const int64_t width = padded(n_);
-    const __mmask16 mask = Accumulators::mask(n_ - o);
-    __m512 total[kPixels];
-    SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) total[i] = _mm512_castsi512_ps(acc_.initial_x16(first + i, o));
+    const int n = lanes_of(n_ - o);
+    Floats total[kPixels];
+    SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) total[i] = as_floats(initial_sums(acc_, first + i, o));
     const float* w = reinterpret_cast<const float*>(packed_->bytes.data()) + o;
     for (int64_t t = 0; t < taps_; t += kTapsABlock) {
-      __m512 chain[kPixels];
-      SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) chain[i] = _mm512_setzero_ps();
+      Floats chain[kPixels];
+      SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) chain[i] = set(0.0f);
       for (int64_t k = t; k < std::min(t + kTapsABlock, taps_); ++k, w += width, rows += pitch) {
-        const __m512 weight = _mm512_loadu_ps(w);
+        const Floats weight = load_floats(w);
         SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) {
-          const __m512i a = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, rows[i] + 2 * o));
-          chain[i] = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(a, 16)), weight, chain[i]);
+          chain[i] = fma(as_floats(shift_left<16>(load_halves(rows[i] + 2 * o, n))), weight, chain[i]);
         }
       }
-      SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) total[i] = _mm512_add_ps(total[i], _mm512_add_ps(chain[i], _mm512_setzero_ps()));
+      SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) total[i] = add(total[i], add(chain[i], set(0.0f)));
     }
-    SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) acc_.store_x16(first + i, o, _mm512_castps_si512(canonical_x16(total[i])));
+    SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) store_sums(acc_, first + i, o, as_ints(canonical(total[i])));
   }
 
   static std::vector<float>& parts_buffer() {
@@ -143,47 +138,40 @@ class DepthwiseFloat final : public Depthwise {
     return buffer;
   }
   /// fp32 and fp16 channels from o as [part][tap][64]: subtractions that must keep subnormals, so before the chains' flush mode.
-  SYSTOLE_AVX512 void split(MacFormat format, Taps rows, int64_t o) const {
+  LANES void split(MacFormat format, Taps rows, int64_t o) const {
     auto& parts = parts_buffer();
     parts.resize(static_cast<size_t>(parts_of(format) * taps_ * kGroup));
     for (int64_t t = 0; t < taps_; ++t) {
       for (int64_t v = 0; v < kGroup && o + v < n_; v += 16) {
-        const __m512 a = operand_x16(format, Accumulators::mask(n_ - o - v), rows[t] + (o + v) * operand_bytes(format));
-        for (int q = 0; q < parts_of(format); ++q) _mm512_storeu_ps(parts.data() + (q * taps_ + t) * kGroup + v, bf16_part_x16(a, q));
+        const Floats a = load_operands(format, rows[t] + (o + v) * operand_bytes(format), lanes_of(n_ - o - v));
+        for (int q = 0; q < parts_of(format); ++q) store(parts.data() + (q * taps_ + t) * kGroup + v, part_of(a, q));
       }
     }
   }
-  SYSTOLE_AVX512 void group_of_parts(int64_t p, int64_t o, int64_t vectors) const {
+  LANES void group_of_parts(int64_t p, int64_t o, int64_t vectors) const {
     const auto format = static_cast<MacFormat>(d_.format);
     const int64_t width = padded(n_);
     const Pass* passes = passes_in(format);
     for (int64_t v = 0; v < vectors; ++v) {
-      __m512 total = _mm512_castsi512_ps(acc_.initial_x16(p, o + 16 * v));
+      Floats total = as_floats(initial_sums(acc_, p, o + 16 * v));
       {
         const FlushMode flush;
         for (int64_t q = 0; q < passes_of(format); ++q) {
           const float* a = parts_buffer().data() + passes[q].a_part * taps_ * kGroup + 16 * v;
           const float* w = reinterpret_cast<const float*>(packed_->bytes.data()) + passes[q].b_part * taps_ * width + o + 16 * v;
           for (int64_t t = 0; t < taps_; t += kTapsABlock) {
-            __m512 chain = _mm512_setzero_ps();
-            for (int64_t i = t; i < std::min(t + kTapsABlock, taps_); ++i) chain = _mm512_fmadd_ps(_mm512_loadu_ps(a + i * kGroup), _mm512_loadu_ps(w + i * width), chain);
-            total = _mm512_add_ps(total, _mm512_add_ps(chain, _mm512_setzero_ps()));
+            Floats chain = set(0.0f);
+            for (int64_t i = t; i < std::min(t + kTapsABlock, taps_); ++i) chain = fma(load_floats(a + i * kGroup), load_floats(w + i * width), chain);
+            total = add(total, add(chain, set(0.0f)));
           }
         }
       }
-      acc_.store_x16(p, o + 16 * v, _mm512_castps_si512(canonical_x16(total)));
+      store_sums(acc_, p, o + 16 * v, as_ints(canonical(total)));
     }
   }
 };
 
 }  // namespace
-
-bool depthwise_runs(const isa::MatrixOp& op) {
-  const isa::MatrixDesc& d = *op.desc;
-  const bool dense = d.multiplier <= 1 && d.a_channel_pitch == static_cast<uint32_t>(operand_bytes(static_cast<MacFormat>(d.format)));
-  if (d.format != 0) return dense;
-  return dense && (d.a_signed ? d.a_zero >= -128 && d.a_zero <= 127 : d.a_zero >= 0 && d.a_zero <= 255);
-}
 
 void pack_depthwise_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, PackedB& out) {
   const isa::MatrixDesc& d = *op.desc;
@@ -213,6 +201,6 @@ std::unique_ptr<Kernel> depthwise(Memory& memory, const isa::MatrixOp& op, int64
   if (op.desc->format == 0) return std::make_unique<DepthwiseInteger>(memory, op, columns, std::move(packed));
   return std::make_unique<DepthwiseFloat>(memory, op, columns, std::move(packed));
 }
-#endif
 
-}  // namespace systole
+}  // namespace systole::SYSTOLE_LANES
+#endif

@@ -1,23 +1,14 @@
-#include "sim/translate/tile_source.h"
+#include "sim/translate/lanes/tile_source.h"
 
 #include <cstring>
 
-#include "sim/translate/kernel.h"
-#include "sim/translate/matrix_parts.h"
+#include "sim/translate/lanes/matrix.h"
 
-#ifdef SYSTOLE_HAS_AVX512
-namespace systole {
+#ifdef SYSTOLE_X86
+namespace systole::SYSTOLE_LANES {
 namespace {
 
-/// Copies n bytes, in vectors of which the last is masked.
-SYSTOLE_AVX512 void copy_bytes(uint8_t* to, const uint8_t* from, int64_t n) {
-  for (int64_t c = 0; c < n; c += 64) {
-    const __mmask64 mask = n - c >= 64 ? ~__mmask64{0} : (__mmask64{1} << (n - c)) - 1;
-    _mm512_mask_storeu_epi8(to + c, mask, _mm512_maskz_loadu_epi8(mask, from + c));
-  }
-}
-
-void copy_channels(const isa::MatrixDesc& d, uint8_t* to, const uint8_t* from, int64_t n) {
+LANES void copy_channels(const isa::MatrixDesc& d, uint8_t* to, const uint8_t* from, int64_t n) {
   if (!from) {
     std::memset(to, d.a_zero, static_cast<size_t>(n));
   } else if (d.a_channel_pitch != 1) {
@@ -27,19 +18,15 @@ void copy_channels(const isa::MatrixDesc& d, uint8_t* to, const uint8_t* from, i
   }
 }
 
-__mmask32 mask32(int64_t left) { return left >= 32 ? ~__mmask32{0} : left <= 0 ? 0 : (__mmask32{1} << left) - 1; }
-SYSTOLE_AVX512_INLINE void clear_halves(uint8_t* to, int64_t n) {
-  for (int64_t c = 0; c < n; c += 32) _mm512_mask_storeu_epi16(to + 2 * c, mask32(n - c), _mm512_setzero_si512());
+void clear_halves(uint8_t* to, int64_t n) {
+  if (n > 0) std::memset(to, 0, static_cast<size_t>(2 * n));
 }
 
-/// Sixteen fp32 whose significands are bf16's, as bf16.
-SYSTOLE_AVX512_INLINE __m256i halves(__m512 v) { return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(v), 16)); }
-
-SYSTOLE_AVX512 void split_channels(MacFormat format, const uint8_t* from, int64_t n, uint8_t* to, int64_t part_pitch) {
+LANES void split_channels(MacFormat format, const uint8_t* from, int64_t n, uint8_t* to, int64_t part_pitch) {
   for (int64_t c = 0; c < n; c += 16) {
-    const __mmask16 mask = Accumulators::mask(n - c);
-    const __m512 v = operand_x16(format, mask, from + c * operand_bytes(format));
-    for (int q = 0; q < parts_of(format); ++q) _mm256_mask_storeu_epi16(to + q * part_pitch + 2 * c, mask, halves(bf16_part_x16(v, q)));
+    const int here = lanes_of(n - c);
+    const Floats v = load_operands(format, from + c * operand_bytes(format), here);
+    for (int q = 0; q < parts_of(format); ++q) store_halves(to + q * part_pitch + 2 * c, shift_right<16>(as_ints(part_of(v, q))), here);
   }
 }
 
@@ -109,14 +96,14 @@ void TileSource::read_steps(int64_t first, int count, Rows& rows) const {
 }
 
 /// All taps of up to sixteen pixels, from `offset` in the rows' bytes, `tap_pitch` apart.
-SYSTOLE_AVX512 void TileSource::copy_taps(int64_t first, int count, int64_t offset, int64_t tap_pitch, Rows& rows) const {
+LANES void TileSource::copy_taps(int64_t first, int count, int64_t offset, int64_t tap_pitch, Rows& rows) const {
   rows.pixels.resize(static_cast<size_t>(segments_ * count + PixelMap::kSlack));
   pixels_.pointers(first, count, outside_.data(), rows.pixels.data());
   const uint8_t* const* from = rows.pixels.data();
   for (int64_t s = 0; s < segments_; ++s, offset += tap_pitch) {
     uint8_t* to = rows.bytes.data() + offset;
     for (int i = 0; i < count; ++i, to += pitch_, ++from) {
-      for (int64_t c = 0; c < steps_ * kTileStep; c += kTileStep) _mm512_storeu_si512(to + c, _mm512_loadu_si512(*from + c));
+      for (int64_t c = 0; c < steps_ * kTileStep; c += kTileStep) store(to + c, load_ints(*from + c));
     }
   }
 }
@@ -133,24 +120,24 @@ void TileSource::read_whole(int64_t first, int count, Rows& rows) const {
 }
 
 /// bf16 whose channels lie together: all taps of up to kBlockRows pixels.
-SYSTOLE_AVX512 void TileSource::copy_halves_of(int64_t first, int count, Rows& rows) const {
+LANES void TileSource::copy_halves_of(int64_t first, int count, Rows& rows) const {
   const int64_t taps = int64_t{d_.kernel_h} * d_.kernel_w, channels = d_.channels, even = (channels + 1) / 2 * 2, whole = channels / 32 * 32;
-  const __mmask32 last = mask32(channels - whole), room = mask32(even - whole);
   rows.pixels.resize(static_cast<size_t>(taps * count + PixelMap::kSlack));
   pixels_.pointers(first, count, outside_.data(), rows.pixels.data());
   for (int i = 0; i < count; ++i) {
     uint8_t* to = rows.bytes.data() + i * pitch_;
     const uint8_t* const* from = rows.pixels.data() + i;
     for (int64_t t = 0; t < taps; ++t, from += count, to += 2 * even) {
-      for (int64_t c = 0; c < whole; c += 32) _mm512_storeu_si512(to + 2 * c, _mm512_loadu_si512(*from + 2 * c));
-      if (room) _mm512_mask_storeu_epi16(to + 2 * whole, room, _mm512_maskz_loadu_epi16(last, *from + 2 * whole));
+      for (int64_t c = 0; c < whole; c += 32) store(to + 2 * c, load_ints(*from + 2 * c));
+      copy_bytes(to + 2 * whole, *from + 2 * whole, 2 * (channels - whole));
+      if (channels != even) clear_halves(to + 2 * channels, 1);
     }
     clear_halves(to, steps_ * kTileStep / 2 - taps * even);
   }
 }
 
 /// A float pixel's taps as parts, channels in pairs, zeros where there is nothing.
-SYSTOLE_AVX512 void TileSource::read_parts(int64_t pixel, uint8_t* to, int64_t part_pitch) const {
+LANES void TileSource::read_parts(int64_t pixel, uint8_t* to, int64_t part_pitch) const {
   const int64_t channels = d_.channels, even = (channels + 1) / 2 * 2;
   int64_t k = 0;
   for (int64_t kh = 0; kh < d_.kernel_h; ++kh) {
@@ -181,5 +168,5 @@ void TileSource::pick_channels(const uint8_t* from, uint8_t* to, int64_t part_pi
   }
 }
 
-}  // namespace systole
+}  // namespace systole::SYSTOLE_LANES
 #endif

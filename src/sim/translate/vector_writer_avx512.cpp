@@ -1,43 +1,121 @@
-#include "sim/translate/vector_writer.h"
-
+// Sixteen lanes of AVX-512: zmm16..23 hold the constants, zmm24..27 running reductions, k1 the lanes of a tail.
 #include <array>
 #include <cmath>
 
-#ifdef SYSTOLE_HAS_AVX512
+#include "sim/translate/vector_writer.h"
+#include "sim/translate/vector_writer_parts.h"
+
+#ifdef SYSTOLE_X86
 #include "numerics/formats.h"
 
 namespace systole {
 namespace {
 
 using isa::Micro;
+using isa::Reduce;
 using isa::StreamType;
 
-constexpr int kLessThan = 17, kLessOrEqual = 18, kEqual = 0, kNotLess = 21, kNotEqual = 4, kUnordered = 3, kGreater = 30;
-constexpr uint32_t kSignBit = 0x80000000u, kMagnitude = 0x7FFFFFFFu;
+class Avx512Writer final : public VectorWriter {
+ public:
+  Avx512Writer(const isa::VectorDesc& desc, const isa::VectorProgram& program, const VectorPlan& plan) : VectorWriter(desc, program, plan, 16, avx512::kKernels) {}
 
-/// What each code of an 8-bit float means.
-const float* table_of(StreamType t) {
-  static const auto tables = [] {
-    std::array<std::array<float, 256>, 2> all;
-    for (int i = 0; i < 256; ++i) {
-      const auto code = static_cast<uint8_t>(i);
-      all[0][static_cast<size_t>(i)] = decode_float(DType::kF8E4M3, &code), all[1][static_cast<size_t>(i)] = decode_float(DType::kF8E5M2, &code);
-    }
-    return all;
-  }();
-  return tables[t == StreamType::kF8E4M3 ? 0 : 1].data();
+ private:
+  using Zmm = Xbyak::Zmm;
+
+  Vec vec(int number) const override { return Zmm(number); }
+  void load_constants() override;
+  bool write_again() override;
+  void write_pool_entry(uint64_t key) override { dd(static_cast<uint32_t>(key)); }
+  void set_tail(uint32_t lanes) override;
+  void restore_tail() override { set_tail(tail_); }
+  Vec start_running(float first) override;
+  void add_to_running(const Vec& v, int partial, bool tail) override;
+  void take_running() override;
+  void finish_running() override;
+  void load_lanes(StreamType type, const Vec& to, const Reg64& base, bool tail) override;
+  void load_scalar(StreamType type, const Vec& to, const Reg64& from) override;
+  void subtract_zero(const Vec& v, int zero) override { vpsubd(v, v, held(static_cast<uint32_t>(zero), zmm12)); }
+  void broadcast(const Vec& to, float v) override { vbroadcastss(to, pooled(v)); }
+  Vec operand(uint8_t number, int position) override;
+  Vec spare() const override { return Zmm(28); }
+  void operation(const isa::MicroOp& m) override;
+  void store(const Vec& v, bool tail, bool scalar) override;
+
+  void compare_to_one(const Vec& to, const Vec& a, const Vec& b, int predicate);
+  void extreme(bool greatest, const Vec& to, const Vec& a, const Vec& b);
+  void store_eight_bit_float(const Vec& v, const Address& to, bool e4m3);
+  void store_integer(const Vec& v, const Address& to, int lo, int hi, int zero, int bytes);
+  /// The value in every lane of a register: one kept for it over all rows, else the scratch register, loaded here.
+  Vec held(uint32_t bits, const Vec& scratch);
+  Vec held(float v, const Vec& scratch) { return held(std::bit_cast<uint32_t>(v), scratch); }
+
+  uint32_t tail_ = 16;            ///< lanes that k1 holds
+  std::map<uint32_t, int> held_;  ///< register of a value, as found by a first writing
+  bool again_ = false;            ///< this is the second writing
+};
+
+void Avx512Writer::load_constants() {
+  for (int i = 0; i < isa::kMicroConstants && !calls_; ++i) {
+    if (live_after(-1, p_.pre_count + p_.post_count, static_cast<uint8_t>(isa::kOperandConstant + i))) broadcast(Zmm(16 + i), p_.constants[static_cast<size_t>(i)]);
+  }
+  for (const auto& [bits, number] : again_ ? held_ : std::map<uint32_t, int>()) vpbroadcastd(Zmm(number), pooled(bits));
 }
-bool is_integer(StreamType t) { return t == StreamType::kI8 || t == StreamType::kU8 || t == StreamType::kI16 || t == StreamType::kU16; }
 
-}  // namespace
-
-Xbyak::Address VectorWriter::pooled(uint32_t bits) {
-  auto& label = pool_[bits];
-  if (!label) label = std::make_unique<Xbyak::Label>();
-  return ptr[rip + *label];
+bool Avx512Writer::write_again() {
+  if (held_.empty()) return false;  // else with the values it asked for in registers
+  return again_ = true;
 }
 
-Xbyak::Zmm VectorWriter::held(uint32_t bits, const Zmm& scratch) {
+void Avx512Writer::set_tail(uint32_t lanes) {
+  tail_ = lanes;
+  mov(eax, (1u << lanes) - 1);
+  kmovw(k1, eax);
+}
+
+Xbyak::Xmm Avx512Writer::start_running(float first) {
+  for (int i = 0; i < 4; ++i) {
+    broadcast(Zmm(24 + i), first);
+    if (calls_) vmovaps(running_place(i), Zmm(24 + i));
+  }
+  return Zmm(24);
+}
+
+void Avx512Writer::add_to_running(const Vec& v, int partial, bool tail) {
+  const Zmm running(24 + partial);
+  const Address place = running_place(partial);
+  if (calls_) vmovaps(running, place);
+  if (p_.reduce == Reduce::kSum) {
+    tail ? vaddps(running | k1, running, v) : vaddps(running, running, v);
+  } else {
+    extreme(p_.reduce == Reduce::kMax, zmm12, running, v);
+    tail ? vmovaps(running | k1, zmm12) : vmovaps(running, zmm12);
+  }
+  if (calls_) vmovaps(place, running);
+}
+
+void Avx512Writer::take_running() { calls_ ? vmovaps(zmm11, running_place(0)) : vmovaps(zmm11, zmm24); }
+
+void Avx512Writer::finish_running() {
+  for (int i = 0; i < 4 && calls_; ++i) vmovaps(Zmm(24 + i), running_place(i));
+  auto fold = [&](const Vec& to, const Vec& from) {
+    if (p_.reduce == Reduce::kSum) vaddps(to, to, from);
+    else extreme(p_.reduce == Reduce::kMax, to, to, from);
+  };
+  fold(zmm24, zmm26);
+  fold(zmm25, zmm27);
+  fold(zmm24, zmm25);
+  vextractf32x8(ymm28, zmm24, 1);
+  fold(zmm24, zmm28);
+  vextractf32x4(xmm28, zmm24, 1);
+  fold(zmm24, zmm28);
+  vpermilps(zmm28, zmm24, 0x4E);
+  fold(zmm24, zmm28);
+  vpermilps(zmm28, zmm24, 0xB1);
+  fold(zmm24, zmm28);
+  vbroadcastss(zmm11, xmm24);
+}
+
+Xbyak::Xmm Avx512Writer::held(uint32_t bits, const Vec& scratch) {
   static constexpr int kFree[] = {14, 15, 24, 25, 26, 27, 29, 30};  // where no reduction and no call uses them
   const auto found = held_.find(bits);
   if (again_ && found != held_.end()) return Zmm(found->second);
@@ -49,67 +127,9 @@ Xbyak::Zmm VectorWriter::held(uint32_t bits, const Zmm& scratch) {
   return scratch;
 }
 
-bool VectorWriter::stream_used(int first, int last, size_t stream) const {
-  if (d_.types[stream] == StreamType::kNone) return false;
-  if (first == last) return stream == 0;  // no operations: stream 0 is the value
-  return live_after(first - 1, last, static_cast<uint8_t>(isa::kOperandStream + stream));
-}
-
-/// Whether an operation after `at` and before `last` reads this operand before it is written.
-bool VectorWriter::live_after(int at, int last, uint8_t number) const {
-  for (int i = at + 1; i < last; ++i) {
-    const isa::MicroOp& m = p_.ops[static_cast<size_t>(i)];
-    const int operands = isa::micro_info(m.op).operands;
-    if (m.a == number || (operands > 1 && m.b == number) || (operands > 2 && m.c == number)) return true;
-    if (m.dst == number) return false;
-  }
-  return false;
-}
-
-/// Streams that do not advance along the lanes are loaded once per row, unless calls would clobber them.
-void VectorWriter::hold_broadcast_streams(int first, int last) {
-  for (size_t s = 0; s < isa::kVectorInputs; ++s) {
-    stream_held_[s] = !calls_ && plan_.lanes.strides[s] == 0 && stream_used(first, last, s);
-    if (stream_held_[s]) stream_held_[s] = false, load(s, false, true), stream_held_[s] = true;
-  }
-}
-
-void VectorWriter::load_streams(int first, int last, bool tail, bool scalar) {
-  for (size_t s = 0; s < isa::kVectorInputs; ++s) {
-    if (stream_used(first, last, s) && !stream_held_[s]) load(s, tail, scalar);
-  }
-}
-
-void VectorWriter::load(size_t stream, bool tail, bool scalar) {
-  const Reg64 pointers[] = {rbx, r12, r13};
-  const Reg64& base = pointers[stream];
-  const Zmm to(8 + static_cast<int>(stream));
-  const StreamType type = d_.types[stream];
-  const bool may_be_outside = stream == 0 && d_.guard_h_limit != 0;
-  Xbyak::Label outside, done;
-  if (may_be_outside) {
-    test(base, base);
-    jz(outside, T_NEAR);
-  }
-  if (scalar || plan_.lanes.strides[stream] == 0) load_scalar(type, to, base);
-  else load_lanes(type, to, ptr[base + r15 * isa::bytes_of(type)], tail);
-  const int zero = p_.in_zero[stream];
-  if (is_integer(type)) {
-    if (zero != 0) {
-      vpsubd(to, to, held(static_cast<uint32_t>(zero), zmm12));
-    }
-    vcvtdq2ps(to, to);
-  }
-  if (may_be_outside) {
-    jmp(done, T_NEAR);
-    L(outside);
-    broadcast(to, p_.fill);
-    L(done);
-  }
-}
-
-void VectorWriter::load_lanes(StreamType type, const Zmm& to, const Address& from, bool tail) {
-  const Zmm z = tail ? to | k1 | T_z : to;
+void Avx512Writer::load_lanes(StreamType type, const Vec& to, const Reg64& base, bool tail) {
+  const Address from = ptr[base + r15 * isa::bytes_of(type)];
+  const Vec z = tail ? to | k1 | T_z : to;
   switch (type) {
     case StreamType::kF32: vmovups(z, from); break;
     case StreamType::kI32: vcvtdq2ps(z, from); break;
@@ -133,7 +153,7 @@ void VectorWriter::load_lanes(StreamType type, const Zmm& to, const Address& fro
   }
 }
 
-void VectorWriter::load_scalar(StreamType type, const Zmm& to, const Reg64& from) {
+void Avx512Writer::load_scalar(StreamType type, const Vec& to, const Reg64& from) {
   const Xbyak::Xmm low(to.getIdx());
   switch (type) {
     case StreamType::kF32: vbroadcastss(to, ptr[from]); return;
@@ -166,7 +186,7 @@ void VectorWriter::load_scalar(StreamType type, const Zmm& to, const Reg64& from
 }
 
 /// The register of an operand; constants are loaded on use where calls keep none in registers.
-Xbyak::Zmm VectorWriter::operand(uint8_t number) {
+Xbyak::Xmm Avx512Writer::operand(uint8_t number, int) {
   if (number < isa::kOperandReduced) return Zmm(number);
   if (number == isa::kOperandReduced && p_.reduce != isa::Reduce::kNone) return zmm11;
   if (number >= isa::kOperandConstant && number < isa::kOperandConstant + isa::kMicroConstants) {
@@ -178,19 +198,9 @@ Xbyak::Zmm VectorWriter::operand(uint8_t number) {
   return zmm31;
 }
 
-Xbyak::Zmm VectorWriter::compute(int first, int last, bool tail) {
-  if (first == last) return zmm8;
-  for (int i = first; i < last; ++i) {
-    const isa::MicroOp& m = p_.ops[static_cast<size_t>(i)];
-    if (const VectorFunction f = vector_function(m.op)) call_function(f, i, last, tail);
-    else operation(m);
-  }
-  return Zmm(p_.ops[static_cast<size_t>(last - 1)].dst);
-}
-
-void VectorWriter::operation(const isa::MicroOp& m) {
+void Avx512Writer::operation(const isa::MicroOp& m) {
   const int operands = isa::micro_info(m.op).operands;
-  const Zmm d(m.dst), a = operand(m.a), b = operands > 1 ? operand(m.b) : a, c = operands > 2 ? operand(m.c) : a;
+  const Vec d = vec(m.dst), a = operand(m.a, 0), b = operands > 1 ? operand(m.b, 1) : a, c = operands > 2 ? operand(m.c, 2) : a;
   switch (m.op) {
     case Micro::kMove: vmovaps(d, a); break;
     case Micro::kAdd: vaddps(d, a, b); break;
@@ -234,45 +244,25 @@ void VectorWriter::operation(const isa::MicroOp& m) {
   }
 }
 
-void VectorWriter::compare_to_one(const Zmm& to, const Zmm& a, const Zmm& b, int predicate) {
+void Avx512Writer::compare_to_one(const Vec& to, const Vec& a, const Vec& b, int predicate) {
   vcmpps(k2, a, b, static_cast<uint8_t>(predicate));
   vbroadcastss(to | k2 | T_z, pooled(1.0f));
 }
 
 /// numerics/reduce.h, maximum and minimum: NaN wins, zeros by sign.
-void VectorWriter::extreme(bool greatest, const Zmm& to, const Zmm& a, const Zmm& b) {
+void Avx512Writer::extreme(bool greatest, const Vec& to, const Vec& a, const Vec& b) {
   vcmpps(k2, a, b, kUnordered);
   vrangeps(zmm13, a, b, greatest ? 5 : 4);
   vbroadcastss(zmm13 | k2, pooled(kCanonicalNaN));
   vmovaps(to, zmm13);
 }
 
-void VectorWriter::call_function(VectorFunction f, int at, int last, bool tail) {
-  const isa::MicroOp& m = p_.ops[static_cast<size_t>(at)];
-  const int operands = isa::micro_info(m.op).operands;
-  auto kept = [&](int r) { return r != m.dst && live_after(at, last, static_cast<uint8_t>(r)); };
-  const Zmm a = operand(m.a), b = operands > 1 ? operand(m.b) : a;
-  for (int r = 0; r <= isa::kOperandReduced; ++r) {
-    if (kept(r)) vmovaps(ptr[rsp + 64 * r], Zmm(r));
-  }
-  vmovaps(zmm28, b);
-  vmovaps(zmm0, a);
-  vmovaps(zmm1, zmm28);
-  mov(rax, reinterpret_cast<uint64_t>(f));
-  call(rax);
-  if (m.dst != 0) vmovaps(Zmm(m.dst), zmm0);
-  for (int r = 0; r <= isa::kOperandReduced; ++r) {
-    if (kept(r)) vmovaps(Zmm(r), ptr[rsp + 64 * r]);
-  }
-  if (tail) set_mask(mask_);
-}
-
-void VectorWriter::store(const Zmm& v, bool tail, bool scalar) {
+void Avx512Writer::store(const Vec& v, bool tail, bool scalar) {
   const StreamType type = d_.types[isa::kVectorInputs];
   const int bytes = isa::bytes_of(type);
   Address to = scalar ? ptr[r14] : ptr[r14 + r15 * bytes];
   if (tail) to = to | k1;
-  auto canonical_in = [&](const Zmm& r) {
+  auto canonical_in = [&](const Vec& r) {
     vcmpps(k2, v, v, kUnordered);
     vmovaps(r, v);
     vbroadcastss(r | k2, pooled(kCanonicalNaN));
@@ -309,7 +299,7 @@ void VectorWriter::store(const Zmm& v, bool tail, bool scalar) {
 }
 
 /// numerics/formats.cpp, narrow: rounding carries into the exponent by itself; below the least exponent, units of the last place.
-void VectorWriter::store_eight_bit_float(const Zmm& v, const Address& to, bool e4m3) {
+void Avx512Writer::store_eight_bit_float(const Vec& v, const Address& to, bool e4m3) {
   const int mantissa = e4m3 ? 3 : 2, lowest = e4m3 ? -6 : -14, shift = 23 - mantissa;
   const uint32_t nan = e4m3 ? 0x7F : 0x7E, overflow = e4m3 ? 0x7F : 0x7C;
   vpsrld(zmm12, v, static_cast<uint8_t>(shift));
@@ -333,7 +323,7 @@ void VectorWriter::store_eight_bit_float(const Zmm& v, const Address& to, bool e
 }
 
 /// numerics/requantize.h, quantize: NaN and -Inf to the least value. A million is beyond any 16-bit range and its zero point.
-void VectorWriter::store_integer(const Zmm& v, const Address& to, int lo, int hi, int zero, int bytes) {
+void Avx512Writer::store_integer(const Vec& v, const Address& to, int lo, int hi, int zero, int bytes) {
   vmaxps(zmm12, v, held(-1e6f, zmm13));
   vminps(zmm12, zmm12, held(1e6f, zmm13));
   vcvtps2dq(zmm12, zmm12);
@@ -342,6 +332,10 @@ void VectorWriter::store_integer(const Zmm& v, const Address& to, int lo, int hi
   vpminsd(zmm12, zmm12, held(static_cast<uint32_t>(hi), zmm13));
   bytes == 1 ? vpmovdb(to, zmm12) : vpmovdw(to, zmm12);
 }
+
+}  // namespace
+
+std::unique_ptr<VectorWriter> avx512_writer(const isa::VectorDesc& desc, const isa::VectorProgram& program, const VectorPlan& plan) { return std::make_unique<Avx512Writer>(desc, program, plan); }
 
 }  // namespace systole
 #endif

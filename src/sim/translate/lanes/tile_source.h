@@ -3,11 +3,12 @@
 #include <vector>
 
 #include "machine/cost.h"
+#include "sim/translate/lanes/lanes.h"
 #include "sim/translate/matrix_tiles.h"
 #include "sim/translate/pixels.h"
 
-#ifdef SYSTOLE_HAS_AVX512
-namespace systole {
+#ifdef SYSTOLE_X86
+namespace systole::SYSTOLE_LANES {
 
 /// An int8 pixel's taps one after the other, the zero point where there is padding; may write up to 63 bytes more.
 void read_row(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t pixel, uint8_t* to);
@@ -52,5 +53,5 @@ class TileSource {
   std::vector<uint8_t> outside_;
 };
 
-}  // namespace systole
+}  // namespace systole::SYSTOLE_LANES
 #endif

@@ -1,0 +1,48 @@
+// Rows of A of an integer contraction, and the inner kernel that multiplies them by packed B, exact in int32.
+#pragma once
+#include <vector>
+
+#include "isa/sequencer.h"
+#include "sim/translate/lanes/lanes.h"
+#include "sim/translate/pixels.h"
+
+#ifdef SYSTOLE_X86
+namespace systole::SYSTOLE_LANES {
+
+inline constexpr int kIntegerRows = kNativeLanes == 16 ? 12 : 6;  ///< pixels of a tile
+inline constexpr int kIntegerColumns = 32;                        ///< columns of a panel of packed B
+inline constexpr int kIntegerDepth = kNativeLanes == 16 ? 4 : 2;  ///< k packed together
+
+/// What a thread holds of one tile.
+struct IntegerTile {
+  int count = 0;
+  std::vector<uint8_t> bytes;
+  std::vector<const uint8_t*> rows;
+};
+
+/// sums[row][32], of which 16 where narrow, = rows of the tile, `depth` bytes of A in each of `segments`, by a panel of B:
+/// [k / kIntegerDepth][32 or 16][kIntegerDepth]. `turn`: signed bytes become unsigned ones 128 higher on the way.
+void multiply_rows(int32_t* sums, const IntegerTile& tile, int64_t segments, int64_t depth, const uint8_t* b, bool narrow, bool turn = false);
+
+class IntegerRows {
+ public:
+  /// `depth`: k as B is packed.
+  IntegerRows(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t depth);
+  /// A's zero point as `multiply` sees its bytes.
+  int zero() const;
+  /// Pixels [first, first + count), at most kIntegerRows.
+  void read(int64_t first, int count, IntegerTile& tile) const;
+  /// multiply_rows for the tile that was read.
+  void multiply(int32_t* sums, const IntegerTile& tile, const uint8_t* b, bool narrow) const;
+
+ private:
+  void read_pointers(int64_t first, int count, IntegerTile& tile) const;
+
+  const isa::MatrixDesc& d_;
+  const PixelMap& pixels_;
+  int64_t depth_;
+  std::vector<uint8_t> outside_;  ///< a pixel of zero points, where A is read in place
+};
+
+}  // namespace systole::SYSTOLE_LANES
+#endif

@@ -1,0 +1,83 @@
+// u8 rows of A, straight from the scratchpad where channels come in fours, else gathered, against packed s8 columns of B. Signed
+// bytes have their top bit turned on the way, which makes them unsigned ones 128 higher.
+#include <utility>
+
+#include "sim/translate/lanes/integers.h"
+#include "sim/translate/lanes/tile_source.h"
+
+#ifdef SYSTOLE_X86
+namespace systole::avx512 {
+namespace {
+
+using Multiply = void (*)(int32_t*, const uint8_t* const*, int64_t, int64_t, const uint8_t*);
+
+template <int kRows, int kVectors, bool kTurn>
+LANES void tile(int32_t* sums, const uint8_t* const* rows, int64_t segments, int64_t quads, const uint8_t* b) {
+  const __m512i top = _mm512_set1_epi32(static_cast<int32_t>(0x80808080u));
+  __m512i sum[kRows][kVectors];
+  SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r)
+    SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) sum[r][c] = _mm512_setzero_si512();
+  for (int64_t s = 0; s < segments; ++s, rows += kRows) {
+    const uint8_t* at[kRows];
+    SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) at[r] = rows[r];
+    for (int64_t q = 0; q < quads; ++q, b += 64 * kVectors) {
+      __m512i column[kVectors];
+      SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) column[c] = _mm512_loadu_si512(b + 64 * c);
+      SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) {
+        int32_t four;
+        __builtin_memcpy(&four, at[r] + 4 * q, 4);
+        __m512i a = _mm512_set1_epi32(four);
+        if (kTurn) a = _mm512_xor_si512(a, top);
+        SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) sum[r][c] = _mm512_dpbusd_epi32(sum[r][c], a, column[c]);
+      }
+    }
+  }
+  SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r)
+    SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) _mm512_storeu_si512(sums + r * kIntegerColumns + 16 * c, sum[r][c]);
+}
+
+struct ByRows {
+  Multiply multiply[kIntegerRows];
+};
+template <int kVectors, bool kTurn, size_t... I>
+constexpr ByRows tiles(std::index_sequence<I...>) {
+  return {{tile<static_cast<int>(I) + 1, kVectors, kTurn>...}};
+}
+using Rows = std::make_index_sequence<kIntegerRows>;
+/// By width and by whether A is turned.
+constexpr ByRows kTiles[2][2] = {{tiles<2, false>(Rows()), tiles<2, true>(Rows())}, {tiles<1, false>(Rows()), tiles<1, true>(Rows())}};
+
+bool reads_directly(const isa::MatrixDesc& d) { return d.channels % kIntegerDepth == 0 && d.a_channel_pitch == 1; }
+
+}  // namespace
+
+IntegerRows::IntegerRows(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t depth) : d_(d), pixels_(pixels), depth_(depth) {
+  if (reads_directly(d_)) outside_.assign(d_.channels, static_cast<uint8_t>(d_.a_zero));
+}
+
+int IntegerRows::zero() const { return d_.a_zero + (d_.a_signed ? 128 : 0); }
+
+void IntegerRows::read(int64_t first, int count, IntegerTile& tile) const {
+  tile.count = count;
+  tile.rows.resize(static_cast<size_t>(int64_t{d_.kernel_h} * d_.kernel_w * kIntegerRows + PixelMap::kSlack));
+  if (!outside_.empty()) return read_pointers(first, count, tile);
+  tile.bytes.resize(static_cast<size_t>(depth_ * count) + 64);
+  for (int i = 0; i < count; ++i) {
+    uint8_t* to = tile.bytes.data() + i * depth_;
+    tile.rows[static_cast<size_t>(i)] = to;
+    read_row(d_, pixels_, first + i, to);
+  }
+}
+LANES void IntegerRows::read_pointers(int64_t first, int count, IntegerTile& tile) const { pixels_.pointers(first, count, outside_.data(), tile.rows.data()); }
+
+void IntegerRows::multiply(int32_t* sums, const IntegerTile& tile, const uint8_t* b, bool narrow) const {
+  const bool direct = !outside_.empty();
+  multiply_rows(sums, tile, direct ? int64_t{d_.kernel_h} * d_.kernel_w : 1, direct ? d_.channels : depth_, b, narrow, d_.a_signed);
+}
+
+void multiply_rows(int32_t* sums, const IntegerTile& tile, int64_t segments, int64_t depth, const uint8_t* b, bool narrow, bool turn) {
+  kTiles[narrow][turn].multiply[tile.count - 1](sums, tile.rows.data(), segments, depth / kIntegerDepth, b);
+}
+
+}  // namespace systole::avx512
+#endif

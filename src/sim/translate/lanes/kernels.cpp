@@ -1,0 +1,70 @@
+// The table of one instruction set.
+#include "sim/functional/flush_mode.h"
+#include "sim/translate/lanes/dot32.h"
+#include "sim/translate/lanes/integers.h"
+#include "sim/translate/lanes/matrix.h"
+
+#ifdef SYSTOLE_X86
+namespace systole::SYSTOLE_LANES {
+namespace {
+
+void run_int8(int64_t depth, bool narrow) {
+  thread_local std::vector<uint8_t> a, b;
+  thread_local std::vector<int32_t> sums(kIntegerRows * kIntegerColumns);
+  thread_local IntegerTile tile;
+  if (static_cast<int64_t>(a.size()) != kIntegerRows * depth) {
+    a.assign(static_cast<size_t>(kIntegerRows * depth), 3), b.assign(static_cast<size_t>(kIntegerColumns * depth), 5);
+    tile.bytes.assign(2 * a.size(), 0), tile.rows.clear(), tile.count = kIntegerRows;
+    for (int r = 0; r < kIntegerRows; ++r) tile.rows.push_back(a.data() + r * depth);
+  }
+  multiply_rows(sums.data(), tile, 1, depth, b.data(), narrow);
+}
+
+void run_dot32(int64_t depth, bool narrow) {
+  const int64_t count = narrow ? kDotNarrowRows : kDotRows, panel = depth * kDotColumns * 2;
+  thread_local std::vector<float> a, sums(1024);
+  thread_local std::vector<uint8_t> b;
+  a.resize(static_cast<size_t>(kDotNarrowRows * depth), 1.0f), b.resize(static_cast<size_t>(panel), 0x3F);
+  const FlushMode flush;
+  multiply_dot32(sums.data(), a.data(), depth, static_cast<int>(count), b.data(), panel, 1, depth / 2, narrow);
+}
+
+constexpr int kPeakRounds = 64, kPeakChains = kNativeLanes == 16 ? 16 : 10;
+
+/// So that loops over constants are not computed by the compiler.
+volatile float g_float = 0.999f;
+volatile int32_t g_int = 3;
+template <class T, size_t N>
+void keep(const T (&chains)[N]) {
+  asm volatile("" ::"r"(&chains) : "memory");
+}
+
+LANES int64_t peak_float() {
+  const NativeFloats x = set_native(g_float);
+  NativeFloats chain[kPeakChains];
+  SYSTOLE_UNROLL for (int k = 0; k < kPeakChains; ++k) chain[k] = set_native(g_float);
+  for (int i = 0; i < kPeakRounds; ++i) {
+    SYSTOLE_UNROLL for (int k = 0; k < kPeakChains; ++k) chain[k] = fma(chain[k], x, x);
+  }
+  keep(chain);
+  return int64_t{kPeakRounds} * kPeakChains * kNativeLanes;
+}
+
+LANES int64_t peak_integer() {
+  const NativeInts x = set_native_ints(g_int);
+  NativeInts chain[kPeakChains];
+  SYSTOLE_UNROLL for (int k = 0; k < kPeakChains; ++k) chain[k] = set_native_ints(g_int);
+  for (int i = 0; i < kPeakRounds; ++i) {
+    SYSTOLE_UNROLL for (int k = 0; k < kPeakChains; ++k) chain[k] = add_products(chain[k], chain[k], x);
+  }
+  keep(chain);
+  return int64_t{kPeakRounds} * kPeakChains * kNativeLanes * kIntegerDepth;
+}
+
+}  // namespace
+
+const LaneKernels kKernels = {pack_integer_b, pack_float_b, pack_depthwise_b, integer_matrix, float_matrix, depthwise, vector_function, apply,
+                              {kIntegerRows, kIntegerRows, run_int8}, {kDotRows, kDotNarrowRows, run_dot32}, peak_float, peak_integer};
+
+}  // namespace systole::SYSTOLE_LANES
+#endif

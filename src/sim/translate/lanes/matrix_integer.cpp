@@ -1,0 +1,146 @@
+// MX on integers: rows of A (integers.h) or tiles by panels of B, then
+// zero points by correction: sum (a - za)(b - zb) = sum a (b - zb) - za sum (b - zb).
+#include <cstring>
+#include <optional>
+
+#include "sim/translate/lanes/integers.h"
+#include "sim/translate/lanes/matrix.h"
+#include "sim/translate/lanes/tile_source.h"
+
+#ifdef SYSTOLE_X86
+namespace systole::SYSTOLE_LANES {
+namespace {
+
+/// So many take less time without tiles, where B is in the same order for both.
+constexpr int64_t kFewPixels = kIntegerDepth == kTileDepth ? 3 : 0;
+
+/// Of B as it is packed: whole fours, or whole steps of tiles.
+int64_t depth_of(const isa::MatrixDesc& d) {
+  const int64_t unit = has_tile_kernels() ? kTileStep : kIntegerDepth;
+  return (int64_t{d.kernel_h} * d.kernel_w * d.channels + unit - 1) / unit * unit;
+}
+class IntegerMatrix final : public Kernel {
+ public:
+  IntegerMatrix(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed, uint64_t a_version)
+      : op_(op), d_(*op.desc), acc_(memory, op, columns), packed_(std::move(packed)), pixels_(op_, memory.scratchpad.data()), depth_(depth_of(d_)), rows_(d_, pixels_, depth_),
+        zero_(rows_.zero()) {
+    if (has_tile_kernels() && acc_.pixels() > kFewPixels) source_.emplace(d_, pixels_, acc_.pixels(), depth_, a_version), zero_ = d_.a_zero;
+    const int64_t rows = source_ ? kBlockRows : kIntegerRows;
+    tiles_ = (acc_.pixels() + rows - 1) / rows;
+    panels_ = (acc_.outputs() + kIntegerColumns - 1) / kIntegerColumns;
+  }
+  WorkClass work_class() const override { return WorkClass::kMatrixInteger; }
+  int64_t pieces() const override { return tiles_ * panels_; }
+  double cost_ns() const override { return static_cast<double>(acc_.pixels() * panels_ * kIntegerColumns * depth_) / 150; }
+
+  void run(int64_t begin, int64_t end) const override { source_ ? run_tiles(begin, end) : run_rows(begin, end); }
+
+ private:
+  /// Blocks of kBlockRows pixels, the last one with what is left.
+  void run_tiles(int64_t begin, int64_t end) const {
+    const TileRows* rows = nullptr;
+    for (int64_t piece = begin, at = -1; piece < end; ++piece) {
+      const int64_t tile = piece / panels_, panel = piece - tile * panels_, first = tile * kBlockRows;
+      const int count = static_cast<int>(std::min<int64_t>(kBlockRows, acc_.pixels() - first));
+      if (at != tile) {
+        at = tile;
+        rows = source_->rows(tile);
+      }
+      multiply_block(rows, first, count, panel);
+    }
+  }
+
+  LANES void multiply_block(const TileRows* rows, int64_t first, int count, int64_t panel) const {
+    alignas(64) int32_t sums[kBlockRows * kIntegerColumns], start[kIntegerColumns];
+    const int64_t column = panel * kIntegerColumns, left = acc_.outputs() - column;
+    TileProduct p{rows, packed_->bytes.data() + column * depth_, source_->segments(), source_->steps(), (count + kTileRows - 1) / kTileRows, left <= kTileColumns ? 1 : 2, {}};
+    const bool straight = !acc_.keeps() && acc_.whole_vectors() && count % kTileRows == 0 && left >= p.column_tiles * kTileColumns;
+    for (int c = 0; straight && c < p.column_tiles; ++c) store(start + c * kTileColumns, start_of(first, column + c * kTileColumns));
+    for (int r = 0; r < p.row_tiles; ++r)
+      for (int c = 0; c < p.column_tiles; ++c) {
+        TileSums& s = p.sums[r][c];
+        if (straight) s = {start + c * kTileColumns, 0, acc_.sixteen(first + r * kTileRows, column + c * kTileColumns), 4 * acc_.pixel_pitch()};
+        else s = {nullptr, 0, sums + r * kTileRows * kIntegerColumns + c * kTileColumns, 4 * kIntegerColumns};
+      }
+    multiply_tiles(d_.a_signed ? TileArithmetic::kSigned : TileArithmetic::kUnsigned, p);
+    if (!straight) finish(sums, first, count, column);
+  }
+
+  void run_rows(int64_t begin, int64_t end) const {
+    thread_local IntegerTile rows;
+    alignas(64) int32_t sums[kIntegerRows * kIntegerColumns];
+    for (int64_t piece = begin, at = -1; piece < end; ++piece) {
+      const int64_t tile = piece / panels_, panel = piece - tile * panels_, first = tile * acc_.pixels() / tiles_;
+      const int count = static_cast<int>((tile + 1) * acc_.pixels() / tiles_ - first);
+      if (at != tile) {
+        at = tile;
+        rows_.read(first, count, rows);
+      }
+      const int64_t left = acc_.outputs() - panel * kIntegerColumns;
+      rows_.multiply(sums, rows, packed_->bytes.data() + panel * depth_ * kIntegerColumns, left <= 16);
+      finish(sums, first, count, panel * kIntegerColumns);
+    }
+  }
+
+  /// What sixteen columns' sums begin with: zero points, and bias where there is one.
+  LANES_INLINE Ints start_of(int64_t first, int64_t o) const {
+    const Ints start = multiply_low(set_ints(-zero_), load_ints(packed_->column_sums.data() + o));
+    return acc_.keeps() ? start : add(start, initial_sums(acc_, first, o));
+  }
+  LANES void finish(const int32_t* sums, int64_t first, int count, int64_t column) const {
+    for (int64_t o = column; o < std::min(column + kIntegerColumns, acc_.outputs()); o += 16) {
+      const Ints start = start_of(first, o);
+      const int32_t* from = sums + (o - column);
+      if (acc_.keeps() || !acc_.whole_vectors()) {
+        for (int r = 0; r < count; ++r, from += kIntegerColumns) {
+          const Ints sum = add(start, load_ints(from));
+          store_sums(acc_, first + r, o, acc_.keeps() ? add(sum, initial_sums(acc_, first + r, o)) : sum);
+        }
+        continue;
+      }
+      const int n = lanes_of(acc_.outputs() - o);
+      uint32_t* to = acc_.sixteen(first, o);
+      for (int r = 0; r < count; ++r, from += kIntegerColumns, to += acc_.pixel_pitch()) store(to, add(start, load_ints(from)), n);
+    }
+  }
+
+  const isa::MatrixOp op_;
+  const isa::MatrixDesc& d_;
+  const Accumulators acc_;
+  std::shared_ptr<const PackedB> packed_;
+  const PixelMap pixels_;
+  int64_t depth_, tiles_, panels_;
+  const IntegerRows rows_;
+  int32_t zero_;  ///< A's zero point as the kernel sees its bytes
+  std::optional<TileSource> source_;  ///< where tiles multiply
+};
+
+}  // namespace
+
+/// [panel of 32 columns][k / unit][column][unit], unit kIntegerDepth or that of tiles; a last panel with 16 columns or fewer is 16 wide.
+void pack_integer_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, PackedB& out) {
+  const isa::MatrixDesc& d = *op.desc;
+  const int64_t k = int64_t{d.kernel_h} * d.kernel_w * d.channels, depth = depth_of(d), n = op.n, unit = has_tile_kernels() ? kTileDepth : kIntegerDepth, panels = (n + kIntegerColumns - 1) / kIntegerColumns;
+  out.bytes.assign(static_cast<size_t>(panels * kIntegerColumns * depth), 0);
+  out.column_sums.assign(static_cast<size_t>(panels * kIntegerColumns), 0);
+  const uint8_t turn = d.b_signed ? 0 : 0x80;
+  for (int64_t o = 0; o < n; ++o) {
+    const int64_t panel = o / kIntegerColumns, width = n - panel * kIntegerColumns <= 16 ? 16 : kIntegerColumns;
+    const uint8_t* from = b + o / columns * d.b_tile_pitch + o % columns * d.b_column_pitch;
+    uint8_t* to = out.bytes.data() + panel * depth * kIntegerColumns + o % kIntegerColumns * unit;
+    int32_t sum = 0;
+    for (int64_t i = 0; i < k; ++i) {
+      const uint8_t v = from[i * d.b_row_pitch] ^ turn;
+      to[i / unit * width * unit + i % unit] = v;
+      sum += static_cast<int8_t>(v);
+    }
+    out.column_sums[static_cast<size_t>(o)] = sum;
+  }
+}
+
+std::unique_ptr<Kernel> integer_matrix(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed, uint64_t a_version) {
+  return std::make_unique<IntegerMatrix>(memory, op, columns, std::move(packed), a_version);
+}
+
+}  // namespace systole::SYSTOLE_LANES
+#endif
