@@ -366,6 +366,7 @@ class Fuser {
 void fuse_maps(Graph& graph) {
   merge_duplicates(graph);
   slices_as_views(graph);
+  join_moves(graph);
   repeats_as_maps(graph);
   merge_loops(graph);
   Fuser(graph).run();

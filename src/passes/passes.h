@@ -35,11 +35,14 @@ void repeats_as_maps(Graph& graph);
 /// Slices that are one run of their input's bytes become views of it.
 void slices_as_views(Graph& graph);
 
+/// Copies whose result only another copy reads become part of it.
+void join_moves(Graph& graph);
+
 /// Maps that read a reshaped value read it in its own shape where their loops can be merged for it.
 void merge_loops(Graph& graph);
 
 /// Joins maps with the maps and contracts they read, within the limits of one micro-program: a cheap one also with each of several
-/// maps that read it, where that moves fewer bytes. Begins with merge_duplicates, slices_as_views,
+/// maps that read it, where that moves fewer bytes. Begins with merge_duplicates, slices_as_views, join_moves,
 /// repeats_as_maps and merge_loops.
 void fuse_maps(Graph& graph);
 

@@ -101,6 +101,58 @@ TEST(Passes, OutputsHaveBytesOfTheirOwn) {
   }
 }
 
+/// Parts of two inputs [4, 6], side by side along an axis of [4, 12] or [8, 6].
+Move beside(int64_t axis) {
+  const std::vector<int64_t> to = {axis ? 12 : 6, 1};
+  return {{{0, {4, 6}, 0, 0, {6, 1}, to}, {1, {4, 6}, 0, axis ? 6 : 24, {6, 1}, to}}, 0};
+}
+/// Columns [1, 7) of [4, 8].
+Move columns() { return {{{0, {4, 6}, 1, 0, {8, 1}, {6, 1}}}, 0}; }
+
+TEST(Passes, CopiesOfCopiesAreOne) {
+  for (const int64_t axis : {0, 1}) {
+    Made m;
+    const ValueId a = m.node(columns(), {m.input({4, 8})}, {4, 6}), b = m.node(columns(), {m.input({4, 8})}, {4, 6});
+    m.g.outputs = {m.node(beside(axis), {a, b}, axis ? Shape{4, 12} : Shape{8, 6})};
+    keep(m, join_moves);
+    EXPECT_EQ(m.count(kMove), 1) << axis;
+  }
+}
+
+TEST(Passes, CopiesJoinThroughReshapesWhereTheyAreRuns) {
+  for (const int64_t axis : {0, 1}) {
+    Made m;
+    std::vector<ValueId> parts;
+    for (int i = 0; i < 2; ++i) parts.push_back(m.node(View{}, {m.node(Move{{{0, {2, 2, 6}, 1, 0, {16, 8, 1}, {12, 6, 1}}}, 0}, {m.input({4, 8})}, {2, 2, 6})}, {4, 6}));
+    m.g.outputs = {m.node(beside(axis), parts, axis ? Shape{4, 12} : Shape{8, 6})};
+    keep(m, join_moves);
+    EXPECT_EQ(m.count(kMove), axis ? 3 : 1) << axis;
+  }
+}
+
+TEST(Passes, CopiesWithFillJoinWhereFillsAgree) {
+  for (const uint64_t bits : {uint64_t{0}, uint64_t{0x3F800000}}) {
+    Made m;
+    auto padded = [&](uint64_t fill) { return m.node(Move{{{-1, {4, 6}, 0, 0, {0, 0}, {6, 1}}, {0, {4, 5}, 0, 1, {5, 1}, {6, 1}}}, fill}, {m.input({4, 5})}, {4, 6}); };
+    const ValueId a = padded(0), b = padded(bits);
+    m.g.outputs = {m.node(beside(1), {a, b}, {4, 12})};
+    keep(m, join_moves);
+    EXPECT_EQ(m.count(kMove), bits ? 2 : 1);
+  }
+}
+
+TEST(Passes, CopiesThatOthersReadStay) {
+  for (const int who : {0, 1, 2}) {  // an output, another reader, nobody
+    Made m;
+    const ValueId a = m.node(columns(), {m.input({4, 8})}, {4, 6}), b = m.input({4, 6});
+    m.g.outputs = {m.node(beside(0), {a, b}, {8, 6})};
+    if (who == 0) m.g.outputs.push_back(a);
+    if (who == 1) m.g.outputs.push_back(m.map(isa::Micro::kAbs, {a}));
+    keep(m, join_moves);
+    EXPECT_EQ(m.count(kMove), who == 2 ? 1 : 2) << who;
+  }
+}
+
 TEST(Passes, RepeatsForMapsAloneAreMaps) {
   for (const bool copied : {false, true}) {
     Made m;

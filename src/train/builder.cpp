@@ -75,6 +75,10 @@ ValueId Builder::slice(ValueId a, const std::vector<int64_t>& axes, const std::v
   return node("Slice", {a, ints(starts), ints(stops), ints(axes), ints(steps)}, s);
 }
 
+ValueId Builder::slice_to(ValueId a, const std::vector<int64_t>& axes, const std::vector<int64_t>& lengths) {
+  return slice(a, axes, std::vector<int64_t>(axes.size(), 0), lengths, std::vector<int64_t>(axes.size(), 1));
+}
+
 ValueId Builder::pad(ValueId a, const std::vector<int64_t>& begin, const std::vector<int64_t>& end, double value) {
   Shape s = shape(a);
   std::vector<int64_t> pads = begin;

@@ -41,6 +41,8 @@ class Builder {
   ValueId reshape(ValueId a, const Shape& to);
   ValueId transpose(ValueId a, const std::vector<int64_t>& perm);
   ValueId slice(ValueId a, const std::vector<int64_t>& axes, const std::vector<int64_t>& starts, const std::vector<int64_t>& ends, const std::vector<int64_t>& steps);
+  /// The first elements of each of the axes; the value itself where that is all of it.
+  ValueId slice_to(ValueId a, const std::vector<int64_t>& axes, const std::vector<int64_t>& lengths);
   /// `begin` and `end` elements of `value` around each axis.
   ValueId pad(ValueId a, const std::vector<int64_t>& begin, const std::vector<int64_t>& end, double value = 0);
   ValueId concat(const std::vector<ValueId>& parts, int64_t axis);

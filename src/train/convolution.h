@@ -17,8 +17,12 @@ struct ConvolutionGeometry {
   ValueId seen_by_tap(Builder& b, ValueId whole, int64_t kh, int64_t kw) const;
 };
 
-/// dX [N, C, H, W] of dY: the gradient, spread out by the stride, convolved with the turned kernel [Co, C, KH, KW]. A transposed
-/// convolution is the same, and has a bias.
+/// Values [N, C, h, w] that lie stride[0] x stride[1] apart, row-major by the place of their first, as one [N, C, h stride[0], w stride[1]].
+/// kNoValue: zeros. `part` is their shape.
+ValueId interleave(Builder& b, const std::vector<ValueId>& phases, const int64_t (&stride)[2], const Shape& part);
+
+/// dX [N, C, H, W] of dY: the gradient convolved with the turned kernel [Co, C, KH, KW]; with strides, one plain convolution for each
+/// place within a stride. A transposed convolution is the same, and has a bias.
 ValueId convolution_data_gradient(Builder& b, const ConvolutionGeometry& g, ValueId dy, ValueId weights, const Shape& input, ValueId bias = kNoValue);
 /// dW [Co, C, KH, KW], tap by tap: channels of the input against channels of the output's gradient, contracted over all pixels of the batch.
 ValueId convolution_weight_gradient(Builder& b, const ConvolutionGeometry& g, ValueId input, ValueId output_gradient);

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "graph/checks.h"
+#include "train/convolution.h"
 #include "train/gradients.h"
 
 namespace systole {
@@ -31,23 +32,23 @@ ValueId spread(Builder& b, ValueId v) {
   return b.reshape(v, {s[0], s[1], s[2], 1, s[3], 1});
 }
 
-/// Adds up per-tap gradients [N, C, OH, OW] where their taps read the padded input, and cuts the padding off.
+/// Adds up per-tap gradients [N, C, OH, OW] where their taps read the padded input, and cuts the padding off. Taps a stride apart meet at
+/// the same places within a stride: they are added there, and the places put side by side once.
 ValueId scatter(GradientCall& c, const Pool& p, const std::vector<ValueId>& taps) {
   Builder& b = c.b;
   const Shape y = b.shape(c.dy());
-  ValueId total = kNoValue;
+  const int64_t length[2] = {(p.reach(0) + p.stride[0] - 1) / p.stride[0], (p.reach(1) + p.stride[1] - 1) / p.stride[1]};
+  std::vector<ValueId> phases(static_cast<size_t>(p.stride[0] * p.stride[1]), kNoValue);
   for (int64_t kh = 0; kh < p.kernel[0]; ++kh) {
     for (int64_t kw = 0; kw < p.kernel[1]; ++kw) {
-      ValueId t = spread(b, taps[static_cast<size_t>(kh * p.kernel[1] + kw)]);
-      t = b.pad(t, {0, 0, 0, 0, 0, 0}, {0, 0, 0, p.stride[0] - 1, 0, p.stride[1] - 1});
-      t = b.reshape(t, {y[0], y[1], y[2] * p.stride[0], y[3] * p.stride[1]});
-      const int64_t h = (y[2] - 1) * p.stride[0] + 1, w = (y[3] - 1) * p.stride[1] + 1;
-      t = b.slice(t, {2, 3}, {0, 0}, {h, w}, {1, 1});
-      t = b.pad(t, {0, 0, kh, kw}, {0, 0, p.reach(0) - h - kh, p.reach(1) - w - kw});
-      total = total == kNoValue ? t : b.add(total, t);
+      const int64_t h = kh / p.stride[0], w = kw / p.stride[1];
+      const ValueId t = b.pad(taps[static_cast<size_t>(kh * p.kernel[1] + kw)], {0, 0, h, w}, {0, 0, length[0] - y[2] - h, length[1] - y[3] - w});
+      ValueId& sum = phases[static_cast<size_t>(kh % p.stride[0] * p.stride[1] + kw % p.stride[1])];
+      sum = sum == kNoValue ? t : b.add(sum, t);
     }
   }
-  return b.slice(total, {2, 3}, {p.pad[0], p.pad[1]}, {p.pad[0] + p.in[0], p.pad[1] + p.in[1]}, {1, 1});
+  const ValueId whole = interleave(b, phases, {p.stride[0], p.stride[1]}, {y[0], y[1], length[0], length[1]});
+  return b.slice(whole, {2, 3}, {p.pad[0], p.pad[1]}, {p.pad[0] + p.in[0], p.pad[1] + p.in[1]}, {1, 1});
 }
 
 /// Equal maxima share the gradient.
