@@ -12,7 +12,7 @@
 namespace systole {
 namespace {
 
-constexpr int64_t kMostBlocks = 256;
+constexpr int64_t kMostBlocks = 2048;
 
 /// A tensor cut into equal blocks along its leading dimensions, each contiguous.
 struct Cut {
@@ -61,7 +61,8 @@ class Finder {
       const Node& node = g_.nodes[n];
       const bool mixed = std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return c.tainted.count(v) != 0; });
       const bool reads = mixed || std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return c.made.count(v) != 0; });
-      if (reads && (mixed || !add(c, n))) c.tainted.insert(node.outputs.begin(), node.outputs.end());
+      const bool joins = !mixed && (reads || shares(c, node)) && add(c, n);
+      if (reads && !joins) c.tainted.insert(node.outputs.begin(), node.outputs.end());
     }
     while (!c.nodes.empty() && std::holds_alternative<View>(g_.nodes[c.nodes.back()].op)) c.made.erase(g_.nodes[c.nodes.back()].outputs[0]), c.nodes.pop_back();
     if (c.nodes.size() < 2 || saved_bytes(c) < scratchpad_bytes_ / 2) return {};
@@ -102,13 +103,20 @@ class Finder {
  private:
   int64_t bytes(ValueId v) const { return element_count(g_.value(v).shape) * bytes_of(g_.value(v).type); }
 
+  /// A map that reads a large value from outside that the run reads too, for which it would pass through DRAM twice.
+  bool shares(const Chain& c, const Node& node) const {
+    return std::holds_alternative<Map>(node.op) && bytes(node.outputs[0]) >= scratchpad_bytes_ / 8 && std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) {
+      return !c.made.count(v) && !g_.value(v).constant && bytes(v) >= scratchpad_bytes_ / 8 && readers_inside(c, v) > 0;
+    });
+  }
+
   bool add(Chain& c, size_t n) const {
     const Node& node = g_.nodes[n];
     std::vector<int64_t> counts;
     if (std::holds_alternative<Map>(node.op)) {
       if (reads_contract(g_, uses_, node)) return false;
       std::copy_if(c.counts.begin(), c.counts.end(), std::back_inserter(counts), [&](int64_t b) { return suits(c, node, b); });
-    } else if (const auto* v = std::get_if<View>(&node.op); v && !v->offset_bytes && c.made.count(node.inputs[0]) && bytes(node.inputs[0]) == bytes(node.outputs[0])) {
+    } else if (const auto* v = std::get_if<View>(&node.op); v && !v->offset_bytes && c.made.count(node.inputs[0]) && bytes(node.inputs[0]) == bytes(node.outputs[0]) && !uses_.readers[static_cast<size_t>(node.outputs[0])].empty()) {
       std::copy_if(c.counts.begin(), c.counts.end(), std::back_inserter(counts), [&](int64_t b) { return Cut::of(g_.value(node.outputs[0]).shape, b).has_value(); });
     }
     if (counts.empty()) return false;

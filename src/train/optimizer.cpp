@@ -85,6 +85,22 @@ template <ValueId (Update::*method)(ValueId, ValueId, std::vector<ValueId>&)>
 ValueId by(Update& u, ValueId w, ValueId g, std::vector<ValueId>& states) {
   return (u.*method)(w, g, states);
 }
+bool elementwise(const OptimizerOptions& o) { return o.name == "sgd" || o.name == "adam" || o.name == "adamw"; }
+
+/// An elementwise rule on tensors that can be cut into many equal parts, whatever their shape: 30,522 rows cannot.
+ValueId in_equal_parts(Update& u, Rule rule, ValueId w, ValueId g, std::vector<ValueId>& states) {
+  constexpr int64_t kParts = 2048;
+  const Shape shape = u.b.shape(w);
+  const int64_t count = element_count(shape);
+  int64_t parts = std::min(kParts, count);
+  while (count % parts != 0) --parts;
+  const Shape flat = {parts, count / parts};
+  for (ValueId& s : states) s = u.b.reshape(s, flat);
+  const ValueId moved = rule(u, u.b.reshape(w, flat), u.b.reshape(g, flat), states);
+  for (ValueId& s : states) s = u.b.reshape(s, shape);
+  return moved;
+}
+
 constexpr struct { const char* name; Rule rule; } kRules[] = {{"sgd", by<&Update::sgd>}, {"adam", by<&Update::adam>}, {"adamw", by<&Update::adamw>}, {"lamb", by<&Update::lamb>}, {"adafactor", adafactor}};
 
 }  // namespace
@@ -131,7 +147,7 @@ Graph update_graph(const OptimizerOptions& o, const std::vector<Shape>& weights,
     const ValueId shrink = b.binary("Min", b.div(b.scalar(o.clip_norm), b.add(b.unary("Sqrt", total), b.scalar(1e-6))), b.scalar(1));
     for (ValueId& v : g) v = b.mul(v, shrink);
   }
-  for (size_t i = 0; i < n; ++i) graph.outputs.push_back(rule(u, w[i], g[i], states[i]));
+  for (size_t i = 0; i < n; ++i) graph.outputs.push_back(elementwise(o) ? b.reshape(in_equal_parts(u, rule, w[i], g[i], states[i]), weights[i]) : rule(u, w[i], g[i], states[i]));
   for (const auto& list : states) graph.outputs.insert(graph.outputs.end(), list.begin(), list.end());
   return graph;
 }
