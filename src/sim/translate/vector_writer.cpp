@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "numerics/reduce.h"
+#include "sim/translate/vector_writer_parts.h"
 
 namespace systole {
 namespace {
@@ -290,6 +291,58 @@ void VectorWriter::load(size_t stream, bool tail, bool scalar) {
     L(outside);
     broadcast(to, p_.fill);
     L(done);
+  }
+}
+
+/// One element in every lane.
+void VectorWriter::load_scalar(StreamType type, const Vec& to, const Reg64& from) {
+  const Xbyak::Xmm low(to.getIdx());
+  switch (type) {
+    case StreamType::kF32: vbroadcastss(to, ptr[from]); return;
+    case StreamType::kI32:
+      vpbroadcastd(to, ptr[from]);
+      vcvtdq2ps(to, to);
+      return;
+    case StreamType::kF16:
+      movzx(eax, word[from]);
+      vmovd(low, eax);
+      vcvtph2ps(low, low);
+      vbroadcastss(to, low);
+      return;
+    case StreamType::kF8E4M3:
+    case StreamType::kF8E5M2:
+      movzx(eax, byte[from]);
+      mov(rcx, reinterpret_cast<uint64_t>(table_of(type)));
+      vbroadcastss(to, ptr[rcx + rax * 4]);
+      return;
+    case StreamType::kBF16:
+      movzx(eax, word[from]);
+      shl(eax, 16);
+      break;
+    case StreamType::kI8: movsx(eax, byte[from]); break;
+    case StreamType::kU8: movzx(eax, byte[from]); break;
+    case StreamType::kI16: movsx(eax, word[from]); break;
+    default: movzx(eax, word[from]); break;
+  }
+  broadcast_eax(to);
+}
+
+void VectorWriter::operation(const isa::MicroOp& m) {
+  using isa::Micro;
+  const int operands = isa::micro_info(m.op).operands;
+  const Vec d = vec(m.dst), a = operand(m.a, 0), b = operands > 1 ? operand(m.b, 1) : a, c = operands > 2 ? operand(m.c, 2) : a;
+  switch (m.op) {
+    case Micro::kMove: vmovaps(d, a); break;
+    case Micro::kAdd: vaddps(d, a, b); break;
+    case Micro::kSub: vsubps(d, a, b); break;
+    case Micro::kMul: vmulps(d, a, b); break;
+    case Micro::kFma:
+      vmovaps(vec(12), a);
+      vfmadd213ps(vec(12), b, c);
+      vmovaps(d, vec(12));
+      break;
+    case Micro::kMax: case Micro::kMin: extreme(m.op == Micro::kMax, d, a, b); break;
+    default: special_operation(m.op, d, a, b, c); break;
   }
 }
 

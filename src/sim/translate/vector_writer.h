@@ -29,7 +29,7 @@ class VectorWriter : public Xbyak::CodeGenerator {
   using Address = Xbyak::Address;
   using Reg64 = Xbyak::Reg64;
 
-  /// `lanes` of a vector register; `running_in_memory`: between steps running reductions lie in the frame.
+  /// `lanes` of a vector register; functions are those of `kernels`.
   VectorWriter(const isa::VectorDesc& desc, const isa::VectorProgram& program, const VectorPlan& plan, int lanes, const LaneKernels& kernels);
 
   // vector_writer.cpp: the frame, the loops, the order of reductions
@@ -61,7 +61,7 @@ class VectorWriter : public Xbyak::CodeGenerator {
   /// Partials 0..63 (docs/numerics.md, "Reductions") folded by halves into every lane of register 11.
   virtual void finish_running() = 0;
   virtual void load_lanes(isa::StreamType type, const Vec& to, const Reg64& base, bool tail) = 0;
-  virtual void load_scalar(isa::StreamType type, const Vec& to, const Reg64& from) = 0;
+  virtual void broadcast_eax(const Vec& to) = 0;
   /// Integers less a zero point.
   virtual void subtract_zero(const Vec& v, int zero) = 0;
   virtual void broadcast(const Vec& to, float v) = 0;
@@ -69,7 +69,10 @@ class VectorWriter : public Xbyak::CodeGenerator {
   virtual Vec operand(uint8_t number, int position) = 0;
   /// A register that neither operand() nor the lanes' registers use, for moves around calls.
   virtual Vec spare() const = 0;
-  virtual void operation(const isa::MicroOp& m) = 0;
+  /// numerics/reduce.h, maximum and minimum.
+  virtual void extreme(bool greatest, const Vec& to, const Vec& a, const Vec& b) = 0;
+  /// Operations that are more than one instruction, or a constant's.
+  virtual void special_operation(isa::Micro op, const Vec& d, const Vec& a, const Vec& b, const Vec& c) = 0;
   virtual void store(const Vec& v, bool tail, bool scalar) = 0;
 
   const isa::VectorDesc& d_;
@@ -97,6 +100,8 @@ class VectorWriter : public Xbyak::CodeGenerator {
   void add_bytes(const Reg64& r, int64_t bytes);
   void hold_broadcast_streams(int first, int last);
   void load(size_t stream, bool tail, bool scalar);
+  void load_scalar(isa::StreamType type, const Vec& to, const Reg64& from);
+  void operation(const isa::MicroOp& m);
   void call_function(VectorFunction f, int at, int last, bool tail);
   bool stream_used(int first, int last, size_t stream) const;
   int running_at() const { return 12 * bytes_; }  ///< in the frame, behind registers saved around calls

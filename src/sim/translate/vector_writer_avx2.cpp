@@ -33,12 +33,13 @@ class Avx2Writer final : public VectorWriter {
   void take_running() override { vmovaps(ymm11, running_place(0)); }
   void finish_running() override;
   void load_lanes(StreamType type, const Vec& to, const Reg64& base, bool tail) override;
-  void load_scalar(StreamType type, const Vec& to, const Reg64& from) override;
   void subtract_zero(const Vec& v, int zero) override { vpsubd(v, v, pooled(static_cast<uint32_t>(zero))); }
   void broadcast(const Vec& to, float v) override { vmovaps(to, pooled(v)); }
+  void broadcast_eax(const Vec& to) override;
   Vec operand(uint8_t number, int position) override;
+  void extreme(bool greatest, const Vec& to, const Vec& a, const Vec& b) override;
   Vec spare() const override { return Ymm(15); }
-  void operation(const isa::MicroOp& m) override;
+  void special_operation(Micro op, const Vec& d, const Vec& a, const Vec& b, const Vec& c) override;
   void store(const Vec& v, bool tail, bool scalar) override;
 
   /// The lanes of the tail as a mask.
@@ -46,7 +47,6 @@ class Avx2Writer final : public VectorWriter {
   void load_elements(const Vec& to, const Reg64& base, int bytes, bool tail);
   void look_up(StreamType type, const Vec& codes);
   void fold(const Vec& a, const Vec& b);
-  void extreme(bool greatest, const Vec& to, const Vec& a, const Vec& b);
   void round_to_bf16(const Vec& v);
   void round_to_eight_bit_float(const Vec& v, bool e4m3);
   void round_to_integer(const Vec& v, int lo, int hi, int zero);
@@ -156,35 +156,8 @@ void Avx2Writer::load_lanes(StreamType type, const Vec& to, const Reg64& base, b
   }
 }
 
-void Avx2Writer::load_scalar(StreamType type, const Vec& to, const Reg64& from) {
+void Avx2Writer::broadcast_eax(const Vec& to) {
   const Xbyak::Xmm low(to.getIdx());
-  switch (type) {
-    case StreamType::kF32: vbroadcastss(to, ptr[from]); return;
-    case StreamType::kI32:
-      vpbroadcastd(to, ptr[from]);
-      vcvtdq2ps(to, to);
-      return;
-    case StreamType::kF16:
-      movzx(eax, word[from]);
-      vmovd(low, eax);
-      vcvtph2ps(low, low);
-      vbroadcastss(to, low);
-      return;
-    case StreamType::kF8E4M3:
-    case StreamType::kF8E5M2:
-      movzx(eax, byte[from]);
-      mov(rcx, reinterpret_cast<uint64_t>(table_of(type)));
-      vbroadcastss(to, ptr[rcx + rax * 4]);
-      return;
-    case StreamType::kBF16:
-      movzx(eax, word[from]);
-      shl(eax, 16);
-      break;
-    case StreamType::kI8: movsx(eax, byte[from]); break;
-    case StreamType::kU8: movzx(eax, byte[from]); break;
-    case StreamType::kI16: movsx(eax, word[from]); break;
-    default: movzx(eax, word[from]); break;
-  }
   vmovd(low, eax);
   vpbroadcastd(to, low);
 }
@@ -198,9 +171,7 @@ Xbyak::Xmm Avx2Writer::operand(uint8_t number, int position) {
   return scratch;
 }
 
-void Avx2Writer::operation(const isa::MicroOp& m) {
-  const int operands = isa::micro_info(m.op).operands;
-  const Vec d = vec(m.dst), a = operand(m.a, 0), b = operands > 1 ? operand(m.b, 1) : a, c = operands > 2 ? operand(m.c, 2) : a;
+void Avx2Writer::special_operation(Micro op, const Vec& d, const Vec& a, const Vec& b, const Vec& c) {
   auto compare_to_one = [&](int predicate) {
     vcmpps(ymm12, a, b, static_cast<uint8_t>(predicate));
     vandps(d, ymm12, pooled(1.0f));
@@ -209,17 +180,7 @@ void Avx2Writer::operation(const isa::MicroOp& m) {
     vxorps(to, to, to);
     vcmpps(to, a, to, static_cast<uint8_t>(predicate));
   };
-  switch (m.op) {
-    case Micro::kMove: vmovaps(d, a); break;
-    case Micro::kAdd: vaddps(d, a, b); break;
-    case Micro::kSub: vsubps(d, a, b); break;
-    case Micro::kMul: vmulps(d, a, b); break;
-    case Micro::kFma:
-      vmovaps(ymm12, a);
-      vfmadd213ps(ymm12, b, c);
-      vmovaps(d, ymm12);
-      break;
-    case Micro::kMax: case Micro::kMin: extreme(m.op == Micro::kMax, d, a, b); break;
+  switch (op) {
     case Micro::kAbs: vandps(d, a, pooled(kMagnitude)); break;
     case Micro::kNeg: vxorps(d, a, pooled(kSignBit)); break;
     case Micro::kFloor: vroundps(d, a, 9); break;

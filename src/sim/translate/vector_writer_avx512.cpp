@@ -33,16 +33,16 @@ class Avx512Writer final : public VectorWriter {
   void take_running() override;
   void finish_running() override;
   void load_lanes(StreamType type, const Vec& to, const Reg64& base, bool tail) override;
-  void load_scalar(StreamType type, const Vec& to, const Reg64& from) override;
   void subtract_zero(const Vec& v, int zero) override { vpsubd(v, v, held(static_cast<uint32_t>(zero), zmm12)); }
   void broadcast(const Vec& to, float v) override { vbroadcastss(to, pooled(v)); }
+  void broadcast_eax(const Vec& to) override { vpbroadcastd(to, eax); }
   Vec operand(uint8_t number, int position) override;
+  void extreme(bool greatest, const Vec& to, const Vec& a, const Vec& b) override;
   Vec spare() const override { return Zmm(28); }
-  void operation(const isa::MicroOp& m) override;
+  void special_operation(Micro op, const Vec& d, const Vec& a, const Vec& b, const Vec& c) override;
   void store(const Vec& v, bool tail, bool scalar) override;
 
   void compare_to_one(const Vec& to, const Vec& a, const Vec& b, int predicate);
-  void extreme(bool greatest, const Vec& to, const Vec& a, const Vec& b);
   void store_eight_bit_float(const Vec& v, const Address& to, bool e4m3);
   void store_integer(const Vec& v, const Address& to, int lo, int hi, int zero, int bytes);
   /// The value in every lane of a register: one kept for it over all rows, else the scratch register, loaded here.
@@ -153,38 +153,6 @@ void Avx512Writer::load_lanes(StreamType type, const Vec& to, const Reg64& base,
   }
 }
 
-void Avx512Writer::load_scalar(StreamType type, const Vec& to, const Reg64& from) {
-  const Xbyak::Xmm low(to.getIdx());
-  switch (type) {
-    case StreamType::kF32: vbroadcastss(to, ptr[from]); return;
-    case StreamType::kI32:
-      vpbroadcastd(to, ptr[from]);
-      vcvtdq2ps(to, to);
-      return;
-    case StreamType::kF16:
-      movzx(eax, word[from]);
-      vmovd(low, eax);
-      vcvtph2ps(low, low);
-      vbroadcastss(to, low);
-      return;
-    case StreamType::kF8E4M3:
-    case StreamType::kF8E5M2:
-      movzx(eax, byte[from]);
-      mov(rcx, reinterpret_cast<uint64_t>(table_of(type)));
-      vbroadcastss(to, ptr[rcx + rax * 4]);
-      return;
-    case StreamType::kBF16:
-      movzx(eax, word[from]);
-      shl(eax, 16);
-      break;
-    case StreamType::kI8: movsx(eax, byte[from]); break;
-    case StreamType::kU8: movzx(eax, byte[from]); break;
-    case StreamType::kI16: movsx(eax, word[from]); break;
-    default: movzx(eax, word[from]); break;
-  }
-  vpbroadcastd(to, eax);
-}
-
 /// The register of an operand; constants are loaded on use where calls keep none in registers.
 Xbyak::Xmm Avx512Writer::operand(uint8_t number, int) {
   if (number < isa::kOperandReduced) return Zmm(number);
@@ -198,20 +166,8 @@ Xbyak::Xmm Avx512Writer::operand(uint8_t number, int) {
   return zmm31;
 }
 
-void Avx512Writer::operation(const isa::MicroOp& m) {
-  const int operands = isa::micro_info(m.op).operands;
-  const Vec d = vec(m.dst), a = operand(m.a, 0), b = operands > 1 ? operand(m.b, 1) : a, c = operands > 2 ? operand(m.c, 2) : a;
-  switch (m.op) {
-    case Micro::kMove: vmovaps(d, a); break;
-    case Micro::kAdd: vaddps(d, a, b); break;
-    case Micro::kSub: vsubps(d, a, b); break;
-    case Micro::kMul: vmulps(d, a, b); break;
-    case Micro::kFma:
-      vmovaps(zmm12, a);
-      vfmadd213ps(zmm12, b, c);
-      vmovaps(d, zmm12);
-      break;
-    case Micro::kMax: case Micro::kMin: extreme(m.op == Micro::kMax, d, a, b); break;
+void Avx512Writer::special_operation(Micro op, const Vec& d, const Vec& a, const Vec& b, const Vec& c) {
+  switch (op) {
     case Micro::kAbs:
       vandps(d, a, held(kMagnitude, zmm12));
       break;
