@@ -132,6 +132,13 @@ ValueId ConvolutionGeometry::padded(Builder& b, ValueId x) const {
 
 namespace {
 
+/// Taps whose rows go into one product: all of them, so that the gradient is read once; where it is small, as many as stay in a scratchpad beside it.
+size_t taps_at_once(int64_t taps, int64_t tap_elements, int64_t gradient_elements) {
+  constexpr int64_t kSmall = 1 << 17;  // elements: 256 KiB in bf16
+  if (gradient_elements > 2 * kSmall || tap_elements > kSmall / 2) return static_cast<size_t>(taps);
+  return static_cast<size_t>(std::min(taps, kSmall / tap_elements));
+}
+
 /// dW [KH KW C, Co] of some samples: the input as each tap sees it, tap below tap, against the gradient.
 ValueId taps_of_samples(Builder& b, const ConvolutionGeometry& g, ValueId input, ValueId output_gradient) {
   const Shape x = b.shape(input), y = b.shape(output_gradient);
@@ -146,7 +153,13 @@ ValueId taps_of_samples(Builder& b, const ConvolutionGeometry& g, ValueId input,
   for (int64_t kh = 0; kh < g.kernel[0]; ++kh) {
     for (int64_t kw = 0; kw < g.kernel[1]; ++kw) taps.push_back(b.reshape(g.seen_by_tap(b, by_channel, kh, kw), {x[1], pixels}));
   }
-  return b.long_matmul(taps.size() == 1 ? taps[0] : b.concat(taps, 0), dy);
+  const size_t each = taps_at_once(static_cast<int64_t>(taps.size()), x[1] * pixels, y[1] * pixels);
+  std::vector<ValueId> products;
+  for (size_t first = 0; first < taps.size(); first += each) {
+    const std::vector<ValueId> some(taps.begin() + static_cast<std::ptrdiff_t>(first), taps.begin() + static_cast<std::ptrdiff_t>(std::min(taps.size(), first + each)));
+    products.push_back(b.long_matmul(b.concat(some, 0), dy));
+  }
+  return b.concat(products, 0);
 }
 
 }  // namespace
