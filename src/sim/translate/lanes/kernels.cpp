@@ -33,7 +33,7 @@ constexpr int kPeakRounds = 64, kPeakChains = kNativeLanes == 16 ? 16 : 10;
 
 /// So that loops over constants are not computed by the compiler.
 volatile float g_float = 0.999f;
-volatile int32_t g_int = 3;
+[[maybe_unused]] volatile int32_t g_int = 3;
 template <class T, size_t N>
 void keep(const T (&chains)[N]) {
   asm volatile("" ::"r"(&chains) : "memory");
@@ -50,16 +50,20 @@ LANES int64_t peak_float() {
   return int64_t{kPeakRounds} * kPeakChains * kNativeLanes;
 }
 
+#if SYSTOLE_LANES_OF(SYSTOLE_LANES) == SYSTOLE_LANES_avx512
 LANES int64_t peak_integer() {
   const NativeInts x = set_native_ints(g_int);
   NativeInts chain[kPeakChains];
   SYSTOLE_UNROLL for (int k = 0; k < kPeakChains; ++k) chain[k] = set_native_ints(g_int);
   for (int i = 0; i < kPeakRounds; ++i) {
-    SYSTOLE_UNROLL for (int k = 0; k < kPeakChains; ++k) chain[k] = add_products(chain[k], chain[k], x);
+    SYSTOLE_UNROLL for (int k = 0; k < kPeakChains; ++k) chain[k] = add_products(chain[k], x, x);
   }
   keep(chain);
   return int64_t{kPeakRounds} * kPeakChains * kNativeLanes * kIntegerDepth;
 }
+#else
+constexpr int64_t (*peak_integer)() = nullptr;  // no instruction of its own
+#endif
 
 }  // namespace
 

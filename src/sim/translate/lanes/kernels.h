@@ -32,7 +32,8 @@ struct LaneKernels {
   /// r = f(a, b), n a multiple of 16.
   void (*apply)(VectorFunction f, const float* a, const float* b, float* r, int64_t n);
   TileKernel int8, dot32;
-  /// Multiply-adds (fp32, or integers) in registers that nothing waits for, what a core can do at best; returns how many.
+  /// Multiply-adds (fp32, or integers) in registers that nothing waits for, what a core can do at best; returns how many. Integers: null
+  /// where a multiply-add takes several instructions.
   int64_t (*peak_float)(), (*peak_integer)();
 };
 

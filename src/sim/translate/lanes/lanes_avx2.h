@@ -49,8 +49,6 @@ template <int kBits>
 LANES_INLINE NativeInts shift_right_signed(NativeInts v) { return _mm256_srai_epi32(v, kBits); }
 /// sum + products of pairs of 16-bit numbers.
 LANES_INLINE NativeInts add_pair_products(NativeInts sum, NativeInts a, NativeInts b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
-/// What integer kernels add: here products of pairs of 16-bit numbers.
-LANES_INLINE NativeInts add_products(NativeInts sum, NativeInts a, NativeInts b) { return add_pair_products(sum, a, b); }
 /// Bits `kBits` and up of the 64-bit products, which fit 32 bits.
 template <int kBits>
 LANES_INLINE NativeInts shifted_product(NativeInts a, NativeInts b) {
