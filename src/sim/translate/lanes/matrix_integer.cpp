@@ -1,5 +1,5 @@
-// MX on integers: rows of A (integers.h) or tiles by panels of B, then
-// zero points by correction: sum (a - za)(b - zb) = sum a (b - zb) - za sum (b - zb).
+// MX on integers: rows of A (integers.h) or tiles by panels of B, zero points by correction:
+// sum (a - za)(b - zb) = sum a (b - zb) - za sum (b - zb).
 #include <cstring>
 #include <optional>
 
@@ -14,7 +14,7 @@ namespace {
 /// So many take less time without tiles, where B is in the same order for both.
 constexpr int64_t kFewPixels = kIntegerDepth == kTileDepth ? 3 : 0;
 
-/// Of B as it is packed: whole fours, or whole steps of tiles.
+/// Of B as it is packed: whole groups of k that lie together, or whole steps of tiles.
 int64_t depth_of(const isa::MatrixDesc& d) {
   const int64_t unit = has_tile_kernels() ? kTileStep : kIntegerDepth;
   return (int64_t{d.kernel_h} * d.kernel_w * d.channels + unit - 1) / unit * unit;
