@@ -67,6 +67,14 @@ with tempfile.TemporaryDirectory() as d:
     check(top and float(top.group(1)) >= 95, f"verify: {text[-300:]}")
     # a rate of 0 changes nothing but the note in the file
     run("train", "whole.onnx", "--data", "x-idx3-ubyte.gz", "--labels", "y-idx1-ubyte.gz", "--batch", "16", "--steps", "3", "--optimizer", "sgd", "--momentum", "0", "--rate", "0", "-o", "same.onnx")
+    # what a step takes: a line per layer of both programs, and pictures of forward and backward
+    text = run("train", "lenet.onnx", "--random", "16", "--batch", "16", "--steps", "1", "--validation-share", "0", "--profile", "--csv", "step.csv", "--trace", "step.json", "--report", "step.html", "-o", "one.onnx")
+    step, update = text.split("\nupdate\n")
+    check(step.startswith("forward and backward\n") and " contract " in step and "gradient." in step, f"--profile: {step[:300]}")
+    check(" map " in update and " contract " not in update, f"--profile, update: {update[:300]}")
+    lines = open("step.csv").read().splitlines()
+    check(len(lines) == len(step.splitlines()) - 1 and any("gradient." in l for l in lines), f"--csv: {len(lines)} lines for {len(step.splitlines())}")
+    check(json.load(open("step.json"))["traceEvents"] and "</html>" in open("step.html").read(), "--trace, --report")
     # errors say what to do
     for args, expected in ((["--loss", "guess"], "cross-entropy"), (["--optimizer", "hope"], "adamw"), (["--schedule", "never"], "cosine"), (["--batch", "10000"], "samples to learn from"), (["--precision", "int8"], "bf16"),
                            (["--checkpoint", "whole.ckpt"], "another run")):

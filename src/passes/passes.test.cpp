@@ -209,5 +209,16 @@ TEST(Passes, RunsOfMapsGoInBlocks) {
   EXPECT_FALSE(tile_maps(m.g, 1 << 20));
 }
 
+/// Two maps that read one large value, and one of what they make: an optimiser's moments and step. The results are outputs in another shape,
+/// which suits two blocks, and no more.
+TEST(Passes, MapsThatShareAnInputRunTogether) {
+  Made m;
+  const ValueId g = m.input({64, 37}), first = m.map(isa::Micro::kMul, {g, m.input({64, 37})}), second = m.map(isa::Micro::kAdd, {g, m.input({64, 37})});
+  m.g.outputs = {m.map(isa::Micro::kSub, {first, second}), m.node(View{}, {first}, {74, 32}), m.node(View{}, {second}, {74, 32})};
+  keep(m, [](Graph& graph) { EXPECT_TRUE(tile_maps(graph, 4096)); });
+  EXPECT_EQ(m.count(kMap) % 3, 0);
+  EXPECT_GE(m.count(kMap), 3 * 32) << "all three in blocks";
+}
+
 }  // namespace
 }  // namespace systole
