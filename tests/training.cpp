@@ -172,6 +172,58 @@ TEST(Training, NormalisationsEvaluateLikeTheFileAndDifferentiate) {
   for (int64_t k = 0; k < 16; ++k) EXPECT_NEAR(trained.at(k), evaluated.at(k), 1e-4);
 }
 
+/// Operators that learn in their parts: normalisations over groups, images and rows, attention of three heads.
+std::string write_fused(const std::string& path) {
+  ModelWriter w("fused", "for a test", 23);
+  std::mt19937_64 rng(9);
+  int next = 0;
+  auto random = [&](const Shape& shape, double lo, double hi) {
+    Tensor t(DType::kF32, shape);
+    for (int64_t i = 0; i < t.count(); ++i) t.data<float>()[i] = static_cast<float>(lo + (hi - lo) * static_cast<double>(rng() >> 11) * 0x1p-53);
+    return w.constant("w" + std::to_string(next++), t);
+  };
+  w.input("x", DType::kF32, {1, 3, 6, 5});
+  const std::string conv = w.node("Conv", {"x", random({6, 3, 3, 3}, -0.4, 0.4), random({6}, -0.1, 0.1)}, {{"pads", std::vector<int64_t>{1, 1, 1, 1}}});
+  const std::string groups = w.node("GroupNormalization", {conv, random({6}, 0.5, 1.5), random({6}, -0.2, 0.2)}, {{"num_groups", int64_t{2}}});
+  const std::string images = w.node("InstanceNormalization", {w.node("Gelu", {groups}), random({6}, 0.5, 1.5), random({6}, -0.2, 0.2)});
+  const std::string rows = w.node("Reshape", {w.node("PRelu", {images, random({6, 1, 1}, 0.1, 0.4)}), w.constant("rows", Tensor::from_ints({0, 6, 30}, {3}))});
+  const std::string rms = w.node("RMSNormalization", {rows, random({30}, 0.5, 1.5)}, {{"axis", int64_t{-1}}});
+  const std::string q = w.node("MatMul", {rms, random({30, 30}, -0.3, 0.3)}), attention = w.node("Attention", {q, rms, rms}, {{"q_num_heads", int64_t{3}}, {"kv_num_heads", int64_t{3}}, {"is_causal", int64_t{1}}});
+  w.node("Gemm", {w.node("Flatten", {attention}, {{"axis", int64_t{1}}}), random({4, 180}, -0.2, 0.2), random({4}, -0.1, 0.1)}, {{"transB", int64_t{1}}}, "logits");
+  w.output("logits", DType::kF32, {1, 4});
+  w.save(path);
+  return path;
+}
+
+TEST(Training, OperatorsInPartsEvaluateLikeTheFileAndLearn) {
+  const std::string path = write_fused(std::string(SYSTOLE_BUILD) + "/training-fused.onnx"), out = std::string(SYSTOLE_BUILD) + "/training-fused-trained.onnx";
+  const TrainableModel model(path, 2, true, {});
+  EXPECT_EQ(model.parameters().size(), 11u);
+  CompileOptions options;
+  options.npu = "server", options.precision = "fp32", options.cache = false;
+  Tensor x(DType::kF32, {2, 3, 6, 5});
+  for (int64_t i = 0; i < x.count(); ++i) x.data<float>()[i] = static_cast<float>(i % 13 - 6) / 7;
+  const auto like = [&](const Tensor& got, const std::string& file) {
+    for (int64_t n = 0; n < 2; ++n) {
+      Tensor sample(DType::kF32, {1, 3, 6, 5});
+      std::copy_n(x.data<float>() + n * 90, 90, sample.data<float>());
+      const Tensor want = run(compile(file, options).value().model, {sample}).value()[0];
+      for (int64_t k = 0; k < 4; ++k) EXPECT_NEAR(got.at(4 * n + k), want.at(k), 2e-5) << file;
+    }
+  };
+  for (const char* precision : {"fp32", "bf16"}) {
+    StepOptions o;
+    o.precision = precision, o.npu = "server", o.cache = false;
+    TrainingPrograms programs(model, o);
+    if (o.precision == "fp32") like(programs.evaluate(programs.initial_state(), x), path);
+    const Outcome r = train(model, o, 15);
+    EXPECT_LT(r.losses.back(), 0.5 * r.losses.front()) << precision;
+    if (o.precision != "fp32") continue;
+    model.write(r.state.weights, r.state.statistics, "trained", out);
+    like(programs.evaluate(r.state, x), out);
+  }
+}
+
 /// x [1, 5, 6] through a recurrent layer of width 4; all its outputs enter the logits.
 std::string write_recurrent(const std::string& type, const std::string& direction, bool linear_before_reset, bool initial) {
   const std::string path = std::string(SYSTOLE_BUILD) + "/training-recurrent.onnx";

@@ -65,6 +65,18 @@ with tempfile.TemporaryDirectory() as d:
     text = run("verify", "whole.onnx", "--data", "x-idx3-ubyte.gz", "--labels", "y-idx1-ubyte.gz", "--npu", "nano")
     top = re.search(r"top-1\s+([0-9.]+) %", text)
     check(top and float(top.group(1)) >= 95, f"verify: {text[-300:]}")
+    # without fp32 masters, and on from a checkpoint in the middle
+    narrow = [*base[:base.index("150")], "60", *base[base.index("150") + 1:], "--weights", "bf16"]
+    text = run(*narrow, "-o", "narrow.onnx", "--json", "-")
+    check(json.loads(text)["validation_accuracy"] >= 85, f"--weights bf16: {text}")
+    p = subprocess.Popen([systole, *narrow, "-o", "again.onnx", "--checkpoint", "narrow.ckpt"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not os.path.exists("narrow.ckpt") and p.poll() is None:
+        time.sleep(0.005)
+    p.kill()
+    p.wait()
+    run(*narrow, "-o", "again.onnx", "--checkpoint", "narrow.ckpt")
+    check(open("again.onnx", "rb").read() == open("narrow.onnx", "rb").read(), "--weights bf16: other bits after a kill")
+    check("another run" in run(*narrow[:-2], "-o", "again.onnx", "--checkpoint", "narrow.ckpt", ok=False), "the checkpoint of other weights was taken")
     # a rate of 0 changes nothing but the note in the file
     run("train", "whole.onnx", "--data", "x-idx3-ubyte.gz", "--labels", "y-idx1-ubyte.gz", "--batch", "16", "--steps", "3", "--optimizer", "sgd", "--momentum", "0", "--rate", "0", "-o", "same.onnx")
     # what a step takes: a line per layer of both programs, and pictures of forward and backward
@@ -76,7 +88,7 @@ with tempfile.TemporaryDirectory() as d:
     check(len(lines) == len(step.splitlines()) - 1 and any("gradient." in l for l in lines), f"--csv: {len(lines)} lines for {len(step.splitlines())}")
     check(json.load(open("step.json"))["traceEvents"] and "</html>" in open("step.html").read(), "--trace, --report")
     # errors say what to do
-    for args, expected in ((["--loss", "guess"], "cross-entropy"), (["--optimizer", "hope"], "adamw"), (["--schedule", "never"], "cosine"), (["--batch", "10000"], "samples to learn from"), (["--precision", "int8"], "bf16"),
+    for args, expected in ((["--loss", "guess"], "cross-entropy"), (["--optimizer", "hope"], "adamw"), (["--schedule", "never"], "cosine"), (["--batch", "10000"], "samples to learn from"), (["--precision", "int8"], "bf16"), (["--weights", "int8"], "fp32 or bf16"), (["--weights", "bf16", "--precision", "fp32"], "bf16 or fp8"),
                            (["--checkpoint", "whole.ckpt"], "another run")):
         batch = [] if "--batch" in args else ["--batch", "16"]
         more = run(*base[:2], "--data", "x-idx3-ubyte.gz", "--labels", "y-idx1-ubyte.gz", *batch, "--steps", "2", *args, ok=False)

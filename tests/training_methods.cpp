@@ -1,6 +1,6 @@
 // Ways of training: through quantisation (the exported integers are the network that was trained), with dropout (masks by position),
 // with recomputation (the same bits in less memory), in fp16 with a loss scale that adapts, in
-// 8-bit floats with a scale per tensor.
+// 8-bit floats with a scale per tensor, with weights that are rounded stochastically.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -209,7 +209,8 @@ TEST(Methods, RecomputationKeepsTheBitsAndLess) {
   for (const char* name : {"resnet8", "roads", "letters"}) {
     const std::string file = path("recompute.onnx");
     const Architecture& a = find_architecture(name);
-    a.write(file, 1, a.default_size);
+    // Large pictures: of small ones, weight gradients need more than activations.
+    a.write(file, 1, std::string(name) == "resnet8" ? 96 : a.default_size);
     const TrainableModel model(file, 8, true, {});
     StepOptions o = options("fp32");  // in bf16 other maps fuse, which round their intermediate values at other places
     o.class_axis = std::string(name) == "letters" ? 2 : 1;
@@ -353,6 +354,55 @@ TEST(Methods, EightBitFloatsLearn) {
     if (!reference) EXPECT_LT(losses.back(), 0.5 * losses.front());
   }
   for (size_t i = 0; i < ends[0].weights.size(); ++i) EXPECT_EQ(ends[0].weights[i].bytes, ends[1].weights[i].bytes) << i;
+}
+
+/// Weights of one binade, and a step of a tenth of their last place: rounded to nearest, none would ever move.
+TEST(Methods, StochasticRoundingTakesSmallStepsAsOftenAsTheyAreLarge) {
+  constexpr int64_t kCount = 1 << 14;
+  for (const double sign : {1.0, -1.0}) {
+    const Graph g = update_graph({.name = "sgd", .momentum = 0}, {{128, kCount / 128}}, false, {true});
+    const auto context = std::make_shared<const PlanContext>(PlanContext{load_machine("server"), choose_policy(g, "fp32"), "fp32", {}, {}, false});
+    Plan plan(g, context);
+    Tensor w(DType::kBF16, {128, kCount / 128}), gradient(DType::kF32, w.shape), bytes(DType::kU8, w.shape);
+    std::mt19937_64 rng(5);
+    for (int64_t i = 0; i < kCount; ++i) w.set(i, sign * (1 + 0x1p-7 * static_cast<double>(1 + i % 126))), gradient.set(i, -0.1 * 0x1p-7), bytes.set_int(i, static_cast<int64_t>(rng() % 256));
+    const Tensor now = *plan.run({HostValue(Tensor::from_floats({1}, {1})), HostValue(Tensor::from_floats({1}, {1})), HostValue(Tensor::from_floats({1}, {1})), HostValue(w), HostValue(gradient), HostValue(bytes)})[0].tensor;
+    ASSERT_EQ(now.type, DType::kBF16);
+    int64_t moved = 0;
+    for (int64_t i = 0; i < kCount; ++i) {
+      const double by = (now.at(i) - w.at(i)) / 0x1p-7;
+      ASSERT_TRUE(by == 0 || by == 1) << w.at(i) << " -> " << now.at(i);
+      moved += by == 1;
+    }
+    EXPECT_NEAR(static_cast<double>(moved) / kCount, 0.1, 0.01) << sign;
+  }
+}
+
+TEST(Methods, WeightsOfTwoBytesLearnAndAreTheReferences) {
+  const std::string file = path("bf16_weights.onnx");
+  find_architecture("lenet").write(file, 1, 12);
+  const TrainableModel model(file, 8, true, {});
+  const Batch b = batch_for(model, 4);
+  StepOptions o = options("bf16");
+  o.weights = "bf16";
+  std::vector<double> losses[2];
+  std::vector<Tensor> weights[2];
+  for (int r = 0; r < 2; ++r) {
+    o.reference = r == 1;
+    TrainingPrograms programs(model, o);
+    TrainingState state = programs.initial_state();
+    for (int64_t s = 1; s <= (r ? 3 : 40); ++s) {
+      losses[r].push_back(programs.step(state, b.x, b.t, 1.0f / 8, 0.003, s).loss);
+      if (s == 3) weights[r] = state.weights;
+    }
+    for (size_t i = 0; i < state.weights.size(); ++i) {
+      for (int64_t k = 0; state.weights[i].shape.size() > 1 && k < state.weights[i].count(); ++k) ASSERT_EQ(state.weights[i].data<uint32_t>()[k] & 0xFFFF, 0u) << "no bf16";
+    }
+  }
+  for (size_t i = 0; i < weights[0].size(); ++i) EXPECT_EQ(weights[0][i].bytes, weights[1][i].bytes) << i;
+  EXPECT_LT(losses[0].back(), 0.2 * losses[0].front());
+  o.precision = "fp32", o.reference = false;
+  EXPECT_THROW(TrainingPrograms(model, o), Failure);
 }
 
 }  // namespace

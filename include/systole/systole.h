@@ -232,7 +232,8 @@ struct TrainOptions {
   int64_t accumulate = 1;              ///< batches whose gradients are added before an update
   std::string recompute = "none";      ///< activations computed again in backward: none, full (least memory), auto (under memory_mib)
   int64_t memory_mib = 0;              ///< for activations, of recompute auto
-  uint64_t seed = 1;
+  uint64_t seed = 1;                   ///< of the order of samples, dropout and stochastic rounding
+  std::string weights = "fp32";        ///< master weights; bf16: matrices in two bytes alone, rounded stochastically (precision bf16 or fp8)
   std::vector<std::string> freeze;     ///< beginnings of names of weights that do not learn
   std::string checkpoint, log;         ///< paths; empty: none
   int64_t checkpoint_every = 100;

@@ -23,8 +23,9 @@ namespace {
 /// A graph and its order of work; an emitter refers to both.
 struct Source {
   Graph graph;
+  Schedule::Order order;
   Schedule schedule;
-  explicit Source(Graph g, const Machine* woven_for = nullptr) : graph(std::move(g)), schedule(graph, woven_for) {}
+  Source(Graph g, const Machine& machine, Schedule::Order o = Schedule::Order::kAsGiven) : graph(std::move(g)), order(o), schedule(graph, o, &machine) {}
 };
 
 struct Candidate {
@@ -105,7 +106,7 @@ std::shared_ptr<const Source> without_spilled_copies(const Source& source, const
       if (v != kNoValue && instead[static_cast<size_t>(v)] != kNoValue) v = instead[static_cast<size_t>(v)];
     }
   }
-  return std::make_shared<const Source>(std::move(graph), source.schedule.woven() ? &machine : nullptr);
+  return std::make_shared<const Source>(std::move(graph), machine, source.order);
 }
 
 void emit_step(Emitter& e, const Graph& graph, const Schedule& schedule, size_t s) {
@@ -273,23 +274,24 @@ Attempt attempt(const std::shared_ptr<const Source>& source, const Machine& mach
   return a;
 }
 
-/// The graph as it is, its attention in blocks of three sizes, its runs of maps in blocks, and those woven into contractions: as far as
-/// they differ.
+/// The graph as it is, its attention in blocks of three sizes, its runs of maps in blocks, and those in other orders: as far as they differ.
 std::vector<std::shared_ptr<const Source>> sources_of(const Graph& graph, const Machine& machine) {
-  std::vector<std::shared_ptr<const Source>> sources = {std::make_shared<const Source>(graph)};
+  std::vector<std::shared_ptr<const Source>> sources = {std::make_shared<const Source>(graph, machine)};
   const int64_t scratchpad = machine.memory.scratchpad_bytes;
   for (int64_t share : {2, 4, 8}) {
     Graph tiled = graph;
     if (!tile_attention(tiled, scratchpad, scratchpad / share)) break;
     verify(tiled, "tile_attention");
-    sources.push_back(std::make_shared<const Source>(std::move(tiled)));
+    sources.push_back(std::make_shared<const Source>(std::move(tiled), machine));
   }
   Graph blocks = graph;
   if (tile_maps(blocks, scratchpad)) {
     verify(blocks, "tile_maps");
-    sources.push_back(std::make_shared<const Source>(blocks));
+    sources.push_back(std::make_shared<const Source>(blocks, machine));
   }
-  if (auto woven = std::make_shared<const Source>(std::move(blocks), &machine); woven->schedule.woven()) sources.push_back(std::move(woven));
+  for (const auto order : {Schedule::Order::kCopiesFirst, Schedule::Order::kWoven}) {
+    if (auto other = std::make_shared<const Source>(blocks, machine, order); !other->schedule.as_given()) sources.push_back(std::move(other));
+  }
   return sources;
 }
 
@@ -300,8 +302,8 @@ std::vector<Preferences> layouts_of(const Machine& machine, bool quick) {
   if (quick) rings = {groups * 3 / 8, groups / 2, groups};
   std::vector<Preferences> layouts;
   for (int64_t ring : rings) {
-    if (!quick) layouts.push_back({ring, 4, group / 16, group / 4, false});
-    layouts.push_back({ring, 48, 256, 1024, true});
+    if (!quick) layouts.push_back({ring, 4, group / 8, group / 4, false, false});
+    layouts.push_back({ring, 48, 256, 1024, true, true});
   }
   return layouts;
 }

@@ -57,6 +57,7 @@ class ContractEmitter {
     for (int64_t g = 0; g < s_.groups; ++g) emit_group(g);
     release(*weights_), release(*pixels_);
     inputs_.clear();
+    e_.ring.end_tiles();
     if (bias_address_ >= 0) e_.ring.free(bias_address_);
   }
 
@@ -146,7 +147,7 @@ class ContractEmitter {
       return;
     }
     const int64_t dense_row = c_.b_transposed ? element : columns.count * element, dense_column = c_.b_transposed ? k * element : element;
-    if (hold(*weights_, {n, g, columns.first}, k * columns.count * element)) {
+    if (hold(*weights_, {batch, g, columns.first}, k * columns.count * element)) {
       Emitter::Copy c;
       c.src_address = e_.location(node_.inputs[1]).address + static_cast<uint64_t>(base + columns.first * column);
       c.dst_address = static_cast<uint64_t>(weights_->address);
@@ -261,6 +262,7 @@ class ContractEmitter {
   void drain(int64_t n, const Pixels& p, int64_t channel, int64_t channels, const AccumulatorTile& acc) {
     const std::vector<int64_t> lo = {n, p.row, p.col, channel}, extent = {1, p.rows, p.cols, channels};
     std::vector<Tile> tiles(drain_.inputs.size());
+    if (s_.extra_bytes && e_.preferences.tiles_in_groups) e_.ring.begin_vector_tile();
     for (size_t k = 0; k < drain_.inputs.size(); ++k) {
       if (static_cast<int>(k) == acc.input) continue;
       const Value& v = e_.graph.value(drain_.inputs[k]);

@@ -30,6 +30,13 @@ void Ring::begin_tile() {
   if (head_ >= bytes_) head_ = 0;
 }
 
+void Ring::begin_vector_tile() {
+  turns_ = bytes_ >= 10 * group_;
+  if (!turns_) return;
+  vector_head_ = (vector_head_ + group_ - 1) / group_ * group_;
+  if (vector_head_ >= vector_area()) vector_head_ = 0;
+}
+
 int64_t Ring::allocate(int64_t bytes, Side side) {
   bytes = std::max<int64_t>(bytes, 1);
   if (in_tile_) {
@@ -44,7 +51,7 @@ int64_t Ring::allocate(int64_t bytes, Side side) {
   const bool small_vector = side == Side::kVector && bytes <= area / 2;
   int64_t at = -1;
   if (small_vector) {
-    at = bytes >= align_bytes_ ? find(bytes, group_, vector_head_, 0, area) : -1;
+    at = bytes >= align_bytes_ && !turns_ ? find(bytes, group_, vector_head_, 0, area) : -1;
     if (at < 0) at = find(bytes, 64, vector_head_, 0, area);
     if (at >= 0) vector_head_ = at + bytes;
   }

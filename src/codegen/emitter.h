@@ -54,7 +54,9 @@ class Ring {
   /// What is allocated until the next call lies in the next lock group, as far as it fits: LD fills the tile of one group while VX
   /// works on another and ST empties a third.
   void begin_tile();
-  void end_tiles() { in_tile_ = false; }
+  void end_tiles() { in_tile_ = turns_ = false; }
+  /// The same for what VX reads and writes beside MX: until end_tiles, it takes turns in four lock groups of the ring, where it has so many.
+  void begin_vector_tile();
   /// Scratchpad address of a free block, or -1. Blocks of align_bytes and more start on a lock group if they can.
   int64_t allocate(int64_t bytes, Side side);
   void free(int64_t address);
@@ -64,12 +66,12 @@ class Ring {
 
  private:
   int64_t find(int64_t bytes, int64_t align, int64_t from, int64_t begin, int64_t end) const;
-  int64_t vector_area() const { return bytes_ >= 6 * group_ ? 2 * group_ : bytes_ >= 3 * group_ ? group_ : 0; }
+  int64_t vector_area() const { return turns_ ? 4 * group_ : bytes_ >= 6 * group_ ? 2 * group_ : bytes_ >= 3 * group_ ? group_ : 0; }
   struct Live {
     int64_t address, bytes;
   };
   int64_t base_, bytes_, group_, align_bytes_, head_ = 0, vector_head_ = 0, peak_ = 0;
-  bool in_tile_ = false;
+  bool in_tile_ = false, turns_ = false;
   std::vector<Live> live_;
 };
 

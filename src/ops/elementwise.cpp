@@ -88,7 +88,7 @@ void lower_with(Lowering& l, const Node& node, F&& body, bool boolean = false) {
   }
   body(b);
   const ValueId typed = std::get<OnnxOp>(node.op).type == "Where" ? node.inputs[1] : node.inputs[0];
-  const DType type = boolean ? DType::kBool : l.store_type(l.type(typed));
+  const DType type = boolean ? DType::kBool : is_float(l.type(typed)) ? l.store_type(node) : l.type(typed);
   l.define(node.outputs[0], loops.shape, loops.perm, m.finish(type));
 }
 

@@ -176,6 +176,8 @@ ValueId Lowering::in_type_of_move(const Node& node, ValueId id, DType type) {
 
 DType Lowering::store_type(DType onnx_type) const { return is_float(onnx_type) ? policy.store : onnx_type; }
 
+DType Lowering::store_type(const Node& node) const { return std::get<OnnxOp>(node.op).integer("systole_exact", 0) ? DType::kF32 : policy.store; }
+
 void Lowering::define(ValueId v, Shape logical_shape, const Perm& perm, ValueId id) {
   if (v == kNoValue) return;
   Entry& e = entry(v);

@@ -79,6 +79,9 @@ class Lowering {
   ValueId in_type_of_move(const Node& node, ValueId id, DType type);
   /// The type that results of float arithmetic are stored in.
   DType store_type(DType onnx_type) const;
+  /// That the float results of this node are stored in: the policy's, or fp32 where the node (a sum that goes on in others) asks for it by
+  /// the attribute `systole_exact`.
+  DType store_type(const Node& node) const;
 
   /// Lowers source.inputs and constants; then the driver calls each operator; then finish() sets outputs.
   void finish();

@@ -107,7 +107,7 @@ ValueId emit_product(Lowering& l, const Node& node, const Product& p, MacFormat 
 ValueId drain_float(Lowering& l, const Node& node, ValueId acc) {
   MapBuilder m(l, node.name, l.out.value(acc).shape);
   m.op(isa::Micro::kMove, {m.input(acc, direct_access(4))});
-  return m.finish(l.policy.store);
+  return m.finish(l.store_type(node));
 }
 
 void lower_matmul(Lowering& l, const Node& node) {

@@ -34,6 +34,7 @@ const Operator* find_operator(std::string_view domain, std::string_view name);
 std::span<const Operator> convolution_operators();
 std::span<const Operator> matmul_operators();
 std::span<const Operator> pooling_operators();
+std::span<const Operator> pooling_gradient_operators();
 std::span<const Operator> elementwise_operators();
 std::span<const Operator> quantization_operators();
 std::span<const Operator> reduction_operators();

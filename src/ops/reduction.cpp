@@ -93,7 +93,7 @@ void lower_reduce(Lowering& l, const Node& node) {
   if (kind == Kind::kMean) m.op(Micro::kMul, {r, Operand::value(1.0f / static_cast<float>(s.count))});
   if (kind == Kind::kL2) m.op(Micro::kSqrt, {r});
   if (kind == Kind::kLogSum) m.op(Micro::kLog, {r});
-  define_reduced(l, node, s, axes, op.integer("keepdims", 1) != 0, m.finish(l.store_type(l.type(v))));
+  define_reduced(l, node, s, axes, op.integer("keepdims", 1) != 0, m.finish(is_float(l.type(v)) ? l.store_type(node) : l.type(v)));
 }
 
 /// Access of a row statistic (kept dimensions only) from loops over the whole value in x's axis order.

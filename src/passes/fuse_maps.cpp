@@ -12,7 +12,8 @@ constexpr int kRegisters = 8;
 constexpr int64_t kCopiedSlots = 4;  ///< of a map that is computed more than once, unless its result is never resident
 
 /// Whether a value may stay in a register: storing it in bf16, f16 or f32 is the policy's affair, integers and 8-bit floats are what the model asks for.
-bool joins(DType type) { return is_float(type) && !is_narrow_float(type); }
+/// Truth values are 0 and 1 in a register too.
+bool joins(DType type) { return (is_float(type) && !is_narrow_float(type)) || type == DType::kBool; }
 
 /// Greatest number of results of one list that are alive at once; each needs a register.
 int live_results(const std::vector<Operation>& list) {
@@ -365,6 +366,7 @@ class Fuser {
 
 void fuse_maps(Graph& graph) {
   merge_duplicates(graph);
+  narrow_early(graph);
   slices_as_views(graph);
   join_moves(graph);
   repeats_as_maps(graph);

@@ -21,10 +21,47 @@ bool is_run(const CopyRegion& whole, int64_t elements) {
   return whole.src_offset == 0 && element_count(whole.extents) == elements && same_strides(whole.extents, whole.src_strides, dense) && same_strides(whole.extents, whole.dst_strides, dense);
 }
 
+/// A copy of a tensor of this shape with its loops in the order of the tensor's dimensions, where they are that; else as it is.
+CopyRegion in_order_of(const CopyRegion& copy, const Shape& shape) {
+  const auto dense = row_major_strides(shape);
+  CopyRegion r = copy;
+  r.extents = shape, r.src_strides = dense, r.dst_strides.assign(shape.size(), 0);
+  size_t found = 0;
+  for (size_t d = 0; d < shape.size(); ++d) {
+    for (size_t loop = 0; loop < copy.extents.size(); ++loop) {
+      if (shape[d] == 1 || copy.extents[loop] != shape[d] || copy.src_strides[loop] != dense[d]) continue;
+      r.dst_strides[d] = copy.dst_strides[loop], ++found;
+      break;
+    }
+  }
+  const auto many = [](const Shape& s) { return static_cast<size_t>(std::count_if(s.begin(), s.end(), [](int64_t e) { return e != 1; })); };
+  return found == many(shape) && found == many(copy.extents) ? r : copy;
+}
+
+/// Whether what lies together along the part's last loop still does.
+bool keeps_runs(const CopyRegion& part, const CopyRegion& whole) {
+  for (size_t d = part.extents.size(); d-- > 0;) {
+    if (part.extents[d] != 1) return whole.dst_strides[d] == 1;
+  }
+  return true;
+}
+
+/// Whether the part is turned as a whole: runs of its source across runs of the target, both long enough for the DMA's squares.
+bool turns_squares(const CopyRegion& part, const CopyRegion& whole) {
+  constexpr int64_t kLong = 7;
+  bool source = false, target = false;
+  for (size_t d = 0; d < part.extents.size(); ++d) {
+    if (part.extents[d] < kLong) continue;
+    source |= part.src_strides[d] == 1, target |= whole.dst_strides[d] == 1;
+  }
+  return source && target;
+}
+
 /// `part` of a tensor of this shape, at the place where `whole`, which copies all of the tensor in its own shape, puts it. Nothing where the
 /// part is no box of the tensor, or where elements that lay together would not.
-std::optional<CopyRegion> placed(CopyRegion part, const CopyRegion& whole, const Shape& shape) {
+std::optional<CopyRegion> placed(CopyRegion part, const CopyRegion& copy, const Shape& shape) {
   const auto dense = row_major_strides(shape);
+  const CopyRegion whole = in_order_of(copy, shape);
   if (whole.src_offset || whole.extents != shape || !same_strides(shape, whole.src_strides, dense) || part.extents.size() != shape.size() || !same_strides(part.extents, part.dst_strides, dense)) return {};
   int64_t rest = part.dst_offset;
   part.dst_offset = whole.dst_offset;
@@ -34,11 +71,7 @@ std::optional<CopyRegion> placed(CopyRegion part, const CopyRegion& whole, const
     if (at + part.extents[d] > shape[d]) return {};
     part.dst_offset += at * whole.dst_strides[d];
   }
-  for (size_t d = shape.size(); d-- > 0;) {
-    if (part.extents[d] == 1) continue;
-    if (whole.dst_strides[d] != 1 && part.input >= 0) return {};
-    break;
-  }
+  if (part.input >= 0 && !keeps_runs(part, whole) && !turns_squares(part, whole)) return {};
   part.dst_strides = whole.dst_strides;
   return part;
 }

@@ -35,6 +35,9 @@ void repeats_as_maps(Graph& graph);
 /// Slices that are one run of their input's bytes become views of it.
 void slices_as_views(Graph& graph);
 
+/// fp32 that is copied and then narrowed to bf16 or fp16 is narrowed first.
+void narrow_early(Graph& graph);
+
 /// Copies whose result only another copy reads become part of it.
 void join_moves(Graph& graph);
 
@@ -42,7 +45,7 @@ void join_moves(Graph& graph);
 void merge_loops(Graph& graph);
 
 /// Joins maps with the maps and contracts they read, within the limits of one micro-program: a cheap one also with each of several
-/// maps that read it, where that moves fewer bytes. Begins with merge_duplicates, slices_as_views, join_moves,
+/// maps that read it, where that moves fewer bytes. Begins with merge_duplicates, narrow_early, slices_as_views, join_moves,
 /// repeats_as_maps and merge_loops.
 void fuse_maps(Graph& graph);
 

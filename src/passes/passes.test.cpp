@@ -220,5 +220,79 @@ TEST(Passes, MapsThatShareAnInputRunTogether) {
   EXPECT_GE(m.count(kMap), 3 * 32) << "all three in blocks";
 }
 
+/// A value rounded to bf16.
+ValueId rounded(Made& m, ValueId v) {
+  const ValueId r = m.map(isa::Micro::kMove, {v});
+  m.g.value(r).type = DType::kBF16;
+  return r;
+}
+int maps_to(const Made& m, DType type) {
+  return static_cast<int>(std::count_if(m.g.nodes.begin(), m.g.nodes.end(), [&](const Node& n) { return n.op.index() == kMap && m.g.value(n.outputs[0]).type == type; }));
+}
+
+TEST(Passes, WhatIsRoundedAfterCopiesIsRoundedBefore) {
+  Made m;
+  const ValueId x = m.map(isa::Micro::kAbs, {m.input({4, 8})});
+  const ValueId padded = m.node(Move{{{-1, {4, 10}, 0, 0, {0, 0}, {10, 1}}, {0, {4, 8}, 0, 1, {8, 1}, {10, 1}}}, 0x3F800000}, {x}, {4, 10});
+  const ValueId view = m.node(View{}, {m.node(View{}, {x}, {32})}, {2, 16});
+  m.g.outputs = {rounded(m, m.node(rows(0, 2, 8), {x}, {2, 8})), rounded(m, m.node(rows(2, 2, 8), {x}, {2, 8})), rounded(m, padded), rounded(m, view)};
+  keep(m, narrow_early);
+  EXPECT_EQ(maps_to(m, DType::kBF16), 1);
+  for (const Node& n : m.g.nodes) {
+    if (n.op.index() == kMove) EXPECT_EQ(m.g.value(n.inputs[0]).type, DType::kBF16) << n.name;
+  }
+}
+
+TEST(Passes, PartsAreNotRoundedAsAWhole) {
+  for (const bool input : {false, true}) {  // a copy of an input reads all of it, but once
+    Made m;
+    const ValueId in = m.input({4, 8}), x = input ? in : m.map(isa::Micro::kAbs, {in});
+    m.g.outputs = {rounded(m, input ? m.node(Move{{{0, {8, 4}, 0, 0, {1, 8}, {4, 1}}}, 0}, {x}, {8, 4}) : m.node(rows(1, 1, 8), {x}, {1, 8}))};
+    keep(m, narrow_early);
+    for (const Node& n : m.g.nodes) {
+      if (n.op.index() == kMove) EXPECT_EQ(m.g.value(n.inputs[0]).type, DType::kF32) << input;
+    }
+  }
+}
+
+TEST(Passes, TruthValuesStayInRegisters) {
+  Made m;
+  const ValueId x = m.input({4, 8}), y = m.input({4, 8}), less = m.map(isa::Micro::kLess, {x, y});
+  m.g.value(less).type = DType::kBool;
+  std::get<Map>(m.g.nodes.back().op).out_lo = 0, std::get<Map>(m.g.nodes.back().op).out_hi = 1;
+  m.g.outputs = {m.map(isa::Micro::kMul, {less, x})};
+  keep(m, fuse_maps);
+  EXPECT_EQ(m.count(kMap), 1);
+}
+
+/// [n, n] inside zeros, then turned.
+void pad_and_turn(Made& m, int64_t n) {
+  const ValueId padded = m.node(Move{{{-1, {n + 1, n}, 0, 0, {0, 0}, {n, 1}}, {0, {n, n}, 0, n, {n, 1}, {n, 1}}}, 0}, {m.map(isa::Micro::kAbs, {m.input({n, n})})}, {n + 1, n});
+  m.g.outputs = {m.node(Move{{{0, {n, n + 1}, 0, 0, {1, n}, {n + 1, 1}}}, 0}, {padded}, {n, n + 1})};
+}
+TEST(Passes, CopiesThatTurnWholeSquaresJoin) {
+  for (const int64_t n : {4, 16}) {
+    Made m;
+    pad_and_turn(m, n);
+    keep(m, join_moves);
+    EXPECT_EQ(m.count(kMove), n < 7 ? 2 : 1) << n;
+  }
+}
+
+TEST(Passes, RunsOfMapsThatAlternateAreBothCut) {
+  Made m;
+  const Shape s = {64, 64};
+  ValueId a = m.input(s), b = m.input(s);
+  for (int i = 0; i < 3; ++i) {
+    a = m.map(isa::Micro::kAbs, {a});
+    b = m.map(isa::Micro::kNeg, {b});
+  }
+  m.g.outputs = {a, b};
+  keep(m, [](Graph& g) { EXPECT_TRUE(tile_maps(g, 16384)); });
+  for (const Node& n : m.g.nodes) {
+    if (n.op.index() == kMap) EXPECT_LT(element_count(m.g.value(n.outputs[0]).shape), element_count(s)) << n.name;
+  }
+}
+
 }  // namespace
 }  // namespace systole

@@ -257,18 +257,18 @@ void replace(Graph& g, const Chain& chain, std::vector<Node> blocks) {
 
 bool tile_maps(Graph& graph, int64_t scratchpad_bytes) {
   bool tiled = false;
+  const size_t whole = graph.values.size();  // values behind are blocks
   auto finder = std::make_unique<Finder>(graph, scratchpad_bytes);
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
-    const auto found = std::holds_alternative<Map>(graph.nodes[n].op) ? finder->from(n) : std::nullopt;
+    const bool begins = std::holds_alternative<Map>(graph.nodes[n].op) && static_cast<size_t>(graph.nodes[n].outputs[0]) < whole;
+    const auto found = begins ? finder->from(n) : std::nullopt;
     if (!found) continue;
     const auto& [chain, blocks] = *found;
     std::vector<Node> nodes;
     for (size_t i : chain.nodes) nodes.push_back(graph.nodes[i]);
-    std::vector<Node> parts = Tiler(graph, *finder, chain, blocks).run(nodes);
-    const size_t added = parts.size();
-    replace(graph, chain, std::move(parts));
+    replace(graph, chain, Tiler(graph, *finder, chain, blocks).run(nodes));
     finder = std::make_unique<Finder>(graph, scratchpad_bytes);
-    n += added - 1;
+    --n;  // what stood between the run's nodes stands here now
     tiled = true;
   }
   return tiled;

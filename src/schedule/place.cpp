@@ -7,27 +7,55 @@
 namespace systole {
 namespace {
 
-struct Block {
-  int64_t address, bytes;
-  int first, last;
-};
+constexpr int64_t kAlign = 64;
 
-/// First address of `bytes` (aligned) free during [first, last], below `limit`; -1 when there is none.
-int64_t first_fit(const std::vector<Block>& blocks, int64_t bytes, int first, int last, int64_t align, int64_t limit) {
-  std::vector<const Block*> overlapping;
-  for (const Block& b : blocks) {
-    if (b.first <= last && first <= b.last) overlapping.push_back(&b);
-  }
-  std::sort(overlapping.begin(), overlapping.end(), [](const Block* a, const Block* b) { return a->address < b->address; });
-  int64_t at = 0;
-  for (const Block* b : overlapping) {
-    if (at + bytes <= b->address) break;
-    at = std::max(at, (b->address + b->bytes + align - 1) / align * align);
-  }
-  return at + bytes <= limit ? at : -1;
+/// Whether a tensor lies unused for most of its life: what forward keeps for backward, or one side of a U. It gets what room others leave.
+bool waits(const Schedule& schedule, ValueId v) {
+  constexpr int kStepsPerTouch = 8;
+  const auto i = static_cast<size_t>(v);
+  return schedule.last[i] - schedule.first[i] > kStepsPerTouch * schedule.touches[i];
 }
 
-constexpr int64_t kAlign = 64;
+struct Life {
+  int first, last;  ///< steps
+  bool waits;
+};
+
+/// One memory over time. Tensors are put by their first step, those that wait after all others.
+class Memory {
+ public:
+  /// First address of `bytes` (aligned) free over the life, below `limit`; -1 when there is none.
+  int64_t put(int64_t bytes, const Life& life, int64_t align, int64_t limit) {
+    if (life.waits && !waiting_) waiting_ = true, recent_ = all_;  // from the first step again
+    if (!waiting_ && recent_.size() > 2 * kept_ + 64) {  // what is over before this one's first step is over for all that follow
+      std::erase_if(recent_, [&](const Block& b) { return b.last < life.first; });
+      kept_ = recent_.size();
+    }
+    std::vector<const Block*> overlapping;
+    for (const Block& b : recent_) {
+      if (b.first <= life.last && life.first <= b.last) overlapping.push_back(&b);
+    }
+    std::sort(overlapping.begin(), overlapping.end(), [](const Block* a, const Block* b) { return a->address < b->address; });
+    int64_t at = 0;
+    for (const Block* b : overlapping) {
+      if (at + bytes <= b->address) break;
+      at = std::max(at, (b->address + b->bytes + align - 1) / align * align);
+    }
+    if (at + bytes > limit) return -1;
+    const Block block{at, bytes, life.first, life.last};
+    recent_.push_back(block), all_.push_back(block);
+    return at;
+  }
+
+ private:
+  struct Block {
+    int64_t address, bytes;
+    int first, last;
+  };
+  std::vector<Block> recent_, all_;  ///< those that may overlap what comes next; all of them
+  size_t kept_ = 0;
+  bool waiting_ = false;
+};
 
 }  // namespace
 
@@ -42,39 +70,37 @@ Placement place(const Graph& graph, const Schedule& schedule, const Machine& mac
   for (const auto* list : {&graph.inputs, &graph.outputs}) {
     for (ValueId v : *list) boundary[static_cast<size_t>(schedule.root[static_cast<size_t>(v)])] = true;
   }
-  std::vector<Block> scratchpad, dram;
   int64_t boundary_end = 0;
   for (size_t v = 0; v < graph.values.size(); ++v) {
     if (!boundary[v] || graph.values[v].constant) continue;
     p.of[v] = {isa::Space::kDram, static_cast<uint64_t>(boundary_end), true};
     boundary_end += (stored_bytes(graph.values[v]) + kAlign - 1) / kAlign * kAlign;
   }
-  int64_t dram_end = boundary_end;
-  size_t kept[2] = {0, 0};
   std::vector<ValueId> order;
   for (size_t v = 0; v < graph.values.size(); ++v) {
     if (schedule.first[v] >= 0 && !boundary[v] && !graph.values[v].constant) order.push_back(static_cast<ValueId>(v));
   }
-  std::stable_sort(order.begin(), order.end(), [&](ValueId a, ValueId b) { return schedule.first[static_cast<size_t>(a)] < schedule.first[static_cast<size_t>(b)]; });
+  const auto last = [&](ValueId v) { return preferences.waiting_last && waits(schedule, v); };
+  std::stable_sort(order.begin(), order.end(), [&](ValueId a, ValueId b) {
+    const auto key = [&](ValueId v) { return std::pair(last(v), schedule.first[static_cast<size_t>(v)]); };
+    return key(a) < key(b);
+  });
+  Memory scratchpad, dram;
+  int64_t dram_end = boundary_end;
   for (ValueId id : order) {
     const size_t v = static_cast<size_t>(id);
-    const int first = schedule.first[v], last = schedule.last[v];
-    for (auto* blocks : {&scratchpad, &dram}) {  // what is over before this one's first step is over for all that follow
-      if (blocks->size() > 2 * kept[blocks == &dram] + 64) std::erase_if(*blocks, [&](const Block& b) { return b.last < first; }), kept[blocks == &dram] = blocks->size();
-    }
+    const Life life{schedule.first[v], schedule.last[v], last(id)};
     const int64_t bytes = stored_bytes(graph.values[v]), group = machine.group_bytes();
     // Large tensors start on a lock group of their own if they can: engines then work on different groups.
-    int64_t at = bytes >= preferences.resident_align_bytes ? first_fit(scratchpad, bytes, first, last, group, p.ring_base) : -1;
-    if (at < 0) at = first_fit(scratchpad, bytes, first, last, kAlign, p.ring_base);
+    int64_t at = bytes >= preferences.resident_align_bytes ? scratchpad.put(bytes, life, group, p.ring_base) : -1;
+    if (at < 0) at = scratchpad.put(bytes, life, kAlign, p.ring_base);
     if (at >= 0) {
-      scratchpad.push_back({at, bytes, first, last});
       p.of[v] = {isa::Space::kScratchpad, static_cast<uint64_t>(at), true};
       p.resident_peak_bytes = std::max(p.resident_peak_bytes, at + bytes);
       continue;
     }
-    at = first_fit(dram, bytes, first, last, kAlign, machine.dram.capacity_bytes - boundary_end);
+    at = dram.put(bytes, life, kAlign, machine.dram.capacity_bytes - boundary_end);
     if (at < 0) fail(ErrorCode::kResource, "machine '" + machine.name + "'", "DRAM of " + std::to_string(machine.dram.capacity_bytes) + " bytes is too small for the model's tensors");
-    dram.push_back({at, bytes, first, last});
     p.of[v] = {isa::Space::kDram, static_cast<uint64_t>(boundary_end + at), true};
     dram_end = std::max(dram_end, boundary_end + at + bytes);
   }

@@ -29,6 +29,7 @@ struct Preferences {
   int64_t block_overhead_cycles = 4;   ///< charged per accumulator block by the tile search
   int64_t resident_align_bytes = 0;    ///< resident tensors of this size and more start on a lock group if they can
   int64_t ring_align_bytes = 0;        ///< the same for blocks of the ring
+  bool waiting_last = false;           ///< tensors that lie unused for most of their life get the room that others leave
   bool tiles_in_groups = false;        ///< a map's tile with all its inputs and outputs lies in one lock group
 };
 

@@ -29,7 +29,7 @@ void share_bytes(const Graph& graph, std::vector<ValueId>& root, std::vector<int
 
 }  // namespace
 
-Schedule::Schedule(const Graph& graph, const Machine* woven_for) : root(graph.values.size()), offset(graph.values.size(), 0), first(graph.values.size(), -1), last(graph.values.size(), -1) {
+Schedule::Schedule(const Graph& graph, Order order, const Machine* machine) : root(graph.values.size()), offset(graph.values.size(), 0), first(graph.values.size(), -1), last(graph.values.size(), -1), touches(graph.values.size(), 0) {
   share_bytes(graph, root, offset);
   std::vector<int> contract_of(graph.values.size(), -1);
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
@@ -43,12 +43,15 @@ Schedule::Schedule(const Graph& graph, const Machine* woven_for) : root(graph.va
       steps.push_back(step);
     }
   }
-  if (woven_for) steps = weave(graph, steps, root, *woven_for);
+  if (order != Order::kAsGiven) steps = (order == Order::kWoven ? weave : copies_first)(graph, steps, root, *machine);
   auto touch = [&](ValueId v, int at) {
     if (v == kNoValue || contract_of[static_cast<size_t>(v)] >= 0) return;
     const size_t r = static_cast<size_t>(root[static_cast<size_t>(v)]);
     if (first[r] < 0) first[r] = at;
     last[r] = std::max(last[r], at);
+  };
+  auto count = [&](ValueId v) {
+    if (v != kNoValue) ++touches[static_cast<size_t>(root[static_cast<size_t>(v)])];
   };
   for (size_t s = 0; s < steps.size(); ++s) {
     // What a contraction touches lives as long as the last step beside it.
@@ -56,15 +59,15 @@ Schedule::Schedule(const Graph& graph, const Machine* woven_for) : root(graph.va
     while (end + 1 < steps.size() && steps[end + 1].with == static_cast<int>(s)) ++end;
     for (int n : {steps[s].contract, steps[s].node}) {
       if (n < 0) continue;
-      for (ValueId v : graph.nodes[static_cast<size_t>(n)].inputs) touch(v, static_cast<int>(s)), touch(v, static_cast<int>(end));
+      for (ValueId v : graph.nodes[static_cast<size_t>(n)].inputs) touch(v, static_cast<int>(s)), touch(v, static_cast<int>(end)), count(v);
     }
     const ValueId made = graph.nodes[static_cast<size_t>(steps[s].node)].outputs[0];
-    touch(made, static_cast<int>(s)), touch(made, static_cast<int>(end));
+    touch(made, static_cast<int>(s)), touch(made, static_cast<int>(end)), count(made);
   }
 }
 
-bool Schedule::woven() const {
-  return std::any_of(steps.begin(), steps.end(), [](const Step& s) { return s.with >= 0; });
+bool Schedule::as_given() const {
+  return std::none_of(steps.begin(), steps.end(), [](const Step& s) { return s.with >= 0; }) && std::is_sorted(steps.begin(), steps.end(), [](const Step& a, const Step& b) { return a.node < b.node; });
 }
 
 }  // namespace systole

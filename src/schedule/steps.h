@@ -19,9 +19,11 @@ struct Schedule {
   std::vector<ValueId> root;      ///< per value: the value whose bytes it shares (views, parts of a join)
   std::vector<int64_t> offset;    ///< of its first byte in the root's
   std::vector<int> first, last;   ///< per root value: first and last step that touches it; -1: never stored
-  /// With a machine: woven for it (weave.h).
-  explicit Schedule(const Graph& graph, const Machine* woven_for = nullptr);
-  bool woven() const;
+  std::vector<int> touches;       ///< per root value: how many steps write or read it
+  /// In the graph's order, or another that is better for a machine (weave.h).
+  enum class Order { kAsGiven, kCopiesFirst, kWoven };
+  explicit Schedule(const Graph& graph, Order order = Order::kAsGiven, const Machine* machine = nullptr);
+  bool as_given() const;  ///< whether the order is the graph's
 };
 
 }  // namespace systole

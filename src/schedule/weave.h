@@ -6,6 +6,10 @@
 
 namespace systole {
 
+/// The same work with copies in front of products that leave DRAM time for them: dispatch is in order, and a copy behind many products would
+/// be seen only when the last of them has a place in its queue.
+std::vector<Step> copies_first(const Graph& graph, const std::vector<Step>& steps, const std::vector<ValueId>& root, const Machine& machine);
+
 /// The same work with such steps moved behind their contraction and marked `with` it. `root` as in Schedule.
 std::vector<Step> weave(const Graph& graph, const std::vector<Step>& steps, const std::vector<ValueId>& root, const Machine& machine);
 

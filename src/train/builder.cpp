@@ -103,7 +103,7 @@ ValueId Builder::reduce(const char* type, ValueId a, std::vector<int64_t> axes, 
   for (size_t i = axes.size(); i-- > 0;) {
     Shape s = shape(a);
     s[static_cast<size_t>(axes[i])] = 1;
-    if (shape(a)[static_cast<size_t>(axes[i])] != 1) a = node(type, {a, ints({axes[i]})}, s, {{"keepdims", int64_t{1}}});
+    if (shape(a)[static_cast<size_t>(axes[i])] != 1) a = node(type, {a, ints({axes[i]})}, s, {{"keepdims", int64_t{1}}, {"systole_exact", int64_t{1}}});
   }
   if (keep) return a;
   Shape s;
@@ -136,15 +136,15 @@ ValueId Builder::matmul(ValueId a, ValueId b) {
   return node("MatMul", {a, b}, s);
 }
 
-ValueId Builder::long_matmul(ValueId a, ValueId b) {
+ValueId Builder::add_product(ValueId to, ValueId a, ValueId b) {
   const int64_t k = shape(a)[1], m = shape(a)[0], n = shape(b)[1];
-  ValueId total = kNoValue;
+  const Attributes exact = {{"systole_exact", int64_t{1}}};
   for (int64_t from = 0; from < k; from += kLongestProduct) {
-    const int64_t to = std::min(k, from + kLongestProduct);
-    const ValueId part = matmul(slice(a, {0, 1}, {0, from}, {m, to}, {1, 1}), slice(b, {0, 1}, {from, 0}, {to, n}, {1, 1}));
-    total = total == kNoValue ? part : add(total, part);
+    const int64_t end = std::min(k, from + kLongestProduct);
+    const ValueId part = node("MatMul", {slice(a, {0, 1}, {0, from}, {m, end}, {1, 1}), slice(b, {0, 1}, {from, 0}, {end, n}, {1, 1})}, {m, n}, exact);
+    to = to == kNoValue ? part : node("Add", {to, part}, {m, n}, exact);
   }
-  return total;
+  return to;
 }
 
 }  // namespace systole

@@ -48,7 +48,7 @@ class Builder {
   ValueId concat(const std::vector<ValueId>& parts, int64_t axis);
   ValueId expand(ValueId a, const Shape& to);
 
-  // Reductions, axis by axis.
+  // Reductions, axis by axis, stored in fp32 whatever the policy stores.
   ValueId sum(ValueId a, const std::vector<int64_t>& axes, bool keep) { return reduce("ReduceSum", a, axes, keep); }
   ValueId mean(ValueId a, const std::vector<int64_t>& axes, bool keep);
   ValueId max(ValueId a, const std::vector<int64_t>& axes, bool keep) { return reduce("ReduceMax", a, axes, keep); }
@@ -57,8 +57,10 @@ class Builder {
 
   ValueId matmul(ValueId a, ValueId b);
   static constexpr int64_t kLongestProduct = 16384;
-  /// a [M, K] b [K, N], in parts of at most kLongestProduct of K, which a scratchpad holds.
-  ValueId long_matmul(ValueId a, ValueId b);
+  /// to + a [M, K] b [K, N], in parts of at most kLongestProduct of K, which a scratchpad holds. The sum is fp32 whatever the policy
+  /// stores. Without `to`: the product.
+  ValueId add_product(ValueId to, ValueId a, ValueId b);
+  ValueId long_matmul(ValueId a, ValueId b) { return add_product(kNoValue, a, b); }
 
  private:
   ValueId reduce(const char* type, ValueId a, std::vector<int64_t> axes, bool keep);

@@ -132,50 +132,144 @@ ValueId ConvolutionGeometry::padded(Builder& b, ValueId x) const {
 
 namespace {
 
-/// Taps whose rows go into one product: all of them, so that the gradient is read once; where it is small, as many as stay in a scratchpad beside it.
-size_t taps_at_once(int64_t taps, int64_t tap_elements, int64_t gradient_elements) {
-  constexpr int64_t kSmall = 1 << 17;  // elements: 256 KiB in bf16
-  if (gradient_elements > 2 * kSmall || tap_elements > kSmall / 2) return static_cast<size_t>(taps);
-  return static_cast<size_t>(std::min(taps, kSmall / tap_elements));
+/// Positions that gradient and input have in common, so that what a tap sees is the input some positions further on: per dimension `length`
+/// of them, which are the output's, as many as the last tap lies behind the first, less those pads that the end of a row shares with
+/// the beginning of the next. With strides, every stride-th position of the input from some phase on.
+struct Grid {
+  const ConvolutionGeometry& g;
+  int64_t length[2];
+  explicit Grid(const ConvolutionGeometry& geometry) : g(geometry), length{length_of(0), length_of(1)} {}
+
+  int64_t phase(size_t i, int64_t tap) const { return tap * g.dilation[i] % g.stride[i]; }
+  int64_t offset(size_t i, int64_t tap) const { return tap * g.dilation[i] / g.stride[i]; }
+  int64_t reach(size_t i) const { return offset(i, g.kernel[i] - 1); }
+
+ private:
+  int64_t length_of(size_t i) const {
+    const int64_t all = g.out[i] + reach(i), s = g.stride[i];
+    int64_t shared = all;
+    for (int64_t tap = 0; tap < g.kernel[i]; ++tap) {
+      const auto from = [&](int64_t position) { return std::max<int64_t>(0, (position - phase(i, tap) + s - 1) / s); };  // first index at or behind it
+      shared = std::min({shared, from(g.pad[i]), std::max<int64_t>(0, all - from(g.pad[i] + g.in[i]))});
+    }
+    return all - shared;
+  }
+};
+
+/// Pads (or cuts) axis 1 + i of [N, H, W, C] to `length` times the stride.
+ValueId fitted(Builder& b, const ConvolutionGeometry& g, ValueId v, const int64_t (&length)[2]) {
+  std::vector<int64_t> begin = {0, g.pad[0], g.pad[1], 0}, end(4, 0), keep;
+  for (size_t i = 0; i < 2; ++i) {
+    const int64_t behind = length[i] * g.stride[i] - g.pad[i] - g.in[i];
+    end[1 + i] = std::max<int64_t>(0, behind), keep.push_back(std::min(g.in[i], g.in[i] + behind));
+  }
+  return b.pad(b.slice_to(v, {1, 2}, keep), begin, end);
 }
 
-/// dW [KH KW C, Co] of some samples: the input as each tap sees it, tap below tap, against the gradient.
-ValueId taps_of_samples(Builder& b, const ConvolutionGeometry& g, ValueId input, ValueId output_gradient) {
-  const Shape x = b.shape(input), y = b.shape(output_gradient);
-  const int64_t pixels = y[0] * y[2] * y[3];
-  ValueId by_channel = b.transpose(g.padded(b, input), {1, 0, 2, 3});  // [C, N, H, W]
-  if (const Shape turned = b.shape(by_channel); g.kernel[0] * g.kernel[1] > 1) {
-    // A flat shape has one order of its bytes: the input is turned once, not each tap's part of it.
-    by_channel = b.reshape(b.reshape(by_channel, {turned[0], turned[1] * turned[2] * turned[3]}), turned);
-  }
-  const ValueId dy = b.reshape(b.transpose(output_gradient, {0, 2, 3, 1}), {pixels, y[1]});
-  std::vector<ValueId> taps;
+/// The left operands of a chunk's products, one for all taps, and the right ones, tap by tap.
+struct Operands {
+  ValueId gradient;           ///< [Co, positions]
+  std::vector<ValueId> taps;  ///< [positions, C], or [positions, KW C] for each row of the kernel
+};
+
+/// dy [N, OH, OW, Co] with zeros at the positions that are the input's alone, channels first.
+ValueId channels_by_position(Builder& b, ValueId dy, int64_t height, int64_t width) {
+  const Shape y = b.shape(dy);
+  const ValueId grid = b.pad(dy, {0, 0, 0, 0}, {0, height - y[1], width - y[2], 0});
+  return b.reshape(b.transpose(grid, {3, 0, 1, 2}), {y[3], y[0] * height * width});
+}
+
+/// [N, h, w, C] as [N h w + behind, C]: runs of its rows are what taps see.
+ValueId by_position(Builder& b, ValueId v, int64_t behind) {
+  const Shape s = b.shape(v);
+  return b.pad(b.reshape(v, {s[0] * s[1] * s[2], s[3]}), {0, 0}, {behind, 0});
+}
+
+ValueId rows(Builder& b, ValueId flat, int64_t from, int64_t count) { return b.slice(flat, {0}, {from}, {from + count}, {1}); }
+
+Operands operands_by_tap(Builder& b, const Grid& grid, ValueId x, ValueId dy) {
+  const ConvolutionGeometry& g = grid.g;
+  const int64_t height = grid.length[0], width = grid.length[1], positions = b.shape(x)[0] * height * width, behind = grid.reach(0) * width + grid.reach(1);
+  const ValueId whole = fitted(b, g, x, grid.length);
+  std::vector<ValueId> phases(static_cast<size_t>(g.stride[0] * g.stride[1]), kNoValue);
+  Operands o{channels_by_position(b, dy, height, width), {}};
   for (int64_t kh = 0; kh < g.kernel[0]; ++kh) {
-    for (int64_t kw = 0; kw < g.kernel[1]; ++kw) taps.push_back(b.reshape(g.seen_by_tap(b, by_channel, kh, kw), {x[1], pixels}));
+    for (int64_t kw = 0; kw < g.kernel[1]; ++kw) {
+      const int64_t h = grid.phase(0, kh), w = grid.phase(1, kw);
+      ValueId& phase = phases[static_cast<size_t>(h * g.stride[1] + w)];
+      if (phase == kNoValue) phase = by_position(b, b.slice(whole, {1, 2}, {h, w}, {height * g.stride[0], width * g.stride[1]}, {g.stride[0], g.stride[1]}), behind);
+      o.taps.push_back(rows(b, phase, grid.offset(0, kh) * width + grid.offset(1, kw), positions));
+    }
   }
-  const size_t each = taps_at_once(static_cast<int64_t>(taps.size()), x[1] * pixels, y[1] * pixels);
-  std::vector<ValueId> products;
-  for (size_t first = 0; first < taps.size(); first += each) {
-    const std::vector<ValueId> some(taps.begin() + static_cast<std::ptrdiff_t>(first), taps.begin() + static_cast<std::ptrdiff_t>(std::min(taps.size(), first + each)));
-    products.push_back(b.long_matmul(b.concat(some, 0), dy));
+  return o;
+}
+
+/// For few channels: all taps of a kernel's row side by side, so that the array's columns are used.
+Operands operands_by_row(Builder& b, const Grid& grid, ValueId x, ValueId dy) {
+  const ConvolutionGeometry& g = grid.g;
+  const int64_t height = grid.length[0], width = g.out[1], positions = b.shape(x)[0] * height * width;
+  const int64_t lengths[2] = {height, width + grid.reach(1) + 1};
+  const ValueId whole = fitted(b, g, x, lengths);
+  std::vector<ValueId> side_by_side;
+  for (int64_t kw = 0; kw < g.kernel[1]; ++kw) {
+    const int64_t from = kw * g.dilation[1];
+    side_by_side.push_back(b.slice(whole, {2}, {from}, {from + (width - 1) * g.stride[1] + 1}, {g.stride[1]}));
   }
-  return b.concat(products, 0);
+  const ValueId windows = b.concat(side_by_side, 3);
+  std::vector<ValueId> phases(static_cast<size_t>(g.stride[0]), kNoValue);
+  Operands o{channels_by_position(b, dy, height, width), {}};
+  for (int64_t kh = 0; kh < g.kernel[0]; ++kh) {
+    ValueId& phase = phases[static_cast<size_t>(grid.phase(0, kh))];
+    if (phase == kNoValue) phase = by_position(b, b.slice(windows, {1}, {grid.phase(0, kh)}, {height * g.stride[0]}, {g.stride[0]}), grid.reach(0) * width);
+    o.taps.push_back(rows(b, phase, grid.offset(0, kh) * width, positions));
+  }
+  return o;
 }
 
 }  // namespace
 
-ValueId convolution_weight_gradient(Builder& b, const ConvolutionGeometry& g, ValueId input, ValueId output_gradient) {
-  const Shape x = b.shape(input), y = b.shape(output_gradient);
-  // As many samples at a time as one product takes: samples are runs of bytes, parts of its pixels would be copies.
-  const int64_t at_once = std::max<int64_t>(1, Builder::kLongestProduct / (y[2] * y[3]));
+namespace {
+
+/// dW [Co, C] of kernels with one tap: the tensor with fewer channels is turned, the other passes by once.
+ValueId gradient_of_one_tap(Builder& b, const ConvolutionGeometry& g, ValueId x, ValueId dy, int64_t elements) {
+  const Grid grid(g);
+  const int64_t samples = b.shape(x)[0], channels = b.shape(x)[3], columns = b.shape(dy)[3], positions = grid.length[0] * grid.length[1];
+  const bool turns_input = channels < columns;
+  const int64_t at_once = std::max<int64_t>(1, std::min(Builder::kLongestProduct / positions, elements / (positions * std::min(channels, columns))));
   ValueId sum = kNoValue;
-  for (int64_t from = 0; from < y[0]; from += at_once) {
-    const int64_t to = std::min(y[0], from + at_once);
-    const auto part = [&](ValueId v) { return at_once >= y[0] ? v : b.slice(v, {0}, {from}, {to}, {1}); };
-    const ValueId here = taps_of_samples(b, g, part(input), part(output_gradient));
-    sum = sum == kNoValue ? here : b.add(sum, here);
+  for (int64_t from = 0; from < samples; from += at_once) {
+    const int64_t to = std::min(samples, from + at_once);
+    const auto part = [&](ValueId v) { return b.slice(v, {0}, {from}, {to}, {1}); };
+    const ValueId seen = b.slice(fitted(b, g, part(x), grid.length), {1, 2}, {0, 0}, {grid.length[0] * g.stride[0], grid.length[1] * g.stride[1]}, {g.stride[0], g.stride[1]});
+    sum = turns_input ? b.add_product(sum, channels_by_position(b, seen, grid.length[0], grid.length[1]), by_position(b, part(dy), 0))
+                      : b.add_product(sum, channels_by_position(b, part(dy), grid.length[0], grid.length[1]), by_position(b, seen, 0));
   }
-  return b.transpose(b.reshape(sum, {g.kernel[0], g.kernel[1], x[1], y[1]}), {3, 2, 0, 1});
+  return turns_input ? b.transpose(sum, {1, 0}) : sum;
+}
+
+}  // namespace
+
+ValueId convolution_weight_gradient(Builder& b, const ConvolutionGeometry& g, ValueId input, ValueId output_gradient, int64_t elements) {
+  constexpr int64_t kFewChannels = 16, kLargeSums = 1 << 20;
+  const Grid grid(g);
+  const int64_t samples = b.shape(input)[0], channels = b.shape(input)[1], columns = b.shape(output_gradient)[1], taps = g.kernel[0] * g.kernel[1];
+  // Samples are runs of bytes where channels are last; parts of their pixels would be copies.
+  const ValueId x = b.transpose(input, {0, 2, 3, 1}), dy = b.transpose(output_gradient, {0, 2, 3, 1});
+  if (taps == 1) return b.reshape(gradient_of_one_tap(b, g, x, dy, elements), {columns, channels, 1, 1});
+  const bool by_row = channels <= kFewChannels && g.kernel[1] > 1;
+  const int64_t positions = grid.length[0] * (by_row ? g.out[1] : grid.length[1]), width = by_row ? g.kernel[1] * channels : channels;
+  // Sums that have no place in a scratchpad pass once for each chunk.
+  if (taps * channels * columns > kLargeSums) elements *= 2;
+  const int64_t at_once = std::max<int64_t>(1, std::min(Builder::kLongestProduct / positions, elements / (positions * (width + columns))));
+  std::vector<ValueId> sums;
+  for (int64_t from = 0; from < samples; from += at_once) {
+    const auto part = [&](ValueId v) { return b.slice(v, {0}, {from}, {std::min(samples, from + at_once)}, {1}); };
+    const Operands o = (by_row ? operands_by_row : operands_by_tap)(b, grid, part(x), part(dy));
+    sums.resize(o.taps.size(), kNoValue);
+    for (size_t t = 0; t < o.taps.size(); ++t) sums[t] = b.add_product(sums[t], o.gradient, o.taps[t]);
+  }
+  for (ValueId& sum : sums) sum = b.reshape(sum, {1, columns, by_row ? g.kernel[1] : 1, channels});
+  return b.transpose(b.reshape(b.transpose(b.concat(sums, 0), {0, 2, 1, 3}), {g.kernel[0], g.kernel[1], columns, channels}), {2, 3, 0, 1});
 }
 
 void spread_transposed_convolutions(Graph& graph) {

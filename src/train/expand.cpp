@@ -1,8 +1,13 @@
 #include "train/expand.h"
 
 #include <algorithm>
+#include <set>
 
 #include "graph/checks.h"
+#include "ops/operator.h"
+#include "passes/passes.h"
+#include "runtime/observe.h"
+#include "train/gradients.h"
 
 namespace systole {
 namespace {
@@ -105,13 +110,71 @@ ValueId expand_batch_normalization(Builder& b, const Node& n, ValueId x, ValueId
   return b.add(b.mul(b.div(b.sub(x, shaped(mean)), deviation), shaped(scale)), shaped(bias));
 }
 
-ValueId expand_layer_normalization(Builder& b, const Node& n, ValueId x, ValueId scale, ValueId bias) {
+namespace {
+
+double epsilon_of(const Node& n) { return static_cast<double>(op_of(n).real("epsilon", 1e-5f)); }
+/// v over the root of its mean square along these axes.
+ValueId normalised(Builder& b, ValueId v, const std::vector<int64_t>& axes, double epsilon) { return b.div(v, b.unary("Sqrt", b.add(b.mean(b.mul(v, v), axes, true), b.scalar(epsilon)))); }
+std::vector<int64_t> axes_from(int64_t first, int64_t rank) {
   std::vector<int64_t> axes;
-  for (int64_t a = normalise_axis(n, op_of(n).integer("axis", -1), b.rank(x)); a < b.rank(x); ++a) axes.push_back(a);
-  const ValueId centred = b.sub(x, b.mean(x, axes, true));
-  const ValueId deviation = b.unary("Sqrt", b.add(b.mean(b.mul(centred, centred), axes, true), b.scalar(static_cast<double>(op_of(n).real("epsilon", 1e-5f)))));
-  const ValueId y = b.mul(b.div(centred, deviation), scale);
+  for (int64_t a = first; a < rank; ++a) axes.push_back(a);
+  return axes;
+}
+
+}  // namespace
+
+ValueId expand_layer_normalization(Builder& b, const Node& n, ValueId x, ValueId scale, ValueId bias) {
+  const auto axes = axes_from(normalise_axis(n, op_of(n).integer("axis", -1), b.rank(x)), b.rank(x));
+  const ValueId y = b.mul(normalised(b, b.sub(x, b.mean(x, axes, true)), axes, epsilon_of(n)), scale);
   return bias == kNoValue ? y : b.add(y, bias);
+}
+
+ValueId expand_rms_normalization(Builder& b, const Node& n, ValueId x, ValueId scale) {
+  return b.mul(normalised(b, x, axes_from(normalise_axis(n, op_of(n).integer("axis", -1), b.rank(x)), b.rank(x)), epsilon_of(n)), scale);
+}
+
+ValueId expand_instance_normalization(Builder& b, const Node& n, ValueId x, ValueId scale, ValueId bias) {
+  const auto axes = axes_from(2, b.rank(x));
+  Shape per_channel(b.shape(x).size(), 1);
+  per_channel[1] = b.shape(x)[1];
+  const ValueId y = normalised(b, b.sub(x, b.mean(x, axes, true)), axes, epsilon_of(n));
+  return b.add(b.mul(y, b.reshape(scale, per_channel)), b.reshape(bias, per_channel));
+}
+
+namespace {
+
+/// The node as others, or nothing where it stays.
+std::vector<Node> parts_of(Graph& g, Lowering& l, std::set<ValueId>& known, const Node& n) {
+  const OnnxOp& op = op_of(n);
+  const Operator* record = find_operator(op.domain, op.type);
+  if (!record || !record->expand || record->lower || (op.domain.empty() && has_gradient(op.type))) return {};
+  for (ValueId v : n.inputs) {
+    if (v != kNoValue && !g.value(v).constant && known.insert(v).second) l.define_input(v, g.value(v).type, g.value(v).shape);
+  }
+  Expander x(g, l, n);
+  if (!record->expand(x)) return {};
+  // Round passes gradients on, for what is quantised; a function that is reduced with it has another slope.
+  const bool rounds = std::any_of(x.nodes.begin(), x.nodes.end(), [](const Node& part) { return op_of(part).type == "Round"; });
+  return rounds ? std::vector<Node>{} : std::move(x.nodes);
+}
+
+}  // namespace
+
+void write_out(Graph& g) {
+  for (bool again = true; again;) {
+    again = false;
+    Lowering l(g, {DType::kF32, MacFormat::kF32});
+    std::set<ValueId> known;
+    const std::vector<Node> nodes = std::move(g.nodes);
+    g.nodes.clear();
+    for (const Node& n : nodes) {
+      auto parts = parts_of(g, l, known, n);
+      again = again || !parts.empty();
+      if (parts.empty()) g.nodes.push_back(n);
+      else std::move(parts.begin(), parts.end(), std::back_inserter(g.nodes));
+    }
+    if (again) inline_constants(g), prune_and_sort(g), infer_shapes(g);
+  }
 }
 
 bool is_recurrent(const std::string& type) { return type == "LSTM" || type == "GRU" || type == "RNN"; }

@@ -9,7 +9,7 @@ namespace systole {
 
 std::vector<GradientRule> gradient_rules() {
   std::vector<GradientRule> all;
-  for (const auto list : {elementwise_gradients(), linear_gradients(), layout_gradients(), pooling_gradients()}) all.insert(all.end(), list.begin(), list.end());
+  for (const auto list : {elementwise_gradients(), activation_gradients(), linear_gradients(), layout_gradients(), pooling_gradients()}) all.insert(all.end(), list.begin(), list.end());
   return all;
 }
 
@@ -22,6 +22,12 @@ void (*find_rule(const std::string& type))(GradientCall&) {
   }
   return nullptr;
 }
+
+}  // namespace
+
+bool has_gradient(const std::string& type) { return find_rule(type) != nullptr; }
+
+namespace {
 
 /// Values that depend on one of `wrt`.
 std::vector<bool> dependents(const Graph& g, const std::vector<ValueId>& wrt) {

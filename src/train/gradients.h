@@ -33,11 +33,14 @@ struct GradientRule {
   void (*rule)(GradientCall&);
 };
 std::span<const GradientRule> elementwise_gradients();
+std::span<const GradientRule> activation_gradients();
 std::span<const GradientRule> linear_gradients();
 std::span<const GradientRule> layout_gradients();
 std::span<const GradientRule> pooling_gradients();
 /// All of them.
 std::vector<GradientRule> gradient_rules();
+/// Whether an ONNX operator has one.
+bool has_gradient(const std::string& type);
 
 /// Appends to `graph` the gradients of `loss` (its own gradient is `seed`) with respect to `wrt`. Every value on the way must
 /// have a known shape. Fails (kUnsupported) listing operators without a rule. kNoValue where the loss does not depend on one.

@@ -1,10 +1,12 @@
 // Every gradient rule against finite differences in fp32: directional derivatives of random projections.
+#include "train/convolution.h"
 #include "train/gradients.h"
 #include "train/loss.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <deque>
 #include <random>
 #include <set>
 
@@ -96,8 +98,25 @@ ValueId ids(Builder& b, const Shape& shape, const std::vector<int64_t>& values) 
   return b.tensor(t);
 }
 
+/// Columns around -5, -1, 1 or 5: on either side of every kink that activations have, never on it.
+ValueId apart(Builder& b, ValueId v) { return b.add(v, b.tensor(Tensor::from_floats({-5, 1, 5, -1, 5, -5, 1}, {7}))); }
+
+/// Convolutions again with so many channels that each tap is a product of its own.
+std::vector<Case> with_more_channels(std::vector<Case> list) {
+  static std::deque<std::string> names;
+  for (size_t i = 0, n = list.size(); i < n; ++i) {
+    Case c = list[i];
+    if (!std::string(c.name).starts_with("Conv,") && std::string(c.name) != "Conv") continue;
+    if (std::string(c.name).find("depthwise") != std::string::npos || c.shapes[0][2] > 100) continue;
+    c.shapes[0][1] = c.shapes[1][1] = 17;
+    c.name = names.emplace_back(std::string(c.name) + ", 17 channels").c_str();
+    list.push_back(std::move(c));
+  }
+  return list;
+}
+
 const std::vector<Case>& cases() {
-  static const std::vector<Case> list = {
+  static const std::vector<Case> list = with_more_channels({
       {"Add", {{2, 3, 4}, {3, 1}}, [](Builder& b, In in) { return b.add(in[0], in[1]); }},
       {"Sub", {{3, 4}, {2, 3, 4}}, [](Builder& b, In in) { return b.sub(in[0], in[1]); }},
       {"Mul", {{2, 3, 4}, {4}}, [](Builder& b, In in) { return b.mul(in[0], in[1]); }},
@@ -112,6 +131,23 @@ const std::vector<Case>& cases() {
       {"Reciprocal", {{3, 4}}, [](Builder& b, In in) { return b.unary("Reciprocal", in[0]); }, 0.5f, 2},
       {"Abs", {{3, 4}}, [](Builder& b, In in) { return b.unary("Abs", in[0]); }, 0.1f, 2},
       {"Relu", {{6, 7}}, [](Builder& b, In in) { return b.unary("Relu", b.add(in[0], b.tensor(Tensor::from_floats({-1, 1, -1, 1, -1, 1, -1}, {7})))); }, -0.9f, 0.9f},
+      {"Gelu", {{6, 7}}, [](Builder& b, In in) { return b.node("Gelu", {apart(b, in[0])}, {6, 7}, {}); }, -0.9f, 0.9f},
+      {"Gelu, tanh", {{6, 7}}, [](Builder& b, In in) { return b.node("Gelu", {apart(b, in[0])}, {6, 7}, {{"approximate", std::string("tanh")}}); }, -0.9f, 0.9f},
+      {"HardSigmoid", {{6, 7}}, [](Builder& b, In in) { return b.node("HardSigmoid", {apart(b, in[0])}, {6, 7}, {}); }, -0.9f, 0.9f},
+      {"HardSwish", {{6, 7}}, [](Builder& b, In in) { return b.node("HardSwish", {apart(b, in[0])}, {6, 7}, {}); }, -0.9f, 0.9f},
+      {"Elu", {{6, 7}}, [](Builder& b, In in) { return b.node("Elu", {apart(b, in[0])}, {6, 7}, {{"alpha", 0.7f}}); }, -0.9f, 0.9f},
+      {"Selu", {{6, 7}}, [](Builder& b, In in) { return b.node("Selu", {apart(b, in[0])}, {6, 7}, {}); }, -0.9f, 0.9f},
+      {"Celu", {{6, 7}}, [](Builder& b, In in) { return b.node("Celu", {apart(b, in[0])}, {6, 7}, {{"alpha", 1.3f}}); }, -0.9f, 0.9f},
+      {"ThresholdedRelu", {{6, 7}}, [](Builder& b, In in) { return b.node("ThresholdedRelu", {apart(b, in[0])}, {6, 7}, {{"alpha", 0.0f}}); }, -0.9f, 0.9f},
+      {"Shrink", {{6, 7}}, [](Builder& b, In in) { return b.node("Shrink", {apart(b, in[0])}, {6, 7}, {{"lambd", 2.5f}, {"bias", 0.3f}}); }, -0.9f, 0.9f},
+      {"Softsign", {{6, 7}}, [](Builder& b, In in) { return b.node("Softsign", {apart(b, in[0])}, {6, 7}, {}); }, -0.9f, 0.9f},
+      {"Mish", {{6, 7}}, [](Builder& b, In in) { return b.node("Mish", {apart(b, in[0])}, {6, 7}, {}); }, -0.9f, 0.9f},
+      {"Swish", {{6, 7}}, [](Builder& b, In in) { return b.node("Swish", {apart(b, in[0])}, {6, 7}, {{"alpha", 1.2f}}); }, -0.9f, 0.9f},
+      {"Sin", {{6, 7}}, [](Builder& b, In in) { return b.node("Sin", {apart(b, in[0])}, {6, 7}, {}); }, -0.9f, 0.9f},
+      {"Cos", {{6, 7}}, [](Builder& b, In in) { return b.node("Cos", {apart(b, in[0])}, {6, 7}, {}); }, -0.9f, 0.9f},
+      {"PRelu", {{6, 7}, {6, 1}}, [](Builder& b, In in) { return b.node("PRelu", {apart(b, in[0]), in[1]}, {6, 7}); }, -0.9f, 0.9f},
+      {"Max", {{6, 7}, {1, 7}}, [](Builder& b, In in) { return b.node("Max", {apart(b, in[0]), in[1]}, {6, 7}); }, -0.9f, 0.9f},
+      {"Min", {{6, 7}, {6, 7}, {7}}, [](Builder& b, In in) { return b.node("Min", {apart(b, in[0]), b.add(in[1], b.scalar(20)), b.add(in[2], b.scalar(2.5))}, {6, 7}); }, -0.5f, 0.5f},
       {"LeakyRelu", {{6, 7}}, [](Builder& b, In in) { return b.node("LeakyRelu", {b.add(in[0], b.tensor(Tensor::from_floats({-1, 1, -1, 1, -1, 1, -1}, {7})))}, {6, 7}, {{"alpha", 0.2f}}); }, -0.9f, 0.9f},
       {"Sigmoid", {{3, 4}}, [](Builder& b, In in) { return b.unary("Sigmoid", in[0]); }},
       {"Tanh", {{3, 4}}, [](Builder& b, In in) { return b.unary("Tanh", in[0]); }},
@@ -160,9 +196,16 @@ const std::vector<Case>& cases() {
       {"ReduceSum", {{2, 3, 4}}, [](Builder& b, In in) { return b.node("ReduceSum", {in[0], b.ints({1})}, {2, 4}, {{"keepdims", int64_t{0}}}); }},
       {"ReduceMean", {{2, 3, 4}}, [](Builder& b, In in) { return b.node("ReduceMean", {in[0], b.ints({0, 2})}, {1, 3, 1}); }},
       {"ReduceMax", {{5, 9}}, [](Builder& b, In in) { return b.node("ReduceMax", {in[0], b.ints({1})}, {5, 1}); }},
+      {"ReduceSumSquare", {{2, 3, 4}}, [](Builder& b, In in) { return b.node("ReduceSumSquare", {in[0], b.ints({1})}, {2, 1, 4}); }},
+      {"ReduceL1", {{6, 7}}, [](Builder& b, In in) { return b.node("ReduceL1", {apart(b, in[0]), b.ints({0})}, {7}, {{"keepdims", int64_t{0}}}); }, -0.9f, 0.9f},
+      {"ReduceL2", {{2, 3, 4}}, [](Builder& b, In in) { return b.node("ReduceL2", {in[0], b.ints({0, 2})}, {3}, {{"keepdims", int64_t{0}}}); }},
+      {"ReduceLogSum", {{2, 3, 4}}, [](Builder& b, In in) { return b.node("ReduceLogSum", {in[0], b.ints({2})}, {2, 3, 1}); }, 0.5f, 2},
+      {"ReduceLogSumExp", {{2, 3, 4}}, [](Builder& b, In in) { return b.node("ReduceLogSumExp", {in[0], b.ints({1})}, {2, 1, 4}); }},
       {"ReduceMin", {{5, 9}}, [](Builder& b, In in) { return b.node("ReduceMin", {in[0], b.ints({1})}, {5, 1}); }},
       {"MaxPool", {{2, 3, 6, 4}}, [](Builder& b, In in) { return b.node("MaxPool", in, {2, 3, 3, 2}, {{"kernel_shape", std::vector<int64_t>{2, 2}}, {"strides", std::vector<int64_t>{2, 2}}}); }},
       {"MaxPool, overlapping", {{1, 2, 7, 7}}, [](Builder& b, In in) { return b.node("MaxPool", in, {1, 2, 4, 4}, {{"kernel_shape", std::vector<int64_t>{3, 3}}, {"strides", std::vector<int64_t>{2, 2}}, {"pads", std::vector<int64_t>{1, 1, 1, 1}}}); }},
+      {"MaxPool, stride beyond the kernel", {{1, 3, 8, 7}}, [](Builder& b, In in) { return b.node("MaxPool", in, {1, 3, 3, 3}, {{"kernel_shape", std::vector<int64_t>{2, 1}}, {"strides", std::vector<int64_t>{3, 3}}}); }},
+      {"MaxPool, one column, windows beyond the end", {{2, 2, 5, 1}}, [](Builder& b, In in) { return b.node("MaxPool", in, {2, 2, 3, 1}, {{"kernel_shape", std::vector<int64_t>{3, 1}}, {"strides", std::vector<int64_t>{2, 1}}, {"pads", std::vector<int64_t>{0, 0, 1, 0}}, {"ceil_mode", int64_t{1}}}); }},
       {"MaxPool, strides 2 and 1", {{1, 2, 7, 5}}, [](Builder& b, In in) { return b.node("MaxPool", in, {1, 2, 4, 4}, {{"kernel_shape", std::vector<int64_t>{3, 2}}, {"strides", std::vector<int64_t>{2, 1}}, {"pads", std::vector<int64_t>{1, 0, 1, 0}}}); }},
       {"AveragePool, strides longer than the kernel", {{1, 2, 5, 8}}, [](Builder& b, In in) { return b.node("AveragePool", in, {1, 2, 3, 3}, {{"kernel_shape", std::vector<int64_t>{1, 2}}, {"strides", std::vector<int64_t>{2, 3}}}); }},
       {"AveragePool", {{2, 3, 6, 4}}, [](Builder& b, In in) { return b.node("AveragePool", in, {2, 3, 3, 2}, {{"kernel_shape", std::vector<int64_t>{2, 2}}, {"strides", std::vector<int64_t>{2, 2}}}); }},
@@ -179,7 +222,7 @@ const std::vector<Case>& cases() {
          const_cast<Tensor&>(*b.graph().value(mask).constant).bytes[5] = 1;
          return b.node("Where", {mask, in[0], in[1]}, {3, 4});
        }},
-  };
+  });
   return list;
 }
 
@@ -285,6 +328,41 @@ TEST(Losses, GradientsAgreeWithFiniteDifferences) {
       }
     }
   }
+}
+
+TEST(Gradients, ChunksOfSamplesAddUp) {
+  const struct { int64_t channels, columns, kernel, stride; } kCases[] = {{3, 5, 3, 1}, {3, 5, 3, 2}, {20, 5, 3, 1}, {20, 5, 3, 2}, {3, 5, 1, 1}, {6, 4, 1, 2}};
+  for (const auto& k : kCases) {
+    const int64_t pad = k.kernel / 2, out = (8 + 2 * pad - k.kernel) / k.stride + 1;
+    const Node node{"conv", OnnxOp{"", "Conv", 18, {{"pads", std::vector<int64_t>(4, pad)}, {"strides", std::vector<int64_t>(2, k.stride)}}}, {}, {}};
+    const Shape x = {7, k.channels, 8, 8}, w = {k.columns, k.channels, k.kernel, k.kernel}, y = {7, k.columns, out, out};
+    Graph g;
+    Builder b(g, "g.");
+    const ValueId in = b.input("x", DType::kF32, x), dy = b.input("dy", DType::kF32, y);
+    const ConvolutionGeometry geometry(node, x, w, y);
+    const int64_t sample = 100 * (k.channels + k.columns);
+    for (const int64_t elements : {int64_t{1} << 19, int64_t{1}, 3 * sample}) g.outputs.push_back(convolution_weight_gradient(b, geometry, in, dy, elements));
+    prune_and_sort(g);
+    std::mt19937 rng(3);
+    const auto results = run(g, {random_tensor(rng, x, -1, 1), random_tensor(rng, y, -1, 1)});
+    for (size_t r = 1; r < results.size(); ++r) {
+      for (int64_t i = 0; i < results[0].count(); ++i) ASSERT_NEAR(results[r].at(i), results[0].at(i), 1e-4) << k.channels << " channels, kernel " << k.kernel << ", stride " << k.stride << ", " << r;
+    }
+  }
+}
+
+TEST(Gradients, EqualMaximaShare) {
+  Graph g;
+  Builder b(g, "g.");
+  const ValueId x = b.input("x", DType::kF32, {1, 1, 3, 3});
+  const ValueId y = b.node("MaxPool", {x}, {1, 1, 2, 2}, {{"kernel_shape", std::vector<int64_t>{2, 2}}});
+  const ValueId dy = b.input("dy", DType::kF32, {1, 1, 2, 2});
+  g.outputs = backward(g, {{y, dy}}, {x});
+  prune_and_sort(g);
+  // Windows with the maxima 2, 2 (the same element), 1 (two of them), 3.
+  const auto dx = run(g, {Tensor::from_floats({1, 2, 0, 1, 1, 0, 0, 0, 3}, {1, 1, 3, 3}), Tensor::from_floats({8, 4, 6, 5}, {1, 1, 2, 2})})[0];
+  const float expected[] = {0, 12, 0, 3, 3, 0, 0, 0, 5};
+  for (int64_t i = 0; i < 9; ++i) EXPECT_EQ(dx.at(i), expected[i]) << i;
 }
 
 }  // namespace

@@ -35,7 +35,8 @@ void log(GradientCall& c) { c.inputs[0] = c.b.div(c.dy(), c.in(0)); }
 void sqrt(GradientCall& c) { c.inputs[0] = c.b.scale(c.b.div(c.dy(), c.out()), 0.5); }
 void reciprocal(GradientCall& c) { c.inputs[0] = c.b.neg(c.b.mul(c.dy(), c.b.mul(c.out(), c.out()))); }
 void abs(GradientCall& c) { c.inputs[0] = c.b.mul(c.dy(), c.b.unary("Sign", c.in(0))); }
-void relu(GradientCall& c) { c.inputs[0] = c.b.mul(c.dy(), c.b.greater(c.in(0), c.b.scalar(0))); }
+/// By the sign of its output, which has the input's: what comes before a Relu need not be kept.
+void relu(GradientCall& c) { c.inputs[0] = c.b.mul(c.dy(), c.b.greater(c.out(), c.b.scalar(0))); }
 void sigmoid(GradientCall& c) { c.inputs[0] = c.b.mul(c.dy(), c.b.mul(c.out(), c.b.sub(c.b.scalar(1), c.out()))); }
 void tanh(GradientCall& c) { c.inputs[0] = c.b.mul(c.dy(), c.b.sub(c.b.scalar(1), c.b.mul(c.out(), c.out()))); }
 void leaky_relu(GradientCall& c) {

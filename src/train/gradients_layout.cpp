@@ -135,6 +135,23 @@ void reduce_mean(GradientCall& c) {
   c.inputs[0] = c.b.expand(c.b.scale(kept(c, c.dy(), axes), 1 / n), c.shape(0));
 }
 
+void reduce_sum_square(GradientCall& c) { c.inputs[0] = c.b.mul(kept(c, c.dy(), axes_of(c)), c.b.scale(c.in(0), 2)); }
+void reduce_l1(GradientCall& c) { c.inputs[0] = c.b.mul(kept(c, c.dy(), axes_of(c)), c.b.unary("Sign", c.in(0))); }
+void reduce_l2(GradientCall& c) {
+  const auto axes = axes_of(c);
+  c.inputs[0] = c.b.mul(c.in(0), kept(c, c.b.div(c.dy(), c.out()), axes));
+}
+/// dy / sum
+void reduce_log_sum(GradientCall& c) {
+  const auto axes = axes_of(c);
+  c.inputs[0] = c.b.expand(kept(c, c.b.div(c.dy(), c.b.unary("Exp", c.out())), axes), c.shape(0));
+}
+/// dy times the softmax
+void reduce_log_sum_exp(GradientCall& c) {
+  const auto axes = axes_of(c);
+  c.inputs[0] = c.b.mul(kept(c, c.dy(), axes), c.b.unary("Exp", c.b.sub(c.in(0), kept(c, c.out(), axes))));
+}
+
 /// Equals share the gradient.
 void reduce_extreme(GradientCall& c) {
   const auto axes = axes_of(c);
@@ -143,7 +160,7 @@ void reduce_extreme(GradientCall& c) {
 }
 
 constexpr GradientRule kRules[] = {{"Reshape", reshape}, {"Flatten", reshape}, {"Squeeze", reshape}, {"Unsqueeze", reshape}, {"Transpose", transpose}, {"Concat", concat}, {"Split", split}, {"Slice", slice}, {"Pad", pad}, {"Gather", gather}, {"Resize", resize},
-                                   {"Expand", expand}, {"ReduceSum", reduce_sum}, {"ReduceMean", reduce_mean}, {"ReduceMax", reduce_extreme}, {"ReduceMin", reduce_extreme}};
+                                   {"Expand", expand}, {"ReduceSum", reduce_sum}, {"ReduceMean", reduce_mean}, {"ReduceMax", reduce_extreme}, {"ReduceMin", reduce_extreme}, {"ReduceSumSquare", reduce_sum_square}, {"ReduceL1", reduce_l1}, {"ReduceL2", reduce_l2}, {"ReduceLogSum", reduce_log_sum}, {"ReduceLogSumExp", reduce_log_sum_exp}};
 
 }  // namespace
 

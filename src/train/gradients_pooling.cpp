@@ -62,19 +62,9 @@ void max_pool(GradientCall& c) {
     c.inputs[0] = b.reshape(b.mul(mask, b.div(spread(b, c.dy()), b.sum(mask, {3, 5}, true))), x);
     return;
   }
-  const ValueId padded = b.pad(c.in(0), {0, 0, p.pad[0], p.pad[1]}, {0, 0, p.reach(0) - p.in[0] - p.pad[0], p.reach(1) - p.in[1] - p.pad[1]}, -3e38);
-  std::vector<ValueId> masks;
-  ValueId count = kNoValue;
-  for (int64_t kh = 0; kh < p.kernel[0]; ++kh) {
-    for (int64_t kw = 0; kw < p.kernel[1]; ++kw) {
-      const ValueId seen = b.slice(padded, {2, 3}, {kh, kw}, {kh + (p.out[0] - 1) * p.stride[0] + 1, kw + (p.out[1] - 1) * p.stride[1] + 1}, {p.stride[0], p.stride[1]});
-      masks.push_back(b.equal(seen, c.out()));
-      count = count == kNoValue ? masks.back() : b.add(count, masks.back());
-    }
-  }
-  const ValueId share = b.div(c.dy(), count);
-  for (ValueId& m : masks) m = b.mul(m, share);
-  c.inputs[0] = scatter(c, p, masks);
+  c.inputs[0] = b.node("MaxPoolGradient", {c.in(0), c.out(), c.dy()}, x);
+  auto& op = std::get<OnnxOp>(b.graph().nodes.back().op);
+  op.domain = "systole", op.attributes = c.op().attributes;
 }
 
 void average_pool(GradientCall& c) {

@@ -22,7 +22,7 @@ const OnnxOp& op_of(const Node& n) { return std::get<OnnxOp>(n.op); }
 /// Inputs of a node that learn.
 std::vector<size_t> weight_inputs(const Node& n) {
   const std::string& t = op_of(n).type;
-  if (t == "Conv" || t == "ConvTranspose" || t == "Gemm" || t == "BatchNormalization" || t == "LayerNormalization") return {1, 2};
+  if (t == "Conv" || t == "ConvTranspose" || t == "Gemm" || t == "BatchNormalization" || t == "LayerNormalization" || t == "InstanceNormalization" || t == "RMSNormalization" || t == "PRelu") return {1, 2};
   if (t == "MatMul" || t == "Add" || t == "Mul") return {0, 1};
   if (is_recurrent(t)) return {1, 2, 3};
   if (t == "Gather") return {0};
@@ -77,8 +77,22 @@ TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logi
   if (logits && op_of(last).type == "Softmax" && last.outputs[0] == file_.outputs[0]) file_.outputs[0] = last.inputs[0];
   prune_and_sort(file_);
   infer_shapes(file_);
+  values_before_ = file_.values.size();
+  write_out(file_);
   if (logits_shape().empty() || logits_shape()[0] != batch) fail(ErrorCode::kUnsupported, path, "an output of shape " + to_string(logits_shape()) + " for a batch of " + std::to_string(batch), "a first extent that follows the batch", "the model may reshape to a fixed batch of 1");
   find_parameters(freeze);
+}
+
+ValueId TrainableModel::weight_behind(ValueId v) const {
+  for (bool again = true; again && !file_.value(v).constant;) {
+    again = false;
+    for (const Node& n : file_.nodes) {
+      const std::string& t = op_of(n).type;
+      if (n.outputs[0] != v || !(t == "Reshape" || t == "Transpose" || t == "Unsqueeze" || t == "Squeeze" || t == "Identity" || t == "Slice")) continue;
+      v = n.inputs[0], again = true;
+    }
+  }
+  return static_cast<size_t>(v) < values_before_ ? v : kNoValue;
 }
 
 void TrainableModel::find_parameters(const std::vector<std::string>& freeze) {
@@ -86,10 +100,11 @@ void TrainableModel::find_parameters(const std::vector<std::string>& freeze) {
   for (const Node& n : file_.nodes) {
     for (size_t k : weight_inputs(n)) {
       if (k >= n.inputs.size() || n.inputs[k] == kNoValue) continue;
-      const Value& v = file_.value(n.inputs[k]);
-      if (!may_learn(v.constant) || known.count(n.inputs[k])) continue;
-      known[n.inputs[k]] = parameters_.size();
-      Weight p{v.name, n.inputs[k], {}, false};
+      const ValueId weight = weight_behind(n.inputs[k]);
+      if (weight == kNoValue || !may_learn(file_.value(weight).constant) || known.count(weight)) continue;
+      const Value& v = file_.value(weight);
+      known[weight] = parameters_.size();
+      Weight p{v.name, weight, {}, false};
       if (op_of(n).type == "Conv" && k == 1 && v.constant->shape.size() == 4) p.perm = {2, 3, 1, 0};
       p.frozen = std::any_of(freeze.begin(), freeze.end(), [&](const std::string& f) { return v.name.starts_with(f); });
       parameters_.push_back(std::move(p));
@@ -178,6 +193,10 @@ ForwardGraph TrainableModel::forward(bool training) const {
       now[n.outputs[0]] = training ? dropped(b, n, f) : n.inputs[0];
     } else if (type == "LayerNormalization") {
       now[n.outputs[0]] = expand_layer_normalization(b, n, n.inputs[0], n.inputs[1], n.inputs.size() > 2 ? n.inputs[2] : kNoValue);
+    } else if (type == "RMSNormalization") {
+      now[n.outputs[0]] = expand_rms_normalization(b, n, n.inputs[0], n.inputs[1]);
+    } else if (type == "InstanceNormalization") {
+      now[n.outputs[0]] = expand_instance_normalization(b, n, n.inputs[0], n.inputs[1], n.inputs[2]);
     } else if (is_recurrent(type)) {
       const auto outputs = expand_recurrent(b, n, n.inputs);
       for (size_t k = 0; k < n.outputs.size(); ++k) {

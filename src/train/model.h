@@ -57,9 +57,12 @@ class TrainableModel {
   void write(const std::vector<Tensor>& parameters, const std::vector<Tensor>& statistics, const std::string& doc, const std::string& path) const;
 
  private:
+  /// The constant of the file that `v` is, or a view of (as operators in parts read theirs); kNoValue where there is none.
+  ValueId weight_behind(ValueId v) const;
   void find_parameters(const std::vector<std::string>& freeze);
   Graph file_;   ///< with shapes; the last Softmax left out
   Graph whole_;  ///< as it will be written
+  size_t values_before_ = 0;  ///< of file_, before operators were written out as others
   std::map<ValueId, StoredCodes> stored_;  ///< of weights that the file holds as codes
   std::vector<Weight> parameters_;
   std::vector<RunningStatistics> statistics_;

@@ -87,18 +87,21 @@ ValueId by(Update& u, ValueId w, ValueId g, std::vector<ValueId>& states) {
 }
 bool elementwise(const OptimizerOptions& o) { return o.name == "sgd" || o.name == "adam" || o.name == "adamw"; }
 
-/// An elementwise rule on tensors that can be cut into many equal parts, whatever their shape: 30,522 rows cannot.
-ValueId in_equal_parts(Update& u, Rule rule, ValueId w, ValueId g, std::vector<ValueId>& states) {
+/// Tensors that can be cut into many equal parts, whatever their shape: 30,522 rows cannot.
+Shape equal_parts(const Shape& shape) {
   constexpr int64_t kParts = 2048;
-  const Shape shape = u.b.shape(w);
   const int64_t count = element_count(shape);
   int64_t parts = std::min(kParts, count);
   while (count % parts != 0) --parts;
-  const Shape flat = {parts, count / parts};
-  for (ValueId& s : states) s = u.b.reshape(s, flat);
-  const ValueId moved = rule(u, u.b.reshape(w, flat), u.b.reshape(g, flat), states);
-  for (ValueId& s : states) s = u.b.reshape(s, shape);
-  return moved;
+  return {parts, count / parts};
+}
+
+/// v plus a random share of half a last place of bf16 either way: rounded to nearest afterwards, v goes up as often as it lies near the upper
+/// neighbour. The unit in the first place without looking at bits: Rump, Ogita and Oishi 2008, "Accurate floating-point summation", algorithm 3.5.
+ValueId dithered(Builder& b, ValueId v, ValueId bytes) {
+  const ValueId q = b.scale(v, 0x1p23 + 1), unit = b.unary("Abs", b.sub(q, b.scale(q, 1 - 0x1p-24)));
+  const ValueId random = b.node("Cast", {bytes}, b.shape(bytes), {{"systole_to", static_cast<int64_t>(DType::kF32)}});
+  return b.add(v, b.mul(b.add(b.scale(random, 0x1p-8), b.scalar(0x1p-9 - 0.5)), b.scale(unit, 0x1p-7)));
 }
 
 constexpr struct { const char* name; Rule rule; } kRules[] = {{"sgd", by<&Update::sgd>}, {"adam", by<&Update::adam>}, {"adamw", by<&Update::adamw>}, {"lamb", by<&Update::lamb>}, {"adafactor", adafactor}};
@@ -119,35 +122,61 @@ std::pair<float, float> corrections(const OptimizerOptions& o, int64_t step) {
   return {static_cast<float>(1 / (1 - std::pow(o.beta1, t))), static_cast<float>(1 / (1 - std::pow(o.beta2, t)))};
 }
 
-Graph update_graph(const OptimizerOptions& o, const std::vector<Shape>& weights, bool factor) {
-  Rule rule = nullptr;
+namespace {
+
+Rule find_rule(const std::string& name) {
   std::string names;
   for (const auto& r : kRules) {
+    if (name == r.name) return r.rule;
     names += (names.empty() ? "" : ", ") + std::string(r.name);
-    if (o.name == r.name) rule = r.rule;
   }
-  if (!rule) fail(ErrorCode::kBadInput, "--optimizer", "'" + o.name + "'", names);
+  fail(ErrorCode::kBadInput, "--optimizer", "'" + name + "'", names);
+}
+
+/// All gradients together at most `norm` long.
+void clip(Builder& b, std::vector<ValueId>& gradients, double norm) {
+  ValueId total = kNoValue;
+  for (ValueId v : gradients) total = total == kNoValue ? squares(b, v) : b.add(total, squares(b, v));
+  const ValueId shrink = b.binary("Min", b.div(b.scalar(norm), b.add(b.unary("Sqrt", total), b.scalar(1e-6))), b.scalar(1));
+  for (ValueId& v : gradients) v = b.mul(v, shrink);
+}
+
+}  // namespace
+
+Graph update_graph(const OptimizerOptions& o, const std::vector<Shape>& weights, bool factor, const std::vector<bool>& narrow) {
+  const Rule rule = find_rule(o.name);
   Graph graph;
   graph.name = "update." + o.name;
   Builder b(graph, "u.");
   Update u{b, o, b.input("rate", DType::kF32, {1}), b.input("correction1", DType::kF32, {1}), b.input("correction2", DType::kF32, {1})};
   const ValueId unscale = factor ? b.input("factor", DType::kF32, {1}) : kNoValue;
   const size_t n = weights.size();
-  std::vector<ValueId> w, g;
+  const auto rounds = [&](size_t i) { return !narrow.empty() && narrow[i]; };
+  std::vector<ValueId> w, g, random(n, kNoValue);
   std::vector<std::vector<ValueId>> states(n);
-  for (size_t i = 0; i < n; ++i) w.push_back(b.input("w" + std::to_string(i), DType::kF32, weights[i]));
+  for (size_t i = 0; i < n; ++i) w.push_back(b.input("w" + std::to_string(i), rounds(i) ? DType::kBF16 : DType::kF32, weights[i]));
   for (size_t i = 0; i < n; ++i) g.push_back(b.input("g" + std::to_string(i), DType::kF32, weights[i]));
   for (size_t i = 0; i < n; ++i) {
     for (const Shape& s : states_of(o, weights[i])) states[i].push_back(b.input("s" + std::to_string(states[i].size()) + "." + std::to_string(i), DType::kF32, s));
   }
-  for (ValueId& v : g) v = factor ? b.mul(v, unscale) : v;
-  if (o.clip_norm > 0) {
-    ValueId total = squares(b, g[0]);
-    for (size_t i = 1; i < n; ++i) total = b.add(total, squares(b, g[i]));
-    const ValueId shrink = b.binary("Min", b.div(b.scalar(o.clip_norm), b.add(b.unary("Sqrt", total), b.scalar(1e-6))), b.scalar(1));
-    for (ValueId& v : g) v = b.mul(v, shrink);
+  for (size_t i = 0; i < n; ++i) {
+    if (rounds(i)) random[i] = b.input("random" + std::to_string(i), DType::kU8, weights[i]);
   }
-  for (size_t i = 0; i < n; ++i) graph.outputs.push_back(elementwise(o) ? b.reshape(in_equal_parts(u, rule, w[i], g[i], states[i]), weights[i]) : rule(u, w[i], g[i], states[i]));
+  for (ValueId& v : g) v = factor ? b.mul(v, unscale) : v;
+  if (o.clip_norm > 0) clip(b, g, o.clip_norm);
+  for (size_t i = 0; i < n; ++i) {
+    // Elementwise rules see each tensor in equal parts, which pass through the scratchpad one by one.
+    const Shape shape = elementwise(o) ? equal_parts(weights[i]) : weights[i];
+    if (elementwise(o)) {
+      for (ValueId& s : states[i]) s = b.reshape(s, shape);
+    }
+    ValueId moved = rule(u, b.reshape(w[i], shape), b.reshape(g[i], shape), states[i]);
+    if (elementwise(o)) {
+      for (ValueId& s : states[i]) s = b.reshape(s, weights[i]);
+    }
+    if (rounds(i)) moved = dithered(b, moved, b.reshape(random[i], shape));
+    graph.outputs.push_back(b.node("Reshape", {moved, b.ints(weights[i])}, weights[i], {}, rounds(i) ? DType::kBF16 : DType::kF32));
+  }
   for (const auto& list : states) graph.outputs.insert(graph.outputs.end(), list.begin(), list.end());
   return graph;
 }

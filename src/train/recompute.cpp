@@ -13,26 +13,61 @@ namespace {
 /// Floats between layers take two bytes; what counts is their proportion.
 int64_t bytes_of_value(const Graph& g, ValueId v) { return g.value(v).constant ? 0 : element_count(g.value(v).shape) * 2; }
 
-/// Greatest total of values that live at once, in the order of the nodes. Views under another shape count once.
+/// Whether the node's output is bytes of its input, in most cases: another shape, another order of axes, samples or rows of it.
+bool is_view(const Graph& g, const Node& n) {
+  const std::string& t = std::get<OnnxOp>(n.op).type;
+  if (t != "Slice") return t == "Reshape" || t == "Transpose" || t == "Flatten" || t == "Squeeze" || t == "Unsqueeze" || t == "Identity";
+  const TensorPtr axes = n.inputs.size() > 3 && n.inputs[3] != kNoValue ? g.value(n.inputs[3]).constant : nullptr;
+  return axes && axes->count() == 1 && axes->int_at(0) == 0;
+}
+
+bool is_copy(const Node& n) {
+  const std::string& t = std::get<OnnxOp>(n.op).type;
+  return t == "Slice" || t == "Pad" || t == "Concat";
+}
+
+/// Values without bytes of their own, and whose they stand for: views, and copies that only another copy reads, which the compiler joins.
+std::vector<size_t> roots(const Graph& g) {
+  std::vector<int> readers(g.values.size(), 0), reader(g.values.size(), -1);
+  for (size_t n = 0; n < g.nodes.size(); ++n) {
+    for (ValueId v : g.nodes[n].inputs) {
+      if (v != kNoValue) ++readers[static_cast<size_t>(v)], reader[static_cast<size_t>(v)] = static_cast<int>(n);
+    }
+  }
+  const auto joins = [&](ValueId v) {
+    while (readers[static_cast<size_t>(v)] == 1) {
+      const Node& n = g.nodes[static_cast<size_t>(reader[static_cast<size_t>(v)])];
+      if (is_copy(n)) return true;
+      if (!is_view(g, n)) return false;
+      v = n.outputs[0];
+    }
+    return false;
+  };
+  std::vector<size_t> root(g.values.size());
+  for (size_t v = 0; v < root.size(); ++v) root[v] = v;
+  for (const Node& n : g.nodes) {
+    if (is_view(g, n) || (is_copy(n) && joins(n.outputs[0]))) root[static_cast<size_t>(n.outputs[0])] = root[static_cast<size_t>(n.inputs[0])];
+  }
+  return root;
+}
+
+/// Greatest total of values that live at once, in the order of the nodes.
 int64_t live_bytes(const Graph& g) {
+  const std::vector<size_t> root = roots(g);
   std::vector<size_t> last(g.values.size(), 0);
   for (size_t n = 0; n < g.nodes.size(); ++n) {
     for (ValueId v : g.nodes[n].inputs) {
-      if (v != kNoValue) last[static_cast<size_t>(v)] = n;
+      if (v != kNoValue) last[root[static_cast<size_t>(v)]] = n;
     }
   }
-  for (ValueId v : g.outputs) last[static_cast<size_t>(v)] = g.nodes.size();
-  auto moves_nothing = [](const Node& n) {
-    const std::string& t = std::get<OnnxOp>(n.op).type;
-    return t == "Reshape" || t == "Transpose" || t == "Flatten" || t == "Squeeze" || t == "Unsqueeze" || t == "Identity";
-  };
+  for (ValueId v : g.outputs) last[root[static_cast<size_t>(v)]] = g.nodes.size();
   std::vector<int64_t> released(g.nodes.size() + 1, 0);
   int64_t now = 0, most = 0;
   for (size_t n = 0; n < g.nodes.size(); ++n) {
     for (ValueId v : g.nodes[n].outputs) {
-      if (v == kNoValue || moves_nothing(g.nodes[n])) continue;
+      if (v == kNoValue || root[static_cast<size_t>(v)] != static_cast<size_t>(v)) continue;
       now += bytes_of_value(g, v);
-      if (last[static_cast<size_t>(v)] < released.size()) released[std::max(last[static_cast<size_t>(v)], n)] += bytes_of_value(g, v);
+      released[std::max(last[static_cast<size_t>(v)], n)] += bytes_of_value(g, v);
     }
     most = std::max(most, now);
     now -= released[n];

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
+#include "base/parallel.h"
 #include "codegen/compile.h"
 #include "passes/passes.h"
 #include "runtime/program_cache.h"
@@ -70,6 +72,31 @@ Tensor mask_of(const Shape& shape, double ratio, uint64_t seed, int64_t step, si
   return t;
 }
 
+/// A byte for each element of weight `number`, by its position, whatever is computed when and where.
+Tensor bytes_of_weight(const Shape& shape, uint64_t seed, int64_t step, size_t number) {
+  constexpr uint32_t kRounding = 0x80000000;  // apart from masks, which count from 0
+  Tensor t(DType::kU8, shape);
+  const std::array<uint32_t, 2> key = {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
+  const int64_t n = t.count();
+  parallel_for(ceil_div(n, 16), 1 << 14, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const auto bits = philox(key, {static_cast<uint32_t>(i), static_cast<uint32_t>(step), static_cast<uint32_t>(i >> 32), kRounding + static_cast<uint32_t>(number)});
+      std::memcpy(t.bytes.data() + 16 * i, bits.data(), static_cast<size_t>(std::min<int64_t>(16, n - 16 * i)));
+    }
+  });
+  return t;
+}
+
+/// Rounded to nearest (or exactly, where it was narrow before).
+Tensor converted(const Tensor& from, DType type) {
+  if (from.type == type) return from;
+  Tensor t(type, from.shape);
+  parallel_for(t.count(), 1 << 16, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) t.set(i, from.at(i));
+  });
+  return t;
+}
+
 bool all_finite(const std::vector<Tensor>& tensors) {
   return std::all_of(tensors.begin(), tensors.end(), [](const Tensor& t) { return std::all_of(t.data<float>(), t.data<float>() + t.count(), [](float v) { return std::isfinite(v); }); });
 }
@@ -93,6 +120,9 @@ TrainingPrograms::TrainingPrograms(const TrainableModel& model, const StepOption
     if (model.parameters()[i].frozen) continue;
     learning_.push_back(i), wrt.push_back(f.parameters[i]), shapes.push_back(f.graph.value(f.parameters[i]).shape);
   }
+  const bool fp8 = options.precision == "fp8";
+  const std::string precision = fp8 ? "bf16" : options.precision;  // of everything but the operands of products
+  find_narrow(f);
   prune_and_sort(f.graph);
   const size_t forward_nodes = f.graph.nodes.size();
   Builder b(f.graph, "loss.");
@@ -107,21 +137,47 @@ TrainingPrograms::TrainingPrograms(const TrainableModel& model, const StepOption
   f.graph.outputs.insert(f.graph.outputs.end(), f.batch_statistics.begin(), f.batch_statistics.end());
   f.graph.name += ".step";
   recomputed_ = recompute(f.graph, forward_nodes, options.recompute);
-  const bool fp8 = options.precision == "fp8";
-  const std::string precision = fp8 ? "bf16" : options.precision;  // of everything but the operands of products
   if (fp8) prune_and_sort(f.graph), round_to_fp8(f.graph, loss.gradient);
   forward_backward_ = compile_graph(std::move(f.graph), precision, options);
   if (options.accumulate > 1) addition_ = compile_graph(addition_graph(shapes), "fp32", options);
-  Graph update = update_graph(options.optimizer, shapes, options.precision == "fp16");
+  std::vector<bool> narrow;
+  for (size_t i : learning_) narrow.push_back(narrow_[i]);
+  Graph update = update_graph(options.optimizer, shapes, options.precision == "fp16", narrow);
   add_statistics(update, model);
   update_ = compile_graph(std::move(update), "fp32", options);
   ForwardGraph e = model.forward(false);
   e.graph.name += ".evaluation";
+  for (size_t i = 0; i < e.parameters.size(); ++i) {
+    if (narrow_[i]) e.graph.value(e.parameters[i]).type = DType::kBF16;
+  }
   evaluation_ = compile_graph(std::move(e.graph), precision, options);
+}
+
+/// Matrices and kernels are operands of products, which have two bytes anyway; vectors (biases, scales) are added to fp32 sums.
+void TrainingPrograms::find_narrow(ForwardGraph& f) {
+  narrow_.assign(f.parameters.size(), false);
+  if (options_.weights == "fp32") return;
+  if (options_.weights != "bf16") fail(ErrorCode::kBadInput, "--weights", "'" + options_.weights + "'", "fp32 or bf16");
+  if (model_.quantised()) fail(ErrorCode::kBadInput, "--weights bf16", "a quantised model", "a float model");
+  if (options_.precision != "bf16" && options_.precision != "fp8") fail(ErrorCode::kBadInput, "--weights bf16", "precision " + options_.precision, "bf16 or fp8");
+  for (size_t i = 0; i < narrow_.size(); ++i) {
+    Value& parameter = f.graph.value(f.parameters[i]);
+    narrow_[i] = parameter.shape.size() >= 2;
+    if (narrow_[i]) parameter.type = DType::kBF16;
+  }
+}
+
+std::vector<HostValue> TrainingPrograms::read_weights(const TrainingState& state) const {
+  std::vector<HostValue> list;
+  for (size_t i = 0; i < state.weights.size(); ++i) list.emplace_back(narrow_[i] ? converted(state.weights[i], DType::kBF16) : state.weights[i]);
+  return list;
 }
 
 TrainingState TrainingPrograms::initial_state() const {
   TrainingState s{model_.initial_parameters(), {}, model_.initial_statistics(), {}};
+  for (size_t i = 0; i < s.weights.size(); ++i) {
+    if (narrow_[i]) s.weights[i] = converted(converted(s.weights[i], DType::kBF16), DType::kF32);
+  }
   if (options_.precision == "fp16") s.scaling = {Tensor::from_floats({options_.loss_scale, 0}, {2})};
   for (size_t i : learning_) {
     for (const Shape& shape : states_of(options_.optimizer, s.weights[i].shape)) s.states.emplace_back(DType::kF32, shape);
@@ -135,7 +191,8 @@ TrainingPrograms::StepResult TrainingPrograms::step(TrainingState& state, const 
   std::vector<Tensor> statistics;
   for (const Batch& batch : batches) {
     std::vector<HostValue> in = {HostValue(batch.data)};
-    append(in, state.weights);
+    const auto weights = read_weights(state);
+    in.insert(in.end(), weights.begin(), weights.end());
     for (size_t k = 0; k < masks_.size(); ++k) in.emplace_back(mask_of(masks_[k].shape, masks_[k].ratio, options_.seed, step, static_cast<size_t>(&batch - batches.data()), k));
     in.emplace_back(batch.targets), in.emplace_back(Tensor::from_floats({scale * loss_scale}, {1}));
     std::vector<Tensor> out = run_all(forward_backward_, in);
@@ -161,13 +218,16 @@ TrainingPrograms::StepResult TrainingPrograms::step(TrainingState& state, const 
   const auto [c1, c2] = corrections(options_.optimizer, step);
   std::vector<HostValue> u = {HostValue(Tensor::from_floats({static_cast<float>(rate)}, {1})), HostValue(Tensor::from_floats({c1}, {1})), HostValue(Tensor::from_floats({c2}, {1}))};
   if (!state.scaling.empty()) u.emplace_back(Tensor::from_floats({1 / loss_scale}, {1}));
-  for (size_t i : learning_) u.emplace_back(state.weights[i]);
+  for (size_t i : learning_) u.emplace_back(narrow_[i] ? converted(state.weights[i], DType::kBF16) : state.weights[i]);
   append(u, r.gradients);
   append(u, state.states);
+  for (size_t i : learning_) {
+    if (narrow_[i]) u.emplace_back(bytes_of_weight(state.weights[i].shape, options_.seed, step, i));
+  }
   append(u, state.statistics);
   append(u, statistics);
   std::vector<Tensor> now = run_all(update_, u);
-  for (size_t i = 0; i < learning_.size(); ++i) state.weights[learning_[i]] = std::move(now[i]);
+  for (size_t i = 0; i < learning_.size(); ++i) state.weights[learning_[i]] = converted(now[i], DType::kF32);
   for (size_t i = 0; i < state.states.size(); ++i) state.states[i] = std::move(now[learning_.size() + i]);
   for (size_t i = 0; i < state.statistics.size(); ++i) state.statistics[i] = std::move(now[learning_.size() + state.states.size() + i]);
   return r;
@@ -175,7 +235,8 @@ TrainingPrograms::StepResult TrainingPrograms::step(TrainingState& state, const 
 
 Tensor TrainingPrograms::evaluate(const TrainingState& state, const Tensor& data) const {
   std::vector<HostValue> in = {HostValue(data)};
-  append(in, state.weights);
+  const auto weights = read_weights(state);
+  in.insert(in.end(), weights.begin(), weights.end());
   append(in, state.statistics);
   return run_all(evaluation_, in)[0];
 }

@@ -17,7 +17,8 @@ struct StepOptions {
   OptimizerOptions optimizer;
   int64_t class_axis = 1;   ///< of the output, for cross-entropy
   int64_t labels_each = 1;  ///< per sample, for ctc
-  uint64_t seed = 1;        ///< of dropout
+  uint64_t seed = 1;        ///< of dropout and stochastic rounding
+  std::string weights = "fp32";  ///< or bf16: matrices without fp32 masters, rounded stochastically
   RecomputeOptions recompute;
   float loss_scale = 65536; ///< of fp16 at the start: gradients are computed times this, halved where one overflows, doubled after 200 good steps
   int64_t accumulate = 1;   ///< batches whose gradients are added before an update
@@ -69,6 +70,9 @@ class TrainingPrograms {
     double ratio;
   };
   std::vector<MaskShape> masks_;  ///< of Dropout
+  std::vector<bool> narrow_;  ///< by parameter: whether it is kept in bf16
+  void find_narrow(ForwardGraph& forward);
+  std::vector<HostValue> read_weights(const TrainingState& state) const;
   Recomputed recomputed_;
   Compiled forward_backward_, addition_, update_, evaluation_;
 };

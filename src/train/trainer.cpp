@@ -31,7 +31,7 @@ void shuffle(std::vector<size_t>& order, uint64_t seed, int64_t epoch) {
 
 StepOptions step_options(const CompileOptions& c, const TrainOptions& o, int64_t class_axis, int64_t labels_each) {
   StepOptions s;
-  s.class_axis = class_axis, s.labels_each = labels_each, s.accumulate = o.accumulate, s.seed = o.seed, s.recompute = {o.recompute, o.memory_mib << 20};
+  s.class_axis = class_axis, s.labels_each = labels_each, s.accumulate = o.accumulate, s.seed = o.seed, s.weights = o.weights, s.recompute = {o.recompute, o.memory_mib << 20};
   s.npu = c.npu, s.precision = c.precision == "auto" ? "bf16" : c.precision, s.loss = o.loss, s.cache = c.cache;
   if (s.precision != "bf16" && s.precision != "fp32" && s.precision != "fp16" && s.precision != "fp8") fail(ErrorCode::kBadInput, "--precision", "'" + s.precision + "'", "bf16, fp32, fp16 or fp8 for training");
   s.optimizer = {o.optimizer, o.momentum, o.beta1, o.beta2, o.epsilon, o.weight_decay, o.nesterov, o.clip_norm};
@@ -62,6 +62,7 @@ class Trainer {
                        o.warm_up, report_.steps, o.weight_decay, o.clip_norm, c.precision) +
            fmt::format(";{};{};{};{};{};{};{};{};{:016x}", o.accumulate, o.momentum, o.nesterov, o.beta1, o.beta2, o.epsilon, o.label_smoothing, c.npu, content_of_data());
     for (const std::string& name : o.freeze) run_ += ";" + name;
+    if (o.weights != "fp32") run_ += ";weights=" + o.weights;
     measure();
   }
 
