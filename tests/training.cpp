@@ -5,6 +5,7 @@
 #include <random>
 
 #include "architectures/architectures.h"
+#include "base/error.h"
 #include "base/parallel.h"
 #include "import/writer.h"
 #include "train/step.h"
@@ -222,6 +223,49 @@ TEST(Training, OperatorsInPartsEvaluateLikeTheFileAndLearn) {
     model.write(r.state.weights, r.state.statistics, "trained", out);
     like(programs.evaluate(r.state, x), out);
   }
+}
+
+/// Exporters write a batch of 1 into reshapes; a model trains with another batch, and keeps its own when it is written.
+TEST(Training, ReshapesToABatchOfOneFollowTheBatch) {
+  const std::string path = std::string(SYSTOLE_BUILD) + "/training-fixed.onnx", out = std::string(SYSTOLE_BUILD) + "/training-fixed-trained.onnx";
+  ModelWriter w("fixed", "for a test");
+  std::mt19937_64 rng(3);
+  int next = 0;
+  auto random = [&](const Shape& shape) {
+    Tensor t(DType::kF32, shape);
+    for (int64_t i = 0; i < t.count(); ++i) t.data<float>()[i] = static_cast<float>(static_cast<double>(rng() >> 11) * 0x1p-53 - 0.5);
+    return w.constant("w" + std::to_string(next++), t);
+  };
+  w.input("x", DType::kF32, {1, 2, 4, 4});
+  const std::string conv = w.node("Relu", {w.node("Conv", {"x", random({3, 2, 3, 3})})});
+  w.node("MatMul", {w.node("Reshape", {conv, w.constant("flat", Tensor::from_ints({1, 12}, {2}))}), random({12, 4})}, {}, "logits");
+  w.output("logits", DType::kF32, {1, 4});
+  w.save(path);
+  const TrainableModel model(path, 4, true, {});
+  EXPECT_EQ(model.parameters().size(), 2u);
+  StepOptions o;
+  o.precision = "fp32", o.npu = "server", o.cache = false;
+  const Outcome r = train(model, o, 20);
+  EXPECT_LT(r.losses.back(), 0.7 * r.losses.front());
+  model.write(r.state.weights, r.state.statistics, "trained", out);
+  CompileOptions options;
+  options.precision = "fp32", options.cache = false;
+  EXPECT_EQ(run(compile(out, options).value().model, {Tensor(DType::kF32, {1, 2, 4, 4})}).value()[0].shape, (Shape{1, 4}));
+}
+
+/// With a batch of 1 the turned axes are no change; with more, the same reshape would put elements of several samples into one row.
+TEST(Training, ReshapesThatWouldMixSamplesAreRefused) {
+  const std::string path = std::string(SYSTOLE_BUILD) + "/training-mixing.onnx";
+  ModelWriter w("mixing", "for a test");
+  w.input("x", DType::kF32, {1, 3, 4});
+  const std::string turned = w.node("Reshape", {w.node("Transpose", {"x"}, {{"perm", std::vector<int64_t>{1, 0, 2}}}), w.constant("flat", Tensor::from_ints({1, 12}, {2}))});
+  std::vector<float> weights;
+  for (int i = 0; i < 24; ++i) weights.push_back(0.1f * static_cast<float>(i % 7 - 3));
+  w.node("MatMul", {turned, w.constant("w", Tensor::from_floats(weights, {12, 2}))}, {}, "logits");
+  w.output("logits", DType::kF32, {1, 2});
+  w.save(path);
+  EXPECT_NO_THROW(TrainableModel(path, 1, true, {}));
+  EXPECT_THROW(TrainableModel(path, 4, true, {}), Failure);
 }
 
 /// x [1, 5, 6] through a recurrent layer of width 4; all its outputs enter the logits.
