@@ -251,6 +251,13 @@ TEST(Training, ReshapesToABatchOfOneFollowTheBatch) {
   CompileOptions options;
   options.precision = "fp32", options.cache = false;
   EXPECT_EQ(run(compile(out, options).value().model, {Tensor(DType::kF32, {1, 2, 4, 4})}).value()[0].shape, (Shape{1, 4}));
+  // One that would hold all samples in a row of its own accord.
+  ModelWriter flat("flat", "for a test");
+  flat.input("x", DType::kF32, {1, 2, 4, 4});
+  flat.node("Reshape", {flat.node("Conv", {"x", flat.constant("k", Tensor::from_floats(std::vector<float>(54, 0.1f), {3, 2, 3, 3}))}), flat.constant("row", Tensor::from_ints({1, -1}, {2}))}, {}, "y");
+  flat.output("y", DType::kF32, {1, 12});
+  flat.save(path);
+  EXPECT_EQ(TrainableModel(path, 4, true, {}).logits_shape(), (Shape{4, 12}));
 }
 
 /// With a batch of 1 the turned axes are no change; with more, the same reshape would put elements of several samples into one row.

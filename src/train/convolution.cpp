@@ -226,10 +226,6 @@ Operands operands_by_row(Builder& b, const Grid& grid, ValueId x, ValueId dy) {
   return o;
 }
 
-}  // namespace
-
-namespace {
-
 /// dW [Co, C] of kernels with one tap: the tensor with fewer channels is turned, the other passes by once.
 ValueId gradient_of_one_tap(Builder& b, const ConvolutionGeometry& g, ValueId x, ValueId dy, int64_t elements) {
   const Grid grid(g);

@@ -351,6 +351,20 @@ TEST(Gradients, ChunksOfSamplesAddUp) {
   }
 }
 
+TEST(Gradients, SumsStayFp32WhereFloatsAreStoredInTwoBytes) {
+  Graph g;
+  Builder b(g, "g.");
+  const ValueId a = b.input("a", DType::kF32, {4, 32}), c = b.input("c", DType::kF32, {32, 8});
+  g.outputs = {b.add_product(b.long_matmul(a, c), a, c), b.sum(a, {1}, true)};
+  std::mt19937 rng(3);
+  const auto context = std::make_shared<const PlanContext>(PlanContext{load_machine("server"), {DType::kBF16, MacFormat::kBF16}, "bf16", {}});
+  Plan plan(g, context);
+  for (const HostValue& v : plan.run({HostValue(random_tensor(rng, {4, 32}, -1, 1)), HostValue(random_tensor(rng, {32, 8}, -1, 1))})) {
+    const auto* bits = v.tensor->data<uint32_t>();
+    EXPECT_TRUE(std::any_of(bits, bits + v.tensor->count(), [](uint32_t x) { return x & 0xFFFF; }));
+  }
+}
+
 TEST(Gradients, EqualMaximaShare) {
   Graph g;
   Builder b(g, "g.");

@@ -93,31 +93,29 @@ bool keeps_samples_apart(Graph one, const Graph& many, int64_t batch) {
 
 }  // namespace
 
-/// Shapes for a batch, with the file's reshapes where they let it; the failure as the file has them where neither way works.
+/// Shapes for a batch: as the file's reshapes have them, or with those that follow the batch. Where neither gives outputs for the batch, the failure of the first.
 void TrainableModel::infer_for_batch(int64_t from, int64_t batch) {
-  const auto follows = [&] { return !logits_shape().empty() && logits_shape()[0] == batch; };
-  Graph changed = file_;
+  const Graph plain = file_;
   std::exception_ptr failure;
   try {
     infer_shapes(file_);
-    if (follows()) return;
+    if (!logits_shape().empty() && logits_shape()[0] == batch) return;
   } catch (const Failure&) {
     failure = std::current_exception();
   }
-  if (from == batch || from < 1) {
-    if (failure) std::rethrow_exception(failure);
-    return;
+  if (from == 1 && batch != 1) {
+    Graph following = plain;
+    reshape_for_batch(following, from, batch);
+    try {
+      infer_shapes(following);
+      const Shape& y = following.value(following.outputs[0]).shape;
+      if (!y.empty() && y[0] == batch && keeps_samples_apart(plain, following, batch)) {
+        file_ = std::move(following);
+        return;
+      }
+    } catch (const Failure&) {  // the first failure says more
+    }
   }
-  reshape_for_batch(changed, from, batch);
-  try {
-    infer_shapes(changed);
-  } catch (const Failure&) {
-    if (failure) std::rethrow_exception(failure);
-    return;
-  }
-  std::swap(file_, changed);
-  if (from == 1 && follows() && keeps_samples_apart(changed, file_, batch)) return;
-  std::swap(file_, changed);
   if (failure) std::rethrow_exception(failure);
 }
 
