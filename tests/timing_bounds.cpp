@@ -74,6 +74,39 @@ TEST(TimingBounds, ResNet50ReachesSeventyPercentOfItsBound) {
   }
 }
 
+/// A convolution of one stride whose weights come at run time, as in training; what drains it adds a tensor of its shape.
+Report convolution(const Machine& machine, const Shape& x, int64_t kernel, int64_t columns) {
+  Graph g;
+  g.name = "convolution";
+  const Shape y = {x[0], x[1], x[2], columns};
+  for (const auto& [name, shape] : std::initializer_list<std::pair<const char*, Shape>>{{"x", x}, {"w", {1, 1, kernel, kernel, x[3], columns}}, {"r", y}}) g.inputs.push_back(g.add_value(name, DType::kBF16, shape));
+  Contract c;
+  c.format = MacFormat::kBF16, c.kernel_h = c.kernel_w = kernel, c.pad_top = c.pad_left = kernel / 2;
+  const ValueId sums = g.add_value("sums", DType::kF32, y), out = g.add_value("y", DType::kBF16, y);
+  Map add;
+  add.extents = y;
+  for (int k = 0; k < 2; ++k) add.accesses.push_back({{{0, {{0, 1}}}, {0, {{1, 1}}}, {0, {{2, 1}}}, {0, {{3, 1}}}}, false, 0});
+  add.pre = {{isa::Micro::kAdd, {Operand::input(0), Operand::input(1)}}};
+  g.nodes = {{"contract", c, {g.inputs[0], g.inputs[1]}, {sums}}, {"drain", add, {sums, g.inputs[2]}, {out}}};
+  g.outputs = {out};
+  verify(g, "test");
+  auto judge = [&](const isa::Program& p) { return cost_of(p, machine); };
+  const isa::Program program = generate(g, machine, "bf16", {.judge = judge});
+  const auto sequence = isa::sequence(program.code, "t");
+  return make_report(program, machine, sequence, simulate(sequence, machine));
+}
+
+TEST(TimingBounds, WeightsOfARunAreLoadedOnceForAllImages) {
+  const Report r = convolution(load_machine("server"), {16, 7, 7, 512}, 3, 512);  // 4.7 MB of weights, more than the scratchpad
+  EXPECT_LE(r.dram_read_bytes, 3 * (9 * 512 + 16 * 49 * 2) * 512 * 2);
+}
+
+TEST(TimingBounds, DrainsReadAndWriteAtOnce) {
+  const Machine m = load_machine("server");
+  const Report r = convolution(m, {8, 56, 56, 64}, 1, 256);
+  EXPECT_LE(static_cast<double>(r.cycles), 1.1 * static_cast<double>(r.dram_read_bytes + r.dram_write_bytes) / static_cast<double>(m.dram.bytes_per_cycle));
+}
+
 TEST(TimingBounds, DramReachesItsBandwidthAndNoMore) {
   for (const char* preset : {"nano", "edge", "server"}) {
     const Machine m = load_machine(preset);
