@@ -8,7 +8,7 @@ target_include_directories(systole_options INTERFACE $<INSTALL_INTERFACE:include
 install(TARGETS systole_api systole_options ${modules} EXPORT systoleTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(EXPORT systoleTargets NAMESPACE systole:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/systole)
 install(DIRECTORY include/systole DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-foreach(header base/error.h numerics/tensor.h numerics/dtype.h)
+foreach(header base/bytes.h base/error.h numerics/tensor.h numerics/dtype.h)
   get_filename_component(folder ${header} DIRECTORY)
   install(FILES src/${header} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/systole/internal/${folder})
 endforeach()

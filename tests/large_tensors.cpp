@@ -64,7 +64,7 @@ std::string write(Parts parts) {
 }
 
 std::unique_ptr<Plan> plan_of(const FrontResult& front, bool reference) {
-  const Judge judge = [](const isa::Program& p) { return simulate(isa::sequence(p.code, "test"), load_machine(kMachine)).cycles; };
+  const Judge judge = [](const isa::Program& p, int64_t) { return simulate(isa::sequence(p.code, "test"), load_machine(kMachine)).cycles; };
   return std::make_unique<Plan>(front.graph, std::make_shared<const PlanContext>(PlanContext{load_machine(kMachine), front.policy, front.precision, judge, {}, reference}));
 }
 

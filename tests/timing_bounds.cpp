@@ -17,8 +17,8 @@ namespace systole {
 namespace {
 
 int64_t cycles(const Graph& graph, const Machine& machine) {
-  auto judge = [&](const isa::Program& p) { return simulate(isa::sequence(p.code, "t"), machine).cycles; };
-  return judge(generate(graph, machine, "bf16", {.judge = judge}));
+  auto judge = [&](const isa::Program& p, int64_t) { return simulate(isa::sequence(p.code, "t"), machine).cycles; };
+  return judge(generate(graph, machine, "bf16", {.judge = judge}), INT64_MAX);
 }
 
 struct Resource {
@@ -61,7 +61,7 @@ TEST(TimingBounds, MoreOfAnythingIsNeverMuchSlower) {
 
 TEST(TimingBounds, ResNet50ReachesSeventyPercentOfItsBound) {
   const Machine machine = load_machine("edge");
-  auto judge = [&](const isa::Program& p) { return simulate(isa::sequence(p.code, "t"), machine).cycles; };
+  auto judge = [&](const isa::Program& p, int64_t) { return simulate(isa::sequence(p.code, "t"), machine).cycles; };
   for (const char* name : {"resnet50-qdq", "resnet50"}) {
     const std::string path = std::string(SYSTOLE_BUILD) + "/" + name + "-bounds.onnx";
     find_architecture(name).write(path, 1, 224);
@@ -90,7 +90,7 @@ Report convolution(const Machine& machine, const Shape& x, int64_t kernel, int64
   g.nodes = {{"contract", c, {g.inputs[0], g.inputs[1]}, {sums}}, {"drain", add, {sums, g.inputs[2]}, {out}}};
   g.outputs = {out};
   verify(g, "test");
-  auto judge = [&](const isa::Program& p) { return cost_of(p, machine); };
+  auto judge = [&](const isa::Program& p, int64_t limit) { return cost_of(p, machine, limit); };
   const isa::Program program = generate(g, machine, "bf16", {.judge = judge});
   const auto sequence = isa::sequence(program.code, "t");
   return make_report(program, machine, sequence, simulate(sequence, machine));

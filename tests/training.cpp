@@ -338,7 +338,7 @@ TEST(Training, TwoBatchesAddedUpAreOneOfTwiceTheSize) {
     Shape shape = all.shape;
     shape[0] /= 2;
     Tensor half_of(DType::kF32, shape);
-    std::copy_n(all.data<float>() + k * half_of.count(), half_of.count(), half_of.data<float>());
+    std::memcpy(half_of.data<float>(), all.bytes.data() + 4 * k * half_of.count(), half_of.bytes.size());
     return half_of;
   };
   TrainingState a = one.initial_state(), b = two.initial_state();

@@ -56,7 +56,7 @@ std::vector<double> outputs_of_file(const std::string& file, const Tensor& x) {
   one[0] = 1;
   for (int64_t n = 0; n < x.shape[0]; ++n) {
     Tensor t(DType::kF32, one);
-    std::copy_n(x.data<float>() + n * t.count(), t.count(), t.data<float>());
+    std::memcpy(t.data<float>(), x.bytes.data() + 4 * n * t.count(), t.bytes.size());
     const Tensor y = run(model, {t}).value()[0];
     for (int64_t i = 0; i < y.count(); ++i) all.push_back(y.at(i));
   }

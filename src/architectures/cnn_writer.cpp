@@ -35,11 +35,11 @@ std::pair<std::string, std::string> CnnWriter::parameters(const Shape& shape, fl
   Tensor w8(DType::kI8, shape), b32(DType::kI32, {channels}), scale(DType::kF32, {channels}), bias_scale(DType::kF32, {channels});
   for (int64_t c = 0; c < channels; ++c) {
     float most = 1e-8f;
-    for (int64_t i = 0; i < each; ++i) most = std::max(most, std::fabs(w.data<float>()[c * each + i]));
+    for (int64_t i = 0; i < each; ++i) most = std::max(most, std::fabs(w.load<float>(c * each + i)));
     const float step = most / 127;
     scale.data<float>()[c] = step, bias_scale.data<float>()[c] = step * input_scale;
-    for (int64_t i = 0; i < each; ++i) w8.set_int(c * each + i, std::lround(w.data<float>()[c * each + i] / step));
-    b32.set_int(c, std::lround(b.data<float>()[c] / (step * input_scale)));
+    for (int64_t i = 0; i < each; ++i) w8.set_int(c * each + i, std::lround(w.load<float>(c * each + i) / step));
+    b32.set_int(c, std::lround(b.load<float>(c) / (step * input_scale)));
   }
   const auto axis = std::vector<ModelWriter::NamedAttribute>{{"axis", int64_t{0}}};
   const std::string weight = writer_.node("DequantizeLinear", {writer_.constant("w" + id, w8), writer_.constant("ws" + id, scale), writer_.constant("wz" + id, Tensor(DType::kI8, {channels}))}, axis);

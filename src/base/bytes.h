@@ -36,8 +36,8 @@ class Bytes {
 class ZeroedMemory {
  public:
   ZeroedMemory() = default;
-  /// Throws std::bad_alloc.
-  explicit ZeroedMemory(size_t size);
+  /// `dense`: all of it will be written, on huge pages where the system has them. Throws std::bad_alloc.
+  explicit ZeroedMemory(size_t size, bool dense = false);
   uint8_t* data() { return data_.get(); }
   const uint8_t* data() const { return data_.get(); }
   size_t size() const { return size_; }

@@ -6,12 +6,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
 
 #include "base/error.h"
+#include "base/parallel.h"
 
 namespace systole {
 namespace fs = std::filesystem;
@@ -40,6 +43,27 @@ std::vector<uint8_t> read_file(const std::string& path, uint64_t limit_bytes) {
     fail(ErrorCode::kIo, path, std::strerror(errno), "a file that can be read to its end");
   }
   return bytes;
+}
+
+Bytes read_shared(const std::string& path, uint64_t limit_bytes) {
+  constexpr uint64_t kLarge = uint64_t{8} << 20;
+  const uint64_t size = checked_size(path, limit_bytes);
+  if (size < kLarge) return read_file(path, limit_bytes);
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) fail(ErrorCode::kIo, path, std::strerror(errno), "a file that can be read");
+  const auto memory = std::make_shared<ZeroedMemory>(size, true);
+  std::atomic<bool> complete = true;
+  parallel_for(static_cast<int64_t>(size), static_cast<int64_t>(kLarge), [&](int64_t begin, int64_t end) {
+    while (begin < end) {
+      const ssize_t n = ::pread(file, memory->data() + begin, static_cast<size_t>(end - begin), begin);
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) return void(complete = false);
+      begin += n;
+    }
+  });
+  ::close(file);
+  if (!complete) fail(ErrorCode::kIo, path, "the file ends early or cannot be read", "a file that can be read to its end");
+  return {memory, memory->data(), size};
 }
 
 Bytes map_file(const std::string& path, uint64_t limit_bytes) {

@@ -12,6 +12,9 @@ namespace systole {
 /// Reads a regular file; fails with kIo (and the path) when it is missing, a directory, or larger than `limit_bytes`.
 std::vector<uint8_t> read_file(const std::string& path, uint64_t limit_bytes = uint64_t{16} << 30);
 
+/// The same, shared: large files are read by the host's threads into memory that was not cleared before.
+Bytes read_shared(const std::string& path, uint64_t limit_bytes = uint64_t{16} << 30);
+
 /// The same file mapped read-only instead of read: nothing is copied, pages come as they are touched. For files that nobody
 /// cuts while they are in use.
 Bytes map_file(const std::string& path, uint64_t limit_bytes = uint64_t{16} << 30);

@@ -1,6 +1,7 @@
 #include "codegen/compile.h"
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -59,7 +60,7 @@ int64_t estimate(const Emitter& e, const Machine& machine, size_t layers) {
   std::vector<Busy> busy(layers);
   std::vector<isa::Instruction> code;
   code.reserve(e.code.size() + 1);
-  for (const Emitted& i : e.code) code.push_back(i.instruction);
+  for (const Emitted& i : e.code) code.push_back(instruction_of(i, e.descriptors));
   code.push_back(isa::End{});
   const auto sequence = isa::sequence(code, "estimate");
   for (const auto& op : sequence.ops) {
@@ -130,7 +131,7 @@ void emit_woven(Emitter& e, const Graph& graph, const Schedule& schedule, size_t
   interleave(e.code, first, second, e.descriptors);
 }
 
-Candidate emit_all(std::shared_ptr<const Source> source, const Machine& machine, const Preferences& preferences) {
+Candidate emit_all(std::shared_ptr<const Source> source, const Machine& machine, const Preferences& preferences, size_t expected) {
   Candidate c;
   c.placement = std::make_unique<Placement>(place(source->graph, source->schedule, machine, preferences));
   if (auto direct = without_spilled_copies(*source, *c.placement, machine)) {
@@ -141,6 +142,7 @@ Candidate emit_all(std::shared_ptr<const Source> source, const Machine& machine,
   const Schedule& schedule = source->schedule;
   c.source = source;
   c.emitter = std::make_unique<Emitter>(graph, schedule, *c.placement, machine, preferences);
+  c.emitter->code.reserve(expected);
   for (const Step& step : schedule.steps) c.layers.push_back(describe(graph, step, machine));
   for (size_t s = 0, end; s < schedule.steps.size(); s = end) {
     for (end = s + 1; end < schedule.steps.size() && schedule.steps[end].with == static_cast<int>(s);) ++end;
@@ -154,15 +156,14 @@ Candidate emit_all(std::shared_ptr<const Source> source, const Machine& machine,
 void pack(const Tensor& b, int64_t p, uint8_t* out) {
   const int64_t g = b.shape[0] * b.shape[1], k = b.shape[2] * b.shape[3] * b.shape[4], n = b.shape[5], panels = (n + p - 1) / p;
   const size_t element = static_cast<size_t>(bytes_of(b.type));
-  for (int64_t gi = 0; gi < g; ++gi) {
-    for (int64_t j = 0; j < panels; ++j) {
-      const int64_t width = std::min(p, n - j * p);
+  parallel_for(g * panels, std::max<int64_t>(1, (1 << 20) / std::max<int64_t>(1, k * p)), [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; ++at) {
+      const int64_t gi = at / panels, j = at % panels, width = std::min(p, n - j * p);
       for (int64_t ki = 0; ki < k; ++ki) {
-        std::copy_n(b.bytes.data() + static_cast<size_t>((gi * k + ki) * n + j * p) * element, static_cast<size_t>(width) * element,
-                    out + static_cast<size_t>(((gi * panels + j) * k + ki) * p) * element);
+        std::copy_n(b.bytes.data() + static_cast<size_t>((gi * k + ki) * n + j * p) * element, static_cast<size_t>(width) * element, out + static_cast<size_t>((at * k + ki) * p) * element);
       }
     }
-  }
+  });
 }
 
 /// Values of `bits` bits from the low end; `out` is zero.
@@ -199,20 +200,21 @@ int64_t compulsory_bytes(const isa::Program& p) {
 }
 
 /// Copies one constant to its place in the image, in panels where the array wants them.
-void place_constant(const Graph& graph, const ConstantUse& use, std::vector<uint8_t>& image) {
+void place_constant(const Graph& graph, const ConstantUse& use, uint8_t* image) {
   const Tensor& t = *graph.value(use.value).constant;
-  if (use.grouped) pack_groups(graph, use, image.data() + use.offset);
-  else if (use.panel > 0) pack(t, use.panel, image.data() + use.offset);
-  else std::copy(t.bytes.begin(), t.bytes.end(), image.begin() + static_cast<long>(use.offset));
+  if (use.grouped) return pack_groups(graph, use, image + use.offset);
+  if (use.panel > 0) return pack(t, use.panel, image + use.offset);
+  parallel_for(static_cast<int64_t>(t.bytes.size()), 1 << 22, [&](int64_t begin, int64_t end) { std::copy(t.bytes.begin() + begin, t.bytes.begin() + end, image + use.offset + begin); });
 }
 
 void fill_constants(const Graph& graph, const Emitter& e, isa::Program& p) {
-  std::vector<uint8_t> constants(e.constant_bytes);
+  auto image = std::make_shared<ZeroedMemory>(e.constant_bytes, true);
   parallel_for(static_cast<int64_t>(e.constants.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) place_constant(graph, e.constants[static_cast<size_t>(i)], constants);
+    for (int64_t i = begin; i < end; ++i) place_constant(graph, e.constants[static_cast<size_t>(i)], image->data());
   });
-  p.constants = std::move(constants);
+  p.constants = Bytes(image, image->data(), image->size());
 }
+
 isa::Program link(const Machine& machine, const std::string& precision, Candidate& c) {
   isa::Program p;
   const Graph& graph = c.source->graph;
@@ -226,13 +228,14 @@ isa::Program link(const Machine& machine, const std::string& precision, Candidat
   }
   for (const ConstantUse& use : e.constants) p.weights_bytes += use.grouped ? use.bytes : static_cast<int64_t>(graph.value(use.value).constant->bytes.size());
   p.layers = c.layers;
-  for (Emitted i : e.code) {
-    if (auto* load = std::get_if<isa::Load>(&i.instruction)) {
+  p.code.reserve(e.code.size() + 1), p.layer_of.reserve(e.code.size() + 1);
+  for (const Emitted& i : e.code) {
+    p.layer_of.push_back(i.layer);
+    isa::Instruction& linked = p.code.emplace_back(instruction_of(i, e.descriptors));
+    if (auto* load = std::get_if<isa::Load>(&linked)) {
       if (load->src == isa::Space::kDram && load->src_imm >= kConstantBit) load->src_imm += p.constants_address - kConstantBit;
     }
-    if (auto* load = std::get_if<isa::Dequantize>(&i.instruction)) load->src_imm += p.constants_address - kConstantBit;
-    p.layer_of.push_back(i.layer);
-    p.code.push_back(i.instruction);
+    if (auto* load = std::get_if<isa::Dequantize>(&linked)) load->src_imm += p.constants_address - kConstantBit;
   }
   p.code.push_back(isa::End{});
   p.layer_of.push_back(p.layers.empty() ? 0 : static_cast<uint32_t>(p.layers.size() - 1));
@@ -258,14 +261,23 @@ struct Attempt {
   std::optional<Failure> failure;
 };
 
-Attempt attempt(const std::shared_ptr<const Source>& source, const Machine& machine, const std::string& precision, const Preferences& preferences, const GenerateOptions& options) {
+/// What attempts learn from those before them.
+struct Learned {
+  std::atomic<int64_t> least_cost{INT64_MAX};
+  std::atomic<size_t> instructions{4096};
+};
+
+Attempt attempt(const std::shared_ptr<const Source>& source, const Machine& machine, const std::string& precision, const Preferences& preferences, const GenerateOptions& options, Learned& learned) {
   Attempt a;
   try {
-    a.candidate = emit_all(source, machine, preferences);
-    assign_descriptors(a.candidate.emitter->code, a.candidate.emitter->descriptors);
-    synchronise(a.candidate.emitter->code, machine);
+    a.candidate = emit_all(source, machine, preferences, learned.instructions);
+    std::vector<Emitted>& code = a.candidate.emitter->code;
+    assign_descriptors(code, a.candidate.emitter->descriptors);
+    synchronise(code, machine);
     isa::Program p = link(machine, precision, a.candidate);
-    a.candidate.cost = options.judge ? options.judge(p) : estimate(*a.candidate.emitter, machine, a.candidate.layers.size());
+    learned.instructions = p.code.size() + p.code.size() / 8;
+    if (options.judge && !options.phase_text) code = {};  // many megabytes that nobody reads again
+    a.candidate.cost = options.judge ? options.judge(p, learned.least_cost) : estimate(*a.candidate.emitter, machine, a.candidate.layers.size());
     a.program = std::move(p);
   } catch (const Failure& f) {
     if (f.error().code != ErrorCode::kResource) throw;
@@ -320,11 +332,12 @@ class Choice {
     parallel_for(static_cast<int64_t>(attempts.size()), 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const auto [source, layout] = attempts[static_cast<size_t>(i)];
-        Attempt a = attempt(sources_[source], machine_, precision_, layouts_[layout], options_);
+        Attempt a = attempt(sources_[source], machine_, precision_, layouts_[layout], options_, learned_);
         const std::pair number(source, layout);
         const std::lock_guard lock(choosing_);
         const bool better = a.program ? !best_.program || std::pair(a.candidate.cost, number) < std::pair(best_.candidate.cost, number_) : !best_.program && number > number_;
         if (better) best_ = std::move(a), number_ = number;
+        if (better && best_.program) learned_.least_cost = best_.candidate.cost;
       }
     });
   }
@@ -341,6 +354,7 @@ class Choice {
   Attempt best_;
   std::pair<size_t, size_t> number_{0, 0};
   std::mutex choosing_;
+  Learned learned_;
 };
 
 }  // namespace
@@ -366,7 +380,7 @@ isa::Program generate(const Graph& graph, const Machine& machine, const std::str
   if (!chosen.program) throw *chosen.failure;
   Candidate* const best = &chosen.candidate;
   std::optional<isa::Program>& program = chosen.program;
-  if (options.phase_text) *options.phase_text = options.stop_after == "place" ? print_placement(best->source->graph, best->source->schedule, *best->placement) : print_emitted(best->emitter->code, best->layers, options.stop_after == "synchronise");
+  if (options.phase_text) *options.phase_text = options.stop_after == "place" ? print_placement(best->source->graph, best->source->schedule, *best->placement) : print_emitted(best->emitter->code, best->emitter->descriptors, best->layers, options.stop_after == "synchronise");
   if (!options.code_only) fill_constants(best->source->graph, *best->emitter, *program);
   return std::move(*program);
 }

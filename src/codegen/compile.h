@@ -14,8 +14,8 @@ namespace systole {
 inline constexpr const char* kBackPhases[] = {"place", "emit", "synchronise"};
 
 /// Says how good a linked program is; less is better. The compiler does not know the machine models, so whoever has one
-/// passes it in. Called on programs whose constants are not filled in yet.
-using Judge = std::function<int64_t(const isa::Program&)>;
+/// passes it in. Called on programs whose constants are not filled in yet. A cost beyond `limit` (the best so far) may be any number beyond it.
+using Judge = std::function<int64_t(const isa::Program&, int64_t limit)>;
 
 struct GenerateOptions {
   Judge judge;                   ///< default: the sum over layers of the busiest engine's cycles

@@ -236,7 +236,7 @@ class ContractEmitter {
     const int64_t first_channel = g * s_.columns + o.first;
     if (bias_address_ >= 0) m.init = isa::Init::kBias, m.bias_imm = static_cast<uint32_t>(bias_address_ + 4 * first_channel);
     const int64_t pixels = p.rows * p.cols;
-    std::vector<ByteRange> ranges = {{isa::Space::kScratchpad, a_address_, a_address_ + static_cast<uint64_t>(std::max<int64_t>(1, a_rows_ * a_row_pitch_)), false},
+    ByteRanges ranges = {{isa::Space::kScratchpad, a_address_, a_address_ + static_cast<uint64_t>(std::max<int64_t>(1, a_rows_ * a_row_pitch_)), false},
                                  {isa::Space::kScratchpad, m.b_imm, m.b_imm + b_reach(o), false},
                                  {isa::Space::kAccumulator, 4ull * m.acc, 4ull * (m.acc + static_cast<uint64_t>(pixels * slots)), true}};
     if (bias_address_ >= 0) ranges.push_back({isa::Space::kScratchpad, m.bias_imm, m.bias_imm + static_cast<uint64_t>(4 * o.count), false});
@@ -303,7 +303,7 @@ void emit_contract(Emitter& e, const Node& contract, const Node& drain) {
   const auto mark = e.mark();
   ContractEmitter emitter(e, contract, drain);
   // Biases, drain constants and lock-group alignment take part of the ring.
-  for (const ContractTile& tile : search_tiles(e.machine, emitter.shape(), e.ring.bytes() - 64)) {
+  for (const ContractTile& tile : e.tiles.find(emitter.shape(), e.ring.bytes() - 64)) {
     try {
       return emitter.emit(tile);
     } catch (const RingFull&) {

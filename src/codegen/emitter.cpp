@@ -72,7 +72,7 @@ void Ring::free(int64_t address) {
 }
 
 Emitter::Emitter(const Graph& g, const Schedule& s, const Placement& p, const Machine& m, const Preferences& prefer)
-    : graph(g), schedule(s), placement(p), machine(m), ring(p.ring_base, p.ring_bytes, m.group_bytes(), prefer.ring_align_bytes), preferences(prefer) {}
+    : graph(g), schedule(s), placement(p), machine(m), ring(p.ring_base, p.ring_bytes, m.group_bytes(), prefer.ring_align_bytes), tiles(m), preferences(prefer) {}
 
 void Emitter::rewind(const Mark& m) {
   code.resize(m.code);
@@ -164,11 +164,11 @@ void Emitter::copy(const Copy& c) {
     const size_t to = isa::kCopyDims - dims.size() + d;
     desc.extents[to] = static_cast<uint32_t>(dims[d].extent), desc.src_strides[to] = dims[d].src, desc.dst_strides[to] = dims[d].dst;
   }
-  std::vector<ByteRange> ranges = {span(c.dst, c.dst_address, dims, false, c.element_bytes, true)};
+  ByteRanges ranges = {span(c.dst, c.dst_address, dims, false, c.element_bytes, true)};
   if (c.src != isa::Space::kFill) ranges.push_back(span(c.src, c.src_address, dims, true, c.element_bytes, false));
   auto fill_in = [&](auto instruction) {
     instruction.src = c.src, instruction.dst = c.dst, instruction.src_imm = c.src == isa::Space::kFill ? c.fill_bits : c.src_address, instruction.dst_imm = c.dst_address;
-    push(instruction, std::move(ranges), describe(desc));
+    push(instruction, ranges, describe(desc));
   };
   if (c.engine == isa::Engine::kLoad) fill_in(isa::Load{});
   else fill_in(isa::Store{});

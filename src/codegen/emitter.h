@@ -2,24 +2,53 @@
 // overlap comes from the distances that `synchronise` derives later from the recorded ranges.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <tuple>
 #include <utility>
 #include <variant>
 #include <vector>
 
+#include "base/error.h"
 #include "isa/program.h"
 #include "machine/machine.h"
 #include "schedule/place.h"
+#include "schedule/tile_contract.h"
 
 namespace systole {
 
 /// Bytes [lo, hi) of one memory; accumulators count 4 bytes an element.
 struct ByteRange {
-  isa::Space space;
-  uint64_t lo, hi;
-  bool write;
+  uint64_t lo : 56 = 0, hi : 56 = 0;  ///< programs touch millions of ranges: each has a byte of the others' words
+  isa::Space space = isa::Space::kScratchpad;
+  bool write = false;
+  ByteRange() = default;
+  ByteRange(isa::Space s, uint64_t l, uint64_t h, bool w) : lo(l), hi(h), space(s), write(w) {}
+};
+
+/// What one instruction touches, without memory of its own: programs have tens of thousands of them, for a dozen layouts each.
+class ByteRanges {
+ public:
+  ByteRanges() = default;
+  ByteRanges(std::initializer_list<ByteRange> list) {
+    for (const ByteRange& r : list) push_back(r);
+  }
+  void push_back(const ByteRange& r) {
+    SYSTOLE_CHECK(size_ < kMost, "byte ranges of an instruction");
+    list_[size_++] = r;
+  }
+  size_t size() const { return size_; }
+  ByteRange& operator[](size_t i) { return list_[i]; }
+  const ByteRange& operator[](size_t i) const { return list_[i]; }
+  const ByteRange* begin() const { return list_.data(); }
+  const ByteRange* end() const { return list_.data() + size_; }
+
+ private:
+  static constexpr size_t kMost = isa::kVectorInputs + 1;  ///< a vector's streams; a block's A, B, bias and accumulators; a copy's two
+  std::array<ByteRange, kMost> list_;
+  size_t size_ = 0;
 };
 
 /// What a descriptor register holds. Emission names descriptors; `assign_descriptors` gives them registers.
@@ -27,10 +56,20 @@ using Descriptor = std::variant<isa::CopyDesc, isa::MatrixDesc, isa::VectorDesc,
 using DescriptorId = int32_t;
 inline constexpr DescriptorId kNoDescriptor = -1;
 
+/// A descriptor's way into its register: assign_descriptors puts it before the first that uses it.
+struct WriteDescriptor {
+  DescriptorId id;
+  isa::Engine engine;
+  uint8_t index;
+};
+
+/// What is emitted: descriptors, which are large, by number (instruction_of in descriptors.h puts them in).
+using EngineOperation = std::variant<isa::Load, isa::Store, isa::Matrix, isa::Vector, isa::Dequantize, WriteDescriptor>;
+
 struct Emitted {
-  isa::Instruction instruction;
+  EngineOperation operation;
   uint32_t layer;
-  std::vector<ByteRange> ranges;
+  ByteRanges ranges;
   DescriptorId desc = kNoDescriptor, program = kNoDescriptor;
 };
 
@@ -92,10 +131,11 @@ class Emitter {
   uint32_t layer = 0;
   Ring ring;
   int next_half = 0;  ///< accumulator half of the next block
+  TileSearch tiles;
   const Preferences preferences;
 
-  void push(isa::Instruction instruction, std::vector<ByteRange> ranges, DescriptorId desc = kNoDescriptor, DescriptorId program = kNoDescriptor) {
-    code.push_back({std::move(instruction), layer, std::move(ranges), desc, program});
+  void push(const EngineOperation& operation, const ByteRanges& ranges, DescriptorId desc = kNoDescriptor, DescriptorId program = kNoDescriptor) {
+    code.push_back({operation, layer, ranges, desc, program});
   }
 
   /// Strided copy, in bytes; loops collapse, their order is chosen (element order does not matter: source and target are
@@ -113,6 +153,12 @@ class Emitter {
 
   std::vector<Descriptor> descriptors;
   DescriptorId describe(Descriptor descriptor);
+  /// The micro-program of a map, made by `make` where the last one was another map's.
+  template <class F>
+  DescriptorId program_of(const Node& map, F&& make) {
+    if (programmed_.first != &map) programmed_ = {&map, describe(make())};
+    return programmed_.second;
+  }
 
   /// DRAM offset (from the constants' base) of a constant in this layout. Constants' addresses are relocated by link.
   uint64_t constant_offset(ValueId value, int64_t panel, int64_t bytes, const Node* grouped = nullptr);
@@ -151,6 +197,7 @@ class Emitter {
 
  private:
   int64_t ring_peak_ = 0;
+  std::pair<const Node*, DescriptorId> programmed_{nullptr, kNoDescriptor};
   std::map<std::tuple<ValueId, int64_t, const Node*>, uint64_t> constant_index_;
 };
 

@@ -9,7 +9,7 @@ namespace {
 
 /// Products that the block makes, or bytes that the copy moves.
 double work_of(const Emitted& e, bool products, const std::vector<Descriptor>& descriptors) {
-  if (const auto* m = std::get_if<isa::Matrix>(&e.instruction)) return products ? static_cast<double>(m->out_rows) * m->out_columns * m->n : 0;
+  if (const auto* m = std::get_if<isa::Matrix>(&e.operation)) return products ? static_cast<double>(m->out_rows) * m->out_columns * m->n : 0;
   if (products || e.desc == kNoDescriptor) return 0;
   const auto* copy = std::get_if<isa::CopyDesc>(&descriptors[static_cast<size_t>(e.desc)]);
   if (!copy) return 0;

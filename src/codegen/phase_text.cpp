@@ -1,5 +1,6 @@
 #include "codegen/phase_text.h"
 
+#include "codegen/descriptors.h"
 #include "isa/codec.h"
 
 namespace systole {
@@ -24,7 +25,7 @@ std::string print_placement(const Graph& graph, const Schedule& schedule, const 
   return text;
 }
 
-std::string print_emitted(const std::vector<Emitted>& code, const std::vector<isa::Layer>& layers, bool waits) {
+std::string print_emitted(const std::vector<Emitted>& code, const std::vector<Descriptor>& descriptors, const std::vector<isa::Layer>& layers, bool waits) {
   std::string text;
   uint32_t layer = UINT32_MAX;
   for (const Emitted& e : code) {
@@ -32,7 +33,7 @@ std::string print_emitted(const std::vector<Emitted>& code, const std::vector<is
       layer = e.layer;
       text += "# layer " + std::to_string(layer) + ": " + layers[layer].kind + " " + layers[layer].name + "\n";
     }
-    isa::Instruction plain = e.instruction;
+    isa::Instruction plain = instruction_of(e, descriptors);
     if (!waits) {
       std::visit(
           [](auto& i) {

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <map>
+#include <memory_resource>
+
+#include "base/fields.h"
 
 namespace systole {
 namespace {
@@ -20,35 +23,37 @@ struct Last {
 /// What is known per granule, kept as runs of granules with one history: accesses come in blocks, so runs are few.
 class Table {
  public:
+  /// Calls f(const Last&) for the runs of a range.
   template <class F>
-  void visit(const ByteRange& r, F&& f) {
-    const uint64_t lo = r.lo / kGranule, hi = (r.hi - 1) / kGranule + 1;
-    cut(lo);
-    cut(hi);
-    for (auto it = runs_.lower_bound(lo); it->first < hi; ++it) f(it->second);
+  void visit(const ByteRange& r, F&& f) const {
+    const uint64_t hi = end_of(r);
+    for (auto it = std::prev(runs_.upper_bound(r.lo / kGranule)); it != runs_.end() && it->first < hi; ++it) f(it->second);
   }
-  /// After an update: equal neighbours inside the range become one run.
-  void join(const ByteRange& r) {
-    const uint64_t lo = r.lo / kGranule, hi = (r.hi - 1) / kGranule + 1;
-    auto it = runs_.lower_bound(lo);
-    while (it->first < hi) {
-      const auto next = std::next(it);
-      if (next == runs_.end() || next->first > hi || !(next->second == it->second)) it = next;
-      else runs_.erase(next);
-      if (it == runs_.end()) return;
+  /// Calls f(Last&), which changes them all alike, for runs that make up the range; equal neighbours become one.
+  template <class F>
+  void update(const ByteRange& r, F&& f) {
+    const uint64_t lo = r.lo / kGranule, hi = end_of(r);
+    auto it = std::prev(runs_.upper_bound(lo)), last = runs_.end();
+    if (it->first != lo) it = runs_.emplace_hint(std::next(it), lo, it->second);
+    while (it != runs_.end() && it->first < hi) {
+      auto next = std::next(it);
+      if (next == runs_.end() || next->first > hi) next = runs_.emplace_hint(next, hi, it->second);
+      f(it->second);
+      if (last != runs_.end() && last->second == it->second) runs_.erase(it);
+      else last = it;
+      it = next;
     }
+    if (it != runs_.end() && it->second == last->second) runs_.erase(it);
   }
 
  private:
-  /// A run starts at this granule.
-  void cut(uint64_t at) {
-    const auto it = std::prev(runs_.upper_bound(at));
-    if (it->first != at) runs_.emplace_hint(std::next(it), at, it->second);
-  }
-  std::map<uint64_t, Last> runs_{{0, {}}};  ///< first granule of each run; the last run has no end
+  static uint64_t end_of(const ByteRange& r) { return (r.hi - 1) / kGranule + 1; }
+  using Runs = std::pmr::map<uint64_t, Last>;
+  std::pmr::unsynchronized_pool_resource pool_;
+  Runs runs_{{{0, {}}}, &pool_};  ///< first granule of each run; the last run has no end
 };
 
-uint32_t lock_mask(const std::vector<ByteRange>& ranges, const Machine& m) {
+uint32_t lock_mask(const ByteRanges& ranges, const Machine& m) {
   uint32_t mask = 0;
   const uint64_t group = static_cast<uint64_t>(m.group_bytes()), half = static_cast<uint64_t>(m.memory.accumulator_bytes / 2);
   for (const ByteRange& r : ranges) {
@@ -61,14 +66,19 @@ uint32_t lock_mask(const std::vector<ByteRange>& ranges, const Machine& m) {
   return mask;
 }
 
+Engine engine_of(const EngineOperation& operation) {
+  return std::visit(Overload{[](const WriteDescriptor& w) { return w.engine; }, [](const isa::Load&) { return Engine::kLoad; }, [](const isa::Dequantize&) { return Engine::kLoad; },
+                             [](const isa::Store&) { return Engine::kStore; }, [](const isa::Matrix&) { return Engine::kMatrix; }, [](const isa::Vector&) { return Engine::kVector; }},
+                    operation);
+}
+
 }  // namespace
 
 void synchronise(std::vector<Emitted>& code, const Machine& machine) {
   Table tables[3];
   std::array<uint32_t, isa::kEngines> dispatched{};
   for (Emitted& e : code) {
-    const Engine engine = isa::engine_of(e.instruction);
-    if (engine == Engine::kControl) continue;
+    const Engine engine = engine_of(e.operation);
     const size_t own = static_cast<size_t>(engine);
     // MX and VX run one instruction at a time in order; LD and ST overlap their own.
     const bool overlaps = engine == Engine::kLoad || engine == Engine::kStore;
@@ -85,9 +95,7 @@ void synchronise(std::vector<Emitted>& code, const Machine& machine) {
     const uint32_t ordinal = ++dispatched[own];
     for (const ByteRange& r : e.ranges) {
       if (r.space == Space::kDram && r.lo >= kConstantBit) continue;
-      Table& table = tables[static_cast<size_t>(r.space)];
-      table.visit(r, [&](Last& last) { (r.write ? last.write : last.read)[own] = ordinal; });
-      table.join(r);
+      tables[static_cast<size_t>(r.space)].update(r, [&](Last& last) { (r.write ? last.write : last.read)[own] = ordinal; });
     }
     isa::Waits wait = isa::kNoWaits;
     for (size_t f = 0; f < isa::kEngines; ++f) {
@@ -100,7 +108,7 @@ void synchronise(std::vector<Emitted>& code, const Machine& machine) {
         [&](auto& i) {
           if constexpr (requires { i.wait; }) i.wait = wait, i.locks = locks;
         },
-        e.instruction);
+        e.operation);
   }
 }
 

@@ -271,12 +271,12 @@ class VectorEmitter {
       v.imms[s] = static_cast<uint32_t>(x.base[s]);
     }
     v.guard_h_origin = static_cast<int32_t>(x.guard_h_origin), v.guard_w_origin = static_cast<int32_t>(x.guard_w_origin);
-    const DescriptorId program = e_.describe(assemble(m_, stream_of_));
+    const DescriptorId program = e_.program_of(node_, [&] { return assemble(m_, stream_of_); });
     e_.push(v, ranges(x), e_.describe(d), program);
   }
 
-  std::vector<ByteRange> ranges(const Instruction& x) const {
-    std::vector<ByteRange> list;
+  ByteRanges ranges(const Instruction& x) const {
+    ByteRanges list;
     for (size_t s = 0; s <= isa::kVectorInputs; ++s) {
       if (types_[s] == isa::StreamType::kNone) continue;
       const bool out = s == isa::kVectorInputs;

@@ -80,7 +80,10 @@ TEST(Processors, MeasuredPointsAreNear) {
 
 TEST(Processors, BadDescriptionsSayWhereAndWhat) {
   const std::string path = testing::TempDir() + "/p.yaml";
-  const struct { const char *text, *expected; } kCases[] = {
+  const std::string good = "name: x\nkind: GPU\npeak_gops: {fp32: 1, bf16: 1, fp16: 1, int8: 1}\nbandwidth_gbs: 1\nbusy_w: 1\nidle_w: 0\nbusy_share: 0\nunits: 1\nlaunch_us: 1\nefficiency: {matmul: 1, conv: 1, depthwise: 1, stream: 1}\n";
+  const struct { std::string text; const char* expected; } kCases[] = {
+      {good + "tile: [1, 1]\nidle: 3\n", "12: idle: no key of that name"}, {good + "tile: [1, wide]\n", "'wide'"}, {good + "tile: [1, 1]\nsources: all\n", "not a list"},
+      {good + "tile: [1, 1]\nmeasured:\n  - {model: m, precision: bf16, batch: 1, latency: 3, source: s}\n", "latency"},
       {"[1, 2]", "mapping"}, {"name: x\nkind: GPU\n", "peak_gops"}, {"name: x\nkind: GPU\npeak_gops: {fp32: many}\nefficiency: {}\n", "fp32"}, {"a: [", "YAML"}};
   for (const auto& c : kCases) {
     write_file(path, c.text);

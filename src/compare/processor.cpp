@@ -31,6 +31,31 @@ class Reader {
     if (!parent[key] || !parent[key].IsScalar()) fail(ErrorCode::kBadInput, at(parent, key), "missing", "a string");
     return parent[key].Scalar();
   }
+  /// A key of none of these names is a slip of the pen, and what it was meant to set would be left out silently.
+  void only(const YAML::Node& parent, const std::vector<std::string>& names) const {
+    for (const auto& entry : parent) {
+      const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "";
+      if (std::find(names.begin(), names.end(), key) != names.end()) continue;
+      std::string list;
+      for (const std::string& n : names) list += (list.empty() ? "" : ", ") + n;
+      fail(ErrorCode::kBadInput, at(entry.first, key.c_str()), "no key of that name", "one of " + list);
+    }
+  }
+  std::vector<std::string> texts(const char* key) const {
+    std::vector<std::string> list;
+    if (root_[key] && !root_[key].IsSequence()) fail(ErrorCode::kBadInput, at(root_[key], key), "not a list", "a list of strings");
+    for (const YAML::Node& n : root_[key]) {
+      if (!n.IsScalar()) fail(ErrorCode::kBadInput, at(n, key), "not a string", "a string");
+      list.push_back(n.Scalar());
+    }
+    return list;
+  }
+  double element(const YAML::Node& list, size_t i, const char* key) const {
+    const YAML::Node n = list[i];
+    double v = NAN;
+    if (!n.IsScalar() || !YAML::convert<double>::decode(n, v) || !(v >= 1 && v <= 1e6)) fail(ErrorCode::kBadInput, at(list, key), n.IsScalar() ? "'" + n.Scalar() + "'" : "not a number", "[rows, columns], each from 1 to 1000000");
+    return v;
+  }
   YAML::Node section(const char* key) const {
     if (!root_[key] || !root_[key].IsMap()) fail(ErrorCode::kBadInput, at(root_, key), "missing section", "a mapping");
     return root_[key];
@@ -40,6 +65,7 @@ class Reader {
     if (!root_[key]) return list;
     for (const YAML::Node& p : root_[key]) {
       if (!p.IsMap()) fail(ErrorCode::kBadInput, at(p, key), "not a mapping", "{model, gmac, precision, batch, energy_mj, latency_ms, source}");
+      only(p, {"model", "gmac", "precision", "batch", "energy_mj", "latency_ms", "source"});
       ProcessorPoint q;
       q.model = text(p, "model"), q.precision = text(p, "precision"), q.source = text(p, "source"), q.batch = static_cast<int64_t>(number(p, "batch", 1, 1e6));
       if (p["energy_mj"]) q.energy_j = 1e-3 * number(p, "energy_mj", 0, 1e9);
@@ -68,19 +94,21 @@ Processor parse(const std::string& yaml, const std::string& key, const std::stri
   }
   if (!root.IsMap()) fail(ErrorCode::kBadInput, source, "not a mapping", "keys such as 'name', 'peak_gops'");
   const Reader r(root, source);
+  r.only(root, {"name", "kind", "peak_gops", "bandwidth_gbs", "busy_w", "idle_w", "busy_share", "units", "tile", "launch_us", "efficiency", "notes", "published", "measured", "sources"});
   Processor p;
   p.key = key, p.name = r.text(root, "name"), p.kind = r.text(root, "kind");
   const YAML::Node peaks = r.section("peak_gops"), e = r.section("efficiency");
+  r.only(peaks, {"fp32", "bf16", "fp16", "int8"}), r.only(e, {"matmul", "conv", "depthwise", "stream"});
   for (const char* precision : {"fp32", "bf16", "fp16", "int8"}) p.peak_ops[precision] = 1e9 * r.number(peaks, precision, 1e-3, 1e9);
   p.bandwidth = 1e9 * r.number(root, "bandwidth_gbs", 1e-3, 1e6);
   p.busy_w = r.number(root, "busy_w", 1e-6, 1e5), p.idle_w = r.number(root, "idle_w", 0, p.busy_w), p.busy_share = r.number(root, "busy_share", 0, 1);
   p.units = r.number(root, "units", 1, 1e6), p.launch_s = 1e-6 * r.number(root, "launch_us", 0, 1e6);
   if (!root["tile"] || !root["tile"].IsSequence() || root["tile"].size() != 2) fail(ErrorCode::kBadInput, source + ": tile", "missing", "[rows, columns]");
   const YAML::Node tile = root["tile"];
-  p.tile_rows = std::max(1.0, tile[0].as<double>(1)), p.tile_columns = std::max(1.0, tile[1].as<double>(1));
+  p.tile_rows = r.element(tile, 0, "tile"), p.tile_columns = r.element(tile, 1, "tile");
   p.matmul = r.number(e, "matmul", 1e-3, 1), p.conv = r.number(e, "conv", 1e-3, 1), p.depthwise = r.number(e, "depthwise", 1e-3, 1), p.stream = r.number(e, "stream", 1e-3, 1);
   p.published = r.points("published"), p.measured = r.points("measured");
-  if (root["sources"]) p.sources = root["sources"].as<std::vector<std::string>>();
+  p.sources = r.texts("sources");
   return p;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/parallel.h"
 
 namespace systole {
 namespace {
@@ -61,6 +62,24 @@ ValueId Graph::add_value(std::string value_name, DType type, Shape shape) {
 ValueId Graph::add_constant(std::string value_name, TensorPtr tensor) {
   values.push_back({std::move(value_name), tensor->type, tensor->shape, true, tensor});
   return static_cast<ValueId>(values.size() - 1);
+}
+
+void own_constants(Graph& graph) {
+  std::map<TensorPtr, TensorPtr> owned;  // by tensor, which several values may hold
+  std::vector<std::pair<TensorPtr, std::shared_ptr<Tensor>>> copies;
+  for (Value& v : graph.values) {
+    if (!v.constant || !v.constant->bytes.shared()) continue;
+    TensorPtr& own = owned[v.constant];
+    if (!own) own = copies.emplace_back(v.constant, std::make_shared<Tensor>()).second;
+    v.constant = own;
+  }
+  parallel_for(static_cast<int64_t>(copies.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      auto& [from, to] = copies[static_cast<size_t>(i)];
+      *to = *from;
+      to->bytes.own();
+    }
+  });
 }
 
 Uses::Uses(const Graph& graph) : readers(graph.values.size()), producer(graph.values.size(), -1), is_output(graph.values.size()) {

@@ -68,6 +68,9 @@ struct Graph {
   Value& value(ValueId id) { return values[static_cast<size_t>(id)]; }
 };
 
+/// Gives constants that share bytes (with a model file) bytes of their own.
+void own_constants(Graph& graph);
+
 /// For each value, the nodes that read it; graph outputs count through `is_output`.
 struct Uses {
   std::vector<std::vector<int>> readers;

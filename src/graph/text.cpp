@@ -64,7 +64,7 @@ static void from_json(const json& j, Map& m) {
 
 namespace {
 
-std::string to_hex(const std::vector<uint8_t>& bytes) {
+std::string to_hex(const TensorBytes& bytes) {
   static constexpr char kDigits[] = "0123456789abcdef";
   std::string s;
   s.reserve(bytes.size() * 2);

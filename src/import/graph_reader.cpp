@@ -12,15 +12,15 @@ void GraphReader::bad(const std::string& where, const std::string& found, const 
   fail(ErrorCode::kBadInput, context_.source + (where.empty() ? "" : ": " + where), found, expected);
 }
 
-Graph GraphReader::run(const onnx::GraphProto& g, onnx::GraphProto* spent) {
+Graph GraphReader::run(const onnx::GraphProto& g, const RawInitializers& raw) {
   graph_.name = g.name();
   if (parent_) collect_names(g);
   for (int i = 0; i < g.initializer_size(); ++i) {
     const auto& t = g.initializer(i);
     if (t.name().empty()) bad("", "an initializer without a name");
     const ValueId id = define(t.name(), "initializer '" + t.name() + "'");
-    set_constant(id, context_.tensors.read(t));
-    if (spent) delete spent->mutable_initializer(i)->release_raw_data();
+    const size_t at = static_cast<size_t>(i);
+    set_constant(id, context_.tensors.read(t, at < raw.size() ? raw[at] : Bytes()));
   }
   if (g.sparse_initializer_size() > 0) fail(ErrorCode::kUnsupported, context_.source, "sparse initializers", "dense ones");
   for (const auto& i : g.input()) {

@@ -19,6 +19,9 @@ struct ReaderContext {
   TensorReader tensors;
 };
 
+/// Per initializer, its raw_data where that is not in the proto; otherwise empty.
+using RawInitializers = std::vector<Bytes>;
+
 /// "" for ai.onnx.
 std::string normal_domain(const std::string& domain);
 
@@ -27,8 +30,8 @@ std::string normal_domain(const std::string& domain);
 class GraphReader {
  public:
   GraphReader(ReaderContext& context, GraphReader* parent) : context_(context), parent_(parent) {}
-  /// `spent`, if given, is the same graph: its initializers are released as they are read.
-  Graph run(const onnx::GraphProto& g, onnx::GraphProto* spent = nullptr);
+  /// `raw`: of initializers whose raw_data was left out of the proto.
+  Graph run(const onnx::GraphProto& g, const RawInitializers& raw = {});
 
  private:
   [[noreturn]] void bad(const std::string& where, const std::string& found, const std::string& expected = {}) const;

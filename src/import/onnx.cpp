@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "import/graph_reader.h"
+#include "import/skim.h"
 #include "import/tensor_file.h"
 
 namespace systole {
@@ -25,14 +26,22 @@ void check_opset(const onnx::ModelProto& model, const std::string& source, Reade
   }
 }
 
-onnx::ModelProto parse_model(const void* data, size_t size, const std::string& source) {
+/// A parsed model; large initializers of its graph are apart, in the memory that was parsed.
+struct ParsedModel {
+  onnx::ModelProto proto;
+  std::vector<std::string_view> raw;  ///< per initializer; of those whose raw_data is in the proto, empty
+};
+
+ParsedModel parse_model(const void* data, size_t size, const std::string& source) {
   if (size > (size_t{1} << 31) - 1) fail(ErrorCode::kResource, source, "a protobuf of 2 GiB or more", "large tensors in external data");
-  onnx::ModelProto model;
+  ParsedModel model;
+  const auto skimmed = skim({static_cast<const char*>(data), size});
+  if (skimmed) data = skimmed->skeleton.data(), size = skimmed->skeleton.size(), model.raw = skimmed->raw;
   google::protobuf::io::ArrayInputStream stream(data, static_cast<int>(size));
   google::protobuf::io::CodedInputStream coded(&stream);
   coded.SetRecursionLimit(64);
   google::protobuf::SetLogHandler(nullptr);
-  if (!model.ParseFromCodedStream(&coded) || !coded.ConsumedEntireMessage()) {
+  if (!model.proto.ParseFromCodedStream(&coded) || !coded.ConsumedEntireMessage()) {
     fail(ErrorCode::kBadInput, source, "not a complete ONNX protobuf", "a model file", "the file may be truncated or of another format");
   }
   return model;
@@ -48,7 +57,7 @@ bool parse(Proto& proto, const std::vector<uint8_t>& bytes) {
 }  // namespace
 
 std::vector<std::string> input_names(const void* data, size_t size, const std::string& source) {
-  const onnx::ModelProto model = parse_model(data, size, source);
+  const onnx::ModelProto model = parse_model(data, size, source).proto;
   std::set<std::string> constants;
   for (const auto& t : model.graph().initializer()) constants.insert(t.name());
   std::vector<std::string> names;
@@ -59,20 +68,35 @@ std::vector<std::string> input_names(const void* data, size_t size, const std::s
 }
 
 int64_t fixed_extent(const void* data, size_t size, const std::string& source, const std::string& input, int axis) {
-  const onnx::ModelProto model = parse_model(data, size, source);
+  const onnx::ModelProto model = parse_model(data, size, source).proto;
   for (const auto& i : model.graph().input()) {
     if (i.name() == input && i.type().tensor_type().shape().dim_size() > axis) return i.type().tensor_type().shape().dim(axis).dim_value();
   }
   return 0;
 }
 
-Graph import_onnx_bytes(const void* data, size_t size, const std::string& source, const std::string& folder, const ImportOptions& options) {
-  onnx::ModelProto model = parse_model(data, size, source);
+bool may_name_files(const Bytes& file) {
+  const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
+  const auto skimmed = skim(text);
+  return (skimmed ? std::string_view(skimmed->skeleton) : text).find("location") != std::string_view::npos;
+}
+
+Graph import_onnx_bytes(const Bytes& file, const std::string& source, const std::string& folder, const ImportOptions& options) {
+  ParsedModel parsed = parse_model(file.data(), file.size(), source);
+  onnx::ModelProto& model = parsed.proto;
   if (!model.has_graph()) fail(ErrorCode::kBadInput, source, "the file holds no graph", "an ONNX model");
   if (model.functions_size() > 0) fail(ErrorCode::kUnsupported, source, "the model defines functions of its own", "a model whose functions are inlined");
   ReaderContext context{source, options, {}, TensorReader(source, folder)};
   check_opset(model, source, context);
-  return GraphReader(context, nullptr).run(model.graph(), model.mutable_graph());
+  RawInitializers raw;
+  for (const std::string_view r : parsed.raw) raw.push_back(file.slice(r.empty() ? 0 : static_cast<size_t>(r.data() - reinterpret_cast<const char*>(file.data())), r.size()));
+  return GraphReader(context, nullptr).run(model.graph(), raw);
+}
+
+Graph import_onnx_bytes(const void* data, size_t size, const std::string& source, const std::string& folder, const ImportOptions& options) {
+  Graph graph = import_onnx_bytes(Bytes(nullptr, static_cast<const uint8_t*>(data), size), source, folder, options);
+  own_constants(graph);
+  return graph;
 }
 
 Tensor read_tensor_file(const std::string& path) {
@@ -104,7 +128,7 @@ FileValue read_value_file(const std::string& path, ValueKind kind) {
 }
 
 BoundaryKinds boundary_kinds(const void* data, size_t size, const std::string& source) {
-  const onnx::ModelProto model = parse_model(data, size, source);
+  const onnx::ModelProto model = parse_model(data, size, source).proto;
   auto kind = [](const onnx::ValueInfoProto& v) { return v.type().has_optional_type() ? ValueKind::kOptional : v.type().has_sequence_type() ? ValueKind::kSequence : ValueKind::kTensor; };
   BoundaryKinds kinds;
   for (const auto& i : model.graph().input()) kinds.inputs.push_back(kind(i));
@@ -113,9 +137,10 @@ BoundaryKinds boundary_kinds(const void* data, size_t size, const std::string& s
 }
 
 Graph import_onnx(const std::string& path, const ImportOptions& options) {
-  const Bytes bytes = map_file(path);
   const std::string folder = std::filesystem::path(path).parent_path().string();
-  return import_onnx_bytes(bytes.data(), bytes.size(), path, folder.empty() ? "." : folder, options);
+  Graph graph = import_onnx_bytes(map_file(path), path, folder.empty() ? "." : folder, options);
+  own_constants(graph);
+  return graph;
 }
 
 }  // namespace systole

@@ -15,8 +15,14 @@ struct ImportOptions {
 
 /// Reads a model and its external data (relative to the file's folder, never outside it). Fails with the node or tensor.
 Graph import_onnx(const std::string& path, const ImportOptions& options);
-/// The same from memory; external data is refused when `folder` is empty.
+/// The same of a file in memory. Large initializers share its bytes, so that whoever keeps the graph beyond the file gives it its own
+/// (own_constants, graph.h).
+Graph import_onnx_bytes(const Bytes& file, const std::string& source, const std::string& folder, const ImportOptions& options);
+/// The same, sharing nothing; external data is refused when `folder` is empty.
 Graph import_onnx_bytes(const void* data, size_t size, const std::string& source, const std::string& folder, const ImportOptions& options);
+
+/// False where a model file has no external data for certain.
+bool may_name_files(const Bytes& file);
 
 /// The extent of one axis of an input where the model fixes it, otherwise 0.
 int64_t fixed_extent(const void* data, size_t size, const std::string& source, const std::string& input, int axis);

@@ -138,5 +138,41 @@ TEST(Onnx, UnusualStructures) {
   EXPECT_NE(error_of(silent).find("no outputs"), std::string::npos);
 }
 
+/// A large initializer stays in the file's memory, whatever its alignment there; what is laid out in a way that no writer uses is read
+/// as protobuf says.
+TEST(Onnx, LargeInitializersShareTheFile) {
+  auto m = adder();
+  auto* w = m.mutable_graph()->mutable_initializer(0);
+  w->set_dims(0, 2), w->set_dims(1, 3000);
+  m.mutable_graph()->mutable_input(0)->mutable_type()->mutable_tensor_type()->mutable_shape()->mutable_dim(1)->set_dim_value(3000);
+  std::string raw(24000, '\0');
+  for (size_t i = 0; i < raw.size(); ++i) raw[i] = static_cast<char>(i * 37 % 119);
+  w->set_raw_data(raw);
+  const auto holds = [&](const TensorPtr& t) { return t && t->bytes == TensorBytes(std::vector<uint8_t>(raw.begin(), raw.end())); };
+  for (size_t shift = 0; shift < 5; ++shift) {
+    const std::string text = std::string(shift, ' ') + m.SerializeAsString();
+    const Bytes file(nullptr, reinterpret_cast<const uint8_t*>(text.data()) + shift, text.size() - shift);
+    Graph g = import_onnx_bytes(file, "t.onnx", "", {});
+    ASSERT_TRUE(holds(constant_of(g)));
+    EXPECT_TRUE(constant_of(g)->bytes.shared());
+    EXPECT_EQ(constant_of(g)->at(5), Tensor(*constant_of(g)).at(5));
+    own_constants(g);
+    EXPECT_TRUE(holds(constant_of(g)));
+    EXPECT_FALSE(constant_of(g)->bytes.shared());
+    EXPECT_FALSE(may_name_files(file));
+  }
+  // A second graph: protobuf merges the two.
+  const std::string text = m.SerializeAsString();
+  onnx::ModelProto again;
+  again.mutable_graph()->set_name("again");
+  const std::string both = text + again.SerializeAsString();
+  const Graph merged = import_onnx_bytes(both.data(), both.size(), "t.onnx", "", {});
+  EXPECT_TRUE(holds(constant_of(merged)));
+  EXPECT_EQ(merged.name, "again");
+  w->set_raw_data(raw.substr(4));
+  EXPECT_NE(error_of(m, "", {}).find("23996 bytes for shape [2,3000]"), std::string::npos) << error_of(m, "", {});
+  for (size_t cut : {size_t{10}, text.size() / 2, text.size() - 1}) EXPECT_THROW(import_onnx_bytes(text.data(), cut, "t.onnx", "", {}), Failure);
+}
+
 }  // namespace
 }  // namespace systole

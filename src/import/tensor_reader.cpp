@@ -87,7 +87,7 @@ std::vector<uint8_t> TensorReader::external_data(const onnx::TensorProto& t, siz
   return {file.begin() + static_cast<long>(offset), file.begin() + static_cast<long>(offset + length)};
 }
 
-TensorPtr TensorReader::read(const onnx::TensorProto& t) {
+TensorPtr TensorReader::read(const onnx::TensorProto& t, const Bytes& raw) {
   const std::string where = source_ + ": tensor '" + t.name() + "'";
   const DType type = dtype_from(t.data_type(), where);
   const Shape shape(t.dims().begin(), t.dims().end());
@@ -106,9 +106,12 @@ TensorPtr TensorReader::read(const onnx::TensorProto& t) {
     out->bytes = unpack(external_data(t, size, where), type, n);
     return out;
   }
-  if (t.has_raw_data()) {
-    if (t.raw_data().size() != size) fail(ErrorCode::kBadInput, where, std::to_string(t.raw_data().size()) + " bytes for shape " + to_string(shape), std::to_string(size));
-    out->bytes = unpack({t.raw_data().begin(), t.raw_data().end()}, type, n);
+  if (t.has_raw_data() || !raw.empty()) {
+    const size_t found = raw.empty() ? t.raw_data().size() : raw.size();
+    if (found != size) fail(ErrorCode::kBadInput, where, std::to_string(found) + " bytes for shape " + to_string(shape), std::to_string(size));
+    if (raw.empty()) out->bytes = unpack({t.raw_data().begin(), t.raw_data().end()}, type, n);
+    else if (bits < 8) out->bytes = unpack(raw.vector(), type, n);
+    else out->bytes = raw;
     return out;
   }
   if (bits < 8) {  // several elements a byte, one byte a field entry

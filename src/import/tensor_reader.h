@@ -18,7 +18,8 @@ class TensorReader {
  public:
   /// External data is refused when `folder` is empty.
   TensorReader(std::string source, std::string folder) : source_(std::move(source)), folder_(std::move(folder)) {}
-  TensorPtr read(const onnx::TensorProto& t);
+  /// `raw` counts as the proto's raw_data where it is not empty; elements of whole bytes share it.
+  TensorPtr read(const onnx::TensorProto& t, const Bytes& raw = {});
 
  private:
   std::vector<uint8_t> external_data(const onnx::TensorProto& t, size_t expected, const std::string& where);

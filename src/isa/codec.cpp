@@ -40,24 +40,31 @@ struct BitReader {
 template <class I>
 constexpr int kWords = (bits_of<I>() + 8 * kWordBytes - 1) / (8 * kWordBytes);
 
+/// Where an instruction stands, as text only for those who fail.
+struct Place {
+  const std::string& where;
+  size_t at;
+  std::string text() const { return where + " at byte " + std::to_string(at); }
+};
+
 template <class I>
-Instruction decode_as(std::span<const uint8_t> bytes, const std::string& where) {
+Instruction decode_as(std::span<const uint8_t> bytes, const Place& place) {
   I instruction;
   BitReader reader{bytes, kOpcodeBits};
   visit_fields(instruction, [&](const auto& field, auto& member) {
     for_each_element(member, [&](auto& e) {
-      if (!from_raw(reader.get(field.bits), field.bits, e)) fail(ErrorCode::kBadInput, where, std::string("field '") + field.name + "' of '" + I::kName + "' holds no member of its enumeration");
+      if (!from_raw(reader.get(field.bits), field.bits, e)) fail(ErrorCode::kBadInput, place.text(), std::string("field '") + field.name + "' of '" + I::kName + "' holds no member of its enumeration");
     });
   });
   for (int rest = static_cast<int>(bytes.size()) * 8 - reader.position; rest > 0; rest -= 64) {
-    if (reader.get(std::min(rest, 64)) != 0) fail(ErrorCode::kBadInput, where, std::string("non-zero bits after the fields of '") + I::kName + "'", "zeros");
+    if (reader.get(std::min(rest, 64)) != 0) fail(ErrorCode::kBadInput, place.text(), std::string("non-zero bits after the fields of '") + I::kName + "'", "zeros");
   }
   return instruction;
 }
 
 struct OpcodeRow {
   int words;
-  Instruction (*decode)(std::span<const uint8_t>, const std::string&);
+  Instruction (*decode)(std::span<const uint8_t>, const Place&);
   Instruction (*blank)();
 };
 
@@ -100,11 +107,14 @@ std::vector<uint8_t> encode_all(const std::vector<Instruction>& code) {
 
 std::vector<Instruction> decode_all(std::span<const uint8_t> bytes, const std::string& where) {
   std::vector<Instruction> code;
+  size_t count = 0;
+  for (size_t at = 0; at < bytes.size() && bytes[at] < kOpcodes; ++count) at += static_cast<size_t>(kRows[bytes[at]].words) * kWordBytes;
+  code.reserve(count);
   for (size_t at = 0; at < bytes.size();) {
-    const std::string place = where + " at byte " + std::to_string(at);
-    if (bytes[at] >= kOpcodes) fail(ErrorCode::kBadInput, place, "opcode " + std::to_string(bytes[at]), "an opcode below " + std::to_string(kOpcodes));
+    const Place place{where, at};
+    if (bytes[at] >= kOpcodes) fail(ErrorCode::kBadInput, place.text(), "opcode " + std::to_string(bytes[at]), "an opcode below " + std::to_string(kOpcodes));
     const size_t size = static_cast<size_t>(kRows[bytes[at]].words) * kWordBytes;
-    if (bytes.size() - at < size) fail(ErrorCode::kBadInput, place, "the code ends inside an instruction", std::to_string(size) + " bytes");
+    if (bytes.size() - at < size) fail(ErrorCode::kBadInput, place.text(), "the code ends inside an instruction", std::to_string(size) + " bytes");
     code.push_back(kRows[bytes[at]].decode(bytes.subspan(at, size), place));
     at += size;
   }

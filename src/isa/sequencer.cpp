@@ -18,6 +18,7 @@ class Walker {
 
   Sequence run() {
     uint64_t steps = 0;
+    out_.ops.reserve(code_.size()), out_.words_before.reserve(code_.size());
     while (pc_ < code_.size()) {
       if (++steps > limit_) bad("more than " + std::to_string(limit_) + " instructions executed", "a program that ends sooner");
       words_ += static_cast<uint32_t>(words_of(code_[pc_]));

@@ -65,6 +65,27 @@ uint32_t narrow(const Layout& f, float v) {
 
 }  // namespace
 
+void f32_to_bf16(const void* from, uint16_t* to, int64_t n) {
+  constexpr int64_t kBlock = 64;  // a count that the compiler knows makes vectors of the inner loop
+  const auto* source = static_cast<const uint8_t*>(from);
+  int64_t i = 0;
+  for (; i + kBlock <= n; i += kBlock) {
+    uint32_t in[kBlock];
+    uint16_t out[kBlock];
+    std::memcpy(in, source + 4 * i, sizeof in);
+    for (int64_t j = 0; j < kBlock; ++j) {
+      const uint32_t rounded = (in[j] + 0x7FFFu + (in[j] >> 16 & 1u)) >> 16;
+      out[j] = static_cast<uint16_t>((in[j] & 0x7FFFFFFFu) > 0x7F800000u ? 0x7FC0u : rounded);
+    }
+    std::memcpy(to + i, out, sizeof out);
+  }
+  for (; i < n; ++i) {
+    float v;
+    std::memcpy(&v, source + 4 * i, sizeof v);
+    to[i] = f32_to_bf16(v);
+  }
+}
+
 float f16_to_f32(uint16_t v) {
   const uint32_t sign = static_cast<uint32_t>(v & 0x8000u) << 16, magnitude = v & 0x7FFFu;
   if (magnitude > 0x7C00u) return canonical_nan();

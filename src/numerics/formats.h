@@ -22,6 +22,9 @@ inline uint16_t f32_to_bf16(float v) {
   return v != v ? 0x7FC0u : static_cast<uint16_t>(rounded);
 }
 
+/// The same for n floats, which need not be aligned.
+void f32_to_bf16(const void* from, uint16_t* to, int64_t n);
+
 float f16_to_f32(uint16_t v);
 uint16_t f32_to_f16(float v);
 

@@ -1,7 +1,9 @@
 // Exhaustive where the domain is small, against correctly rounded references elsewhere.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <random>
 
 #include "numerics/dot32.h"
@@ -9,6 +11,7 @@
 #include "numerics/functions.h"
 #include "numerics/reduce.h"
 #include "numerics/requantize.h"
+#include "numerics/tensor.h"
 
 namespace systole {
 namespace {
@@ -230,6 +233,55 @@ TEST(Reduce, BlocksAndPartialsAreOrdered) {
   EXPECT_EQ(bits(maximum(NAN, 1.0f)), kCanonicalNaN);
   EXPECT_FALSE(std::signbit(maximum(-0.0f, 0.0f)));
   EXPECT_TRUE(std::signbit(minimum(0.0f, -0.0f)));
+}
+
+TEST(Formats, ManyFloatsNarrowAsOneDoes) {
+  std::mt19937 rng(11);
+  for (int64_t n : {0, 1, 63, 64, 65, 1000}) {
+    std::vector<uint8_t> from(static_cast<size_t>(4 * n) + 3);  // not aligned
+    std::vector<uint16_t> to(static_cast<size_t>(n));
+    const auto put = [&](int64_t i, uint32_t v) { std::memcpy(from.data() + 3 + 4 * i, &v, 4); };
+    const uint32_t special[] = {0x7F800000, 0xFF800000, 0x7F800001, 0xFFFFFFFF, 0x7F7FFFFF, 0x00018000, 0x00008000, 0x80000000};
+    for (int64_t i = 0; i < n; ++i) put(i, i % 9 < 8 ? special[i % 9] : static_cast<uint32_t>(rng()));
+    f32_to_bf16(from.data() + 3, to.data(), n);
+    for (int64_t i = 0; i < n; ++i) {
+      float v;
+      std::memcpy(&v, from.data() + 3 + 4 * i, 4);
+      EXPECT_EQ(to[static_cast<size_t>(i)], f32_to_bf16(v)) << n << " " << i;
+    }
+  }
+}
+
+TEST(Tensors, TransposeMovesEveryElement) {
+  std::mt19937 rng(12);
+  for (int trial = 0; trial < 300; ++trial) {
+    const DType types[] = {DType::kU8, DType::kU16, DType::kF32, DType::kI64};
+    Shape shape(rng() % 6);
+    for (int64_t& d : shape) d = std::vector<int64_t>{1, 2, 3, 7, trial % 10 ? 5 : 70}[rng() % 5];
+    std::vector<int> perm(shape.size());
+    for (size_t d = 0; d < perm.size(); ++d) perm[d] = static_cast<int>(d);
+    std::shuffle(perm.begin(), perm.end(), rng);
+    Tensor t(types[trial % 4], shape);
+    for (uint8_t& b : t.bytes) b = static_cast<uint8_t>(rng());
+    const Tensor out = transpose(t, perm);
+    const auto strides = row_major_strides(shape), turned = row_major_strides(out.shape);
+    for (int64_t i = 0; i < t.count(); ++i) {
+      int64_t to = 0;
+      for (size_t d = 0; d < perm.size(); ++d) to += i / strides[static_cast<size_t>(perm[d])] % shape[static_cast<size_t>(perm[d])] * turned[d];
+      ASSERT_EQ(t.int_at(i), out.int_at(to)) << trial;
+    }
+  }
+}
+
+TEST(Tensors, SharedBytesAreCopiedBeforeTheyChange) {
+  const auto t = std::make_shared<const Tensor>(Tensor::from_floats({1, 2, 3, 4}, {4}));
+  Tensor r = reshaped(t, {2, 2});
+  EXPECT_TRUE(r.bytes.shared());
+  EXPECT_EQ(static_cast<const Tensor&>(r).bytes.data(), t->bytes.data());
+  r.data<float>()[0] = 9;
+  EXPECT_FALSE(r.bytes.shared());
+  EXPECT_EQ(t->at(0), 1);
+  EXPECT_EQ(r.to_floats(), (std::vector<float>{9, 2, 3, 4}));
 }
 
 }  // namespace

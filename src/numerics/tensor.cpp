@@ -4,16 +4,11 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "numerics/formats.h"
 
 namespace systole {
 namespace {
-template <class T>
-T load(const Tensor& t, int64_t i) {
-  T v;
-  std::memcpy(&v, t.bytes.data() + static_cast<size_t>(i) * sizeof(T), sizeof(T));
-  return v;
-}
 template <class T>
 void store(Tensor& t, int64_t i, T v) {
   std::memcpy(t.bytes.data() + static_cast<size_t>(i) * sizeof(T), &v, sizeof(T));
@@ -30,8 +25,8 @@ T saturate(double v) {
 
 double Tensor::at(int64_t i) const {
   switch (type) {
-    case DType::kF32: return load<float>(*this, i);
-    case DType::kF64: return load<double>(*this, i);
+    case DType::kF32: return load<float>(i);
+    case DType::kF64: return load<double>(i);
     case DType::kI64: case DType::kU64: return static_cast<double>(int_at(i));
     case DType::kString: no_number();
     case DType::kF16: case DType::kBF16: case DType::kF8E4M3: case DType::kF8E5M2: case DType::kF8E4M3FNUZ: case DType::kF8E5M2FNUZ: case DType::kF8E8M0: case DType::kF4E2M1:
@@ -42,15 +37,15 @@ double Tensor::at(int64_t i) const {
 
 int64_t Tensor::int_at(int64_t i) const {
   switch (type) {
-    case DType::kI8: case DType::kI4: case DType::kI2: return load<int8_t>(*this, i);
-    case DType::kU8: case DType::kU4: case DType::kU2: return load<uint8_t>(*this, i);
-    case DType::kI16: return load<int16_t>(*this, i);
-    case DType::kU16: return load<uint16_t>(*this, i);
-    case DType::kI32: return load<int32_t>(*this, i);
-    case DType::kU32: return load<uint32_t>(*this, i);
-    case DType::kI64: return load<int64_t>(*this, i);
-    case DType::kU64: return static_cast<int64_t>(load<uint64_t>(*this, i));
-    case DType::kBool: return load<uint8_t>(*this, i) != 0;
+    case DType::kI8: case DType::kI4: case DType::kI2: return load<int8_t>(i);
+    case DType::kU8: case DType::kU4: case DType::kU2: return load<uint8_t>(i);
+    case DType::kI16: return load<int16_t>(i);
+    case DType::kU16: return load<uint16_t>(i);
+    case DType::kI32: return load<int32_t>(i);
+    case DType::kU32: return load<uint32_t>(i);
+    case DType::kI64: return load<int64_t>(i);
+    case DType::kU64: return static_cast<int64_t>(load<uint64_t>(i));
+    case DType::kBool: return load<uint8_t>(i) != 0;
     case DType::kString: no_number();
     default: return saturate<int64_t>(at(i));
   }
@@ -116,51 +111,114 @@ Tensor Tensor::from_floats(const std::vector<float>& v, Shape shape) {
   return t;
 }
 
-namespace {
-
-/// Copies n elements `stride` apart into a dense run.
-template <class T>
-void gather_run(uint8_t* to, const uint8_t* from, int64_t n, int64_t stride) {
-  for (int64_t i = 0; i < n; ++i) std::memcpy(to + i * static_cast<int64_t>(sizeof(T)), from + i * stride * static_cast<int64_t>(sizeof(T)), sizeof(T));
+Tensor filled(DType type, Shape shape, const std::function<void(uint8_t*)>& fill) {
+  constexpr size_t kLarge = size_t{1} << 20;
+  Tensor t;
+  t.type = type, t.shape = std::move(shape);
+  const size_t size = static_cast<size_t>(t.count()) * static_cast<size_t>(bytes_of(type));
+  if (size < kLarge) {
+    t.bytes = std::vector<uint8_t>(size);
+    fill(t.bytes.data());
+  } else {
+    const auto memory = std::make_shared<ZeroedMemory>(size, true);
+    fill(memory->data());
+    t.bytes = Bytes(memory, memory->data(), size);
+  }
+  return t;
 }
 
-void gather_run(uint8_t* to, const uint8_t* from, int64_t n, int64_t stride, size_t size) {
-  if (stride == 1) std::memcpy(to, from, static_cast<size_t>(n) * size);
-  else if (size == 1) gather_run<uint8_t>(to, from, n, stride);
-  else if (size == 2) gather_run<uint16_t>(to, from, n, stride);
-  else if (size == 4) gather_run<uint32_t>(to, from, n, stride);
-  else gather_run<uint64_t>(to, from, n, stride);
+Tensor reshaped(const TensorPtr& t, Shape shape) {
+  Tensor out;
+  out.type = t->type, out.shape = std::move(shape), out.strings = t->strings;
+  out.bytes = Bytes(t, t->bytes.data(), t->bytes.size());
+  return out;
+}
+
+namespace {
+
+/// The dimensions of a copy, outermost first, with strides of its source in elements; the copy itself is dense.
+struct Walk {
+  Shape shape;
+  std::vector<int64_t> strides;
+};
+
+/// Drops extents of 1 and joins neighbours that follow each other in the source.
+Walk joined(const Walk& w) {
+  Walk out;
+  for (size_t d = 0; d < w.shape.size(); ++d) {
+    if (w.shape[d] == 1) continue;
+    if (!out.shape.empty() && out.strides.back() == w.strides[d] * w.shape[d]) out.shape.back() *= w.shape[d], out.strides.back() = w.strides[d];
+    else out.shape.push_back(w.shape[d]), out.strides.push_back(w.strides[d]);
+  }
+  return out;
+}
+
+/// rows x columns of the copy, whose rows follow at `pitch` there; in blocks, so that each side's cache lines are used whole.
+template <class T>
+void copy_plane(uint8_t* to, int64_t pitch, const uint8_t* from, int64_t rows, int64_t row_stride, int64_t columns, int64_t column_stride) {
+  constexpr int64_t kBlock = 32, kSize = sizeof(T);
+  for (int64_t r0 = 0; r0 < rows; r0 += kBlock) {
+    for (int64_t c0 = 0; c0 < columns; c0 += kBlock) {
+      for (int64_t r = r0; r < std::min(rows, r0 + kBlock); ++r) {
+        uint8_t* line = to + (r * pitch + c0) * kSize;
+        const uint8_t* source = from + (r * row_stride + c0 * column_stride) * kSize;
+        for (int64_t c = 0; c < std::min(kBlock, columns - c0); ++c) std::memcpy(line + c * kSize, source + c * column_stride * kSize, kSize);
+      }
+    }
+  }
+}
+
+void copy_plane(size_t size, uint8_t* to, int64_t pitch, const uint8_t* from, int64_t rows, int64_t row_stride, int64_t columns, int64_t column_stride) {
+  if (column_stride == 1) {
+    for (int64_t r = 0; r < rows; ++r) std::memcpy(to + static_cast<size_t>(r * pitch) * size, from + static_cast<size_t>(r * row_stride) * size, static_cast<size_t>(columns) * size);
+  } else if (size == 1) copy_plane<uint8_t>(to, pitch, from, rows, row_stride, columns, column_stride);
+  else if (size == 2) copy_plane<uint16_t>(to, pitch, from, rows, row_stride, columns, column_stride);
+  else if (size == 4) copy_plane<uint32_t>(to, pitch, from, rows, row_stride, columns, column_stride);
+  else copy_plane<uint64_t>(to, pitch, from, rows, row_stride, columns, column_stride);
+}
+
+/// Where line `index` of the dimensions but `without` starts, in elements, by their strides.
+int64_t offset_of(int64_t index, const Shape& shape, const std::vector<int64_t>& strides, size_t dims, size_t without) {
+  int64_t at = 0;
+  for (size_t d = dims; d-- > 0;) {
+    if (d == without) continue;
+    at += index % shape[d] * strides[d];
+    index /= shape[d];
+  }
+  return at;
+}
+
+void copy_walk(size_t size, const Walk& w, uint8_t* to, const uint8_t* from) {
+  const size_t last = w.shape.size() - 1;
+  size_t across = last;  // the dimension beside the last in whose direction the source is dense
+  for (size_t d = 0; d < last; ++d) {
+    if (across == last || w.strides[d] < w.strides[across]) across = d;
+  }
+  const auto dense = row_major_strides(w.shape);
+  const int64_t columns = w.shape[last], rows = across == last ? 1 : w.shape[across];
+  const int64_t planes = element_count(w.shape) / (rows * columns);
+  parallel_for(planes, std::max<int64_t>(1, (1 << 16) / (rows * columns)), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t source = offset_of(p, w.shape, w.strides, last, across), target = offset_of(p, w.shape, dense, last, across);
+      copy_plane(size, to + static_cast<size_t>(target) * size, across == last ? columns : dense[across], from + static_cast<size_t>(source) * size, rows, across == last ? 0 : w.strides[across], columns, w.strides[last]);
+    }
+  });
 }
 
 }  // namespace
 
 Tensor transpose(const Tensor& t, const std::vector<int>& perm) {
-  Shape shape(perm.size());
-  const auto in_strides = row_major_strides(t.shape);
-  std::vector<int64_t> strides(perm.size()), index(perm.size(), 0);
-  for (size_t i = 0; i < perm.size(); ++i) {
-    shape[i] = t.shape[static_cast<size_t>(perm[i])];
-    strides[i] = in_strides[static_cast<size_t>(perm[i])];
+  Walk walk;
+  const auto strides = row_major_strides(t.shape);
+  for (int d : perm) walk.shape.push_back(t.shape[static_cast<size_t>(d)]), walk.strides.push_back(strides[static_cast<size_t>(d)]);
+  const Shape shape = walk.shape;
+  walk = joined(walk);
+  if (t.bytes.empty() || walk.shape.empty() || (walk.shape.size() == 1 && walk.strides[0] == 1)) {
+    Tensor same;
+    same.type = t.type, same.shape = shape, same.bytes = t.bytes;
+    return same;
   }
-  Tensor out(t.type, shape);
-  const size_t size = static_cast<size_t>(bytes_of(t.type));
-  const int64_t n = out.count();
-  if (n == 0 || perm.empty()) {
-    out.bytes = t.bytes;
-    return out;
-  }
-  const int64_t run = shape.back();
-  int64_t from = 0;
-  for (int64_t i = 0; i < n; i += run) {
-    gather_run(out.bytes.data() + static_cast<size_t>(i) * size, t.bytes.data() + static_cast<size_t>(from) * size, run, strides.back(), size);
-    for (size_t d = perm.size() - 1; d-- > 0;) {
-      from += strides[d];
-      if (++index[d] < shape[d]) break;
-      from -= strides[d] * shape[d];
-      index[d] = 0;
-    }
-  }
-  return out;
+  return filled(t.type, shape, [&](uint8_t* to) { copy_walk(static_cast<size_t>(bytes_of(t.type)), walk, to, t.bytes.data()); });
 }
 
 }  // namespace systole

@@ -1,29 +1,70 @@
 // A dense row-major tensor in host memory.
 #pragma once
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "base/bytes.h"
 #include "numerics/dtype.h"
 
 namespace systole {
 
+/// Bytes of a tensor: its own, or shared ones (a part of a mapped file, in any alignment; another tensor's) that are copied before they
+/// change. Whoever may change them has a copy: every access through a non-const object counts as a change.
+class TensorBytes {
+ public:
+  TensorBytes() = default;
+  TensorBytes(std::vector<uint8_t> own) : own_(std::move(own)) {}
+  TensorBytes(Bytes shared) : shared_(std::move(shared)) {}
+
+  size_t size() const { return shared_.empty() ? own_.size() : shared_.size(); }
+  bool empty() const { return size() == 0; }
+  const uint8_t* data() const { return shared_.empty() ? own_.data() : shared_.data(); }
+  const uint8_t* begin() const { return data(); }
+  const uint8_t* end() const { return data() + size(); }
+  uint8_t operator[](size_t i) const { return data()[i]; }
+  uint8_t* data() { return own().data(); }
+  uint8_t* begin() { return data(); }
+  uint8_t* end() { return data() + size(); }
+  uint8_t& operator[](size_t i) { return own()[i]; }
+  void resize(size_t size) { own().resize(size); }
+  void assign(const uint8_t* begin, const uint8_t* end) { *this = std::vector<uint8_t>(begin, end); }
+  bool operator==(const TensorBytes& other) const { return std::equal(begin(), end(), other.begin(), other.end()); }
+  bool shared() const { return !shared_.empty(); }
+  std::vector<uint8_t>& own() {
+    if (!shared_.empty()) own_ = shared_.vector(), shared_ = {};
+    return own_;
+  }
+
+ private:
+  std::vector<uint8_t> own_;
+  Bytes shared_;  ///< counts where it is not empty
+};
+
 struct Tensor {
   DType type = DType::kF32;
   Shape shape;
-  std::vector<uint8_t> bytes;
+  TensorBytes bytes;
   std::vector<std::string> strings;  ///< elements of kString tensors
 
   Tensor() = default;
   /// Zero-filled.
-  Tensor(DType t, Shape s) : type(t), shape(std::move(s)), bytes(static_cast<size_t>(element_count(shape)) * bytes_of(t)) {}
+  Tensor(DType t, Shape s) : type(t), shape(std::move(s)), bytes(std::vector<uint8_t>(static_cast<size_t>(element_count(shape)) * bytes_of(t))) {}
 
   int64_t count() const { return element_count(shape); }
   template <class T>
   T* data() { return reinterpret_cast<T*>(bytes.data()); }
+  /// Element i of a type as wide as T; shared bytes need not be aligned.
   template <class T>
-  const T* data() const { return reinterpret_cast<const T*>(bytes.data()); }
+  T load(int64_t i) const {
+    T v;
+    std::memcpy(&v, bytes.data() + static_cast<size_t>(i) * sizeof(T), sizeof(T));
+    return v;
+  }
 
   /// Element i widened to double (all numeric types; 64-bit integers beyond 2^53 round).
   double at(int64_t i) const;
@@ -43,7 +84,13 @@ struct Tensor {
 
 using TensorPtr = std::shared_ptr<const Tensor>;
 
-/// Physically reorders: out extent i is t.shape[perm[i]].
+/// A tensor whose bytes, zeros so far, `fill` writes. Large ones take fresh memory of the system, which is not cleared twice.
+Tensor filled(DType type, Shape shape, const std::function<void(uint8_t*)>& fill);
+
+/// The same bytes in another shape of as many elements; nothing is copied.
+Tensor reshaped(const TensorPtr& t, Shape shape);
+
+/// Physically reorders: out extent i is t.shape[perm[i]]. On the host's threads.
 Tensor transpose(const Tensor& t, const std::vector<int>& perm);
 
 }  // namespace systole

@@ -47,7 +47,7 @@ bool same_bytes(const Shape& shape, const Perm& a, const Perm& b) {
 }
 }  // namespace
 
-Lowering::Lowering(const Graph& graph, FloatPolicy float_policy) : source(graph), policy(float_policy) {
+Lowering::Lowering(const Graph& graph, FloatPolicy float_policy, std::shared_ptr<ConstantForms> forms) : source(graph), policy(float_policy), constant_forms_(forms ? std::move(forms) : std::make_shared<ConstantForms>()) {
   out.name = graph.name;
   for (ValueId v : graph.inputs) {
     const Value& value = graph.value(v);
@@ -99,6 +99,16 @@ Lowering::Form Lowering::best(ValueId v) {
   return e.forms.front();
 }
 
+namespace {
+/// Axes of the new form in terms of the old form's physical dimensions.
+Perm relative(const Perm& from, const Perm& to) {
+  const Perm inverse = invert(from);
+  Perm turn;
+  for (int d : to) turn.push_back(inverse[static_cast<size_t>(d)]);
+  return turn;
+}
+}  // namespace
+
 ValueId Lowering::form(ValueId v, const Perm& perm) {
   const Form from = best(v);
   Entry& e = entry(v);
@@ -108,18 +118,15 @@ ValueId Lowering::form(ValueId v, const Perm& perm) {
   const Shape physical = permute(e.shape, perm);
   const std::string name = out.value(from.id).name;
   ValueId id;
-  // axes of the new form in terms of the old form's physical dimensions
-  const Perm inverse = invert(from.perm);
-  Perm relative;
-  for (int d : perm) relative.push_back(inverse[static_cast<size_t>(d)]);
+  const Perm turn = relative(from.perm, perm);
   if (const TensorPtr t = out.value(from.id).constant) {
-    id = add_constant(name, transpose(*t, relative));
+    id = add_constant(name, transpose(*t, turn));
   } else if (same_bytes(e.shape, from.perm, perm)) {
     id = emit_view(name, from.id, physical);
   } else {
     const auto strides = row_major_strides(out.value(from.id).shape);
     CopyRegion r{0, physical, 0, 0, {}, row_major_strides(physical)};
-    for (int d : relative) r.src_strides.push_back(strides[static_cast<size_t>(d)]);
+    for (int d : turn) r.src_strides.push_back(strides[static_cast<size_t>(d)]);
     id = emit(name + ".transposed", Move{{r}, 0}, {from.id}, out.value(from.id).type, physical);
   }
   e.forms.push_back({perm, id});
@@ -127,8 +134,38 @@ ValueId Lowering::form(ValueId v, const Perm& perm) {
 }
 
 ValueId Lowering::form_as(ValueId v, const Perm& perm, DType type) {
-  return convert(form(v, perm), type);
+  const Form from = best(v);
+  const auto& held = out.value(from.id);
+  if (!held.constant || from.perm == perm || bytes_of(type) >= bytes_of(held.type)) return convert(form(v, perm), type);
+  // A constant is narrowed before it is turned: fewer bytes to move.
+  const auto [it, added] = narrowed_.try_emplace({v, perm, type}, kNoValue);
+  if (added) {
+    const Perm turn = relative(from.perm, perm);
+    const std::string name = held.name;
+    const TensorPtr of = held.constant;
+    it->second = out.add_constant(name, constant_forms_->get(of, type, turn, [&] { return transpose(*out.value(convert(from.id, type)).constant, turn); }));
+  }
+  return it->second;
 }
+
+namespace {
+Tensor converted_constant(const Value& value, DType type) {
+  const Tensor& from = *value.constant;
+  const int64_t n = from.count();
+  if (from.type == DType::kF32 && type == DType::kBF16) {
+    return filled(type, from.shape, [&](uint8_t* to) {
+      parallel_for(n, 1 << 18, [&](int64_t begin, int64_t end) { f32_to_bf16(from.bytes.data() + 4 * begin, reinterpret_cast<uint16_t*>(to) + begin, end - begin); });
+    });
+  }
+  Tensor t(type, from.shape);
+  for (int64_t i = 0; i < n; ++i) {
+    const double v = from.at(i);
+    t.set(i, v);
+    if (from.type == DType::kF64 && !std::isinf(v) && std::isinf(t.at(i))) fail(ErrorCode::kUnsupported, "constant '" + value.name + "'", "a double beyond the range of " + std::string(to_string(type)), "values of at most 3.4e38");
+  }
+  return t;
+}
+}  // namespace
 
 ValueId Lowering::convert(ValueId id, DType type) {
   const Value value = out.value(id);
@@ -137,22 +174,7 @@ ValueId Lowering::convert(ValueId id, DType type) {
   if (!added) return it->second;
   ValueId result;
   if (value.constant) {
-    Tensor t(type, value.shape);
-    const int64_t n = t.count();
-    if (value.type == DType::kF32 && type == DType::kBF16) {
-      const float* from = value.constant->data<float>();
-      uint16_t* to = t.data<uint16_t>();
-      parallel_for(n, 1 << 18, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) to[i] = f32_to_bf16(from[i]);
-      });
-    } else {
-      for (int64_t i = 0; i < n; ++i) {
-        const double v = value.constant->at(i);
-        t.set(i, v);
-        if (value.type == DType::kF64 && !std::isinf(v) && std::isinf(t.at(i))) fail(ErrorCode::kUnsupported, "constant '" + value.name + "'", "a double beyond the range of " + std::string(to_string(type)), "values of at most 3.4e38");
-      }
-    }
-    result = add_constant(value.name, std::move(t));
+    result = out.add_constant(value.name, constant_forms_->get(value.constant, type, {}, [&] { return converted_constant(value, type); }));
   } else {
     MapBuilder m(*this, value.name + "." + to_string(type), value.shape);
     m.op(isa::Micro::kMove, {m.input(id, direct_access(value.shape.size()))});
@@ -184,7 +206,7 @@ void Lowering::define(ValueId v, Shape logical_shape, const Perm& perm, ValueId 
   SYSTOLE_CHECK(permute(logical_shape, perm) == out.value(id).shape, source.value(v).name + to_string(logical_shape) + to_string(out.value(id).shape));
   e.known = true, e.type = out.value(id).type, e.shape = std::move(logical_shape);
   e.constant = nullptr;
-  if (out.value(id).constant) e.constant = std::make_shared<Tensor>(transpose(*out.value(id).constant, invert(perm)));
+  if (const TensorPtr t = out.value(id).constant) e.constant = perm == identity_perm(perm.size()) ? t : std::make_shared<const Tensor>(transpose(*t, invert(perm)));
   e.forms = {{perm, id}};
 }
 
@@ -217,11 +239,7 @@ ValueId Lowering::emit(std::string name, Op op, std::vector<ValueId> inputs, DTy
 
 ValueId Lowering::emit_view(std::string name, ValueId of, Shape shape) {
   if (out.value(of).shape == shape) return of;
-  if (const TensorPtr t = out.value(of).constant) {
-    Tensor copy = *t;
-    copy.shape = std::move(shape);
-    return add_constant(name, std::move(copy));
-  }
+  if (const TensorPtr t = out.value(of).constant) return add_constant(name, reshaped(t, std::move(shape)));
   return emit(name, View{}, {of}, out.value(of).type, std::move(shape));
 }
 

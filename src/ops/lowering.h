@@ -4,7 +4,9 @@
 #pragma once
 #include <deque>
 #include <map>
+#include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "graph/checks.h"
@@ -27,9 +29,25 @@ struct FloatPolicy {
   MacFormat format = MacFormat::kBF16;     ///< contraction operands
 };
 
+/// Constants in the types and orders that lowerings asked for, by what they were made of. Those that lower the same model share one: the
+/// parts of a model with nodes on the host are lowered once to see where they run, and again as programs.
+class ConstantForms {
+ public:
+  /// Axis i of the result is axis perm[i] of `from`; an empty perm keeps the order.
+  template <class F>
+  TensorPtr get(const TensorPtr& from, DType type, const Perm& perm, F&& make) {
+    TensorPtr& made = made_[{from, type, perm}];
+    if (!made) made = std::make_shared<const Tensor>(make());
+    return made;
+  }
+
+ private:
+  std::map<std::tuple<TensorPtr, DType, Perm>, TensorPtr> made_;
+};
+
 class Lowering {
  public:
-  Lowering(const Graph& source, FloatPolicy policy);
+  Lowering(const Graph& source, FloatPolicy policy, std::shared_ptr<ConstantForms> forms = nullptr);
 
   const Graph& source;
   FloatPolicy policy;
@@ -100,6 +118,8 @@ class Lowering {
   const Entry& find(ValueId v) const { return const_cast<Lowering*>(this)->entry(v); }
   std::deque<Entry> entries_;
   std::map<std::pair<ValueId, DType>, ValueId> converted_;
+  std::map<std::tuple<ValueId, Perm, DType>, ValueId> narrowed_;  ///< constants, turned
+  std::shared_ptr<ConstantForms> constant_forms_;
 };
 
 /// Builds one Map: inputs are added as accesses, operations append to the expression.

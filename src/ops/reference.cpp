@@ -15,9 +15,9 @@ namespace {
 /// Reads the part of an operand that one bf16 pass multiplies.
 float operand_part(const Tensor& t, int64_t i, int part) {
   switch (t.type) {
-    case DType::kBF16: return bf16_to_f32(t.data<uint16_t>()[i]);
-    case DType::kF16: return f16_part(f16_to_f32(t.data<uint16_t>()[i]), part);
-    default: return bf16_part(t.data<float>()[i], part);
+    case DType::kBF16: return bf16_to_f32(t.load<uint16_t>(i));
+    case DType::kF16: return f16_part(f16_to_f32(t.load<uint16_t>(i)), part);
+    default: return bf16_part(t.load<float>(i), part);
   }
 }
 
@@ -40,7 +40,7 @@ struct ContractView {
 int32_t contract_int8(const ContractView& v, int64_t n, int64_t oh, int64_t ow, int64_t out_channel) {
   const int64_t g = v.c.depthwise ? 0 : out_channel / v.columns, o = v.c.depthwise ? out_channel : out_channel % v.columns;
   const int64_t first = v.c.depthwise ? out_channel / (v.columns / v.in_c) : g * v.channels;
-  uint32_t acc = v.bias ? static_cast<uint32_t>(v.bias->data<int32_t>()[out_channel]) : 0;
+  uint32_t acc = v.bias ? static_cast<uint32_t>(v.bias->load<int32_t>(out_channel)) : 0;
   for (int64_t kh = 0; kh < v.c.kernel_h; ++kh) {
     for (int64_t kw = 0; kw < v.c.kernel_w; ++kw) {
       for (int64_t ch = 0; ch < v.channels; ++ch) {
@@ -56,7 +56,7 @@ int32_t contract_int8(const ContractView& v, int64_t n, int64_t oh, int64_t ow, 
 float contract_float(const ContractView& v, int64_t n, int64_t oh, int64_t ow, int64_t out_channel) {
   const int64_t g = v.c.depthwise ? 0 : out_channel / v.columns, o = v.c.depthwise ? out_channel : out_channel % v.columns;
   const int64_t first = v.c.depthwise ? out_channel / (v.columns / v.in_c) : g * v.channels;
-  float acc = v.bias ? v.bias->data<float>()[out_channel] : 0.0f;
+  float acc = v.bias ? v.bias->load<float>(out_channel) : 0.0f;
   const Pass* passes = v.c.format == MacFormat::kF32 ? kPassesF32 : v.c.format == MacFormat::kF16 ? kPassesF16 : kPassesBF16;
   float a[kDotBlock], b[kDotBlock];
   for (int64_t p = 0; p < passes_of(v.c.format); ++p) {
@@ -118,8 +118,8 @@ Tensor evaluate_contract(const Contract& c, const Value& out_value, const std::v
 /// Element as the streams deliver it: integers minus zero point, everything in fp32.
 float stream_value(const Tensor& t, int64_t i, int64_t zero_point) {
   switch (t.type) {
-    case DType::kF32: return t.data<float>()[i];
-    case DType::kI32: return static_cast<float>(t.data<int32_t>()[i]);
+    case DType::kF32: return t.load<float>(i);
+    case DType::kI32: return static_cast<float>(t.load<int32_t>(i));
     case DType::kI8: case DType::kU8: case DType::kBool: case DType::kI4: case DType::kU4: case DType::kI2: case DType::kU2: case DType::kI16: case DType::kU16:
       return static_cast<float>(t.int_at(i) - zero_point);
     default: return decode_float(t.type, t.bytes.data() + i * bytes_of(t.type));

@@ -3,8 +3,8 @@
 #include "passes/passes.h"
 
 namespace systole {
-Graph legalise(const Graph& graph, FloatPolicy policy) {
-  Partition p = partition(graph, policy);
+Graph legalise(const Graph& graph, FloatPolicy policy, std::shared_ptr<ConstantForms> forms) {
+  Partition p = partition(graph, policy, false, std::move(forms));
   if (p.whole) return std::move(p.primitives);
   for (const auto& step : p.steps) {
     if (const auto* h = std::get_if<HostStep>(&step)) unsupported(p.graph.nodes[h->node], h->reason + "; it would run on the host");

@@ -17,7 +17,7 @@ namespace {
 /// Walks the nodes in order with a Lowering that knows shapes; nodes that expand or are inlined are replaced on the way.
 class Placer {
  public:
-  Placer(Graph graph, FloatPolicy policy, bool bound) : graph_(std::move(graph)), lowering_(graph_, policy), bound_(bound) {}
+  Placer(Graph graph, FloatPolicy policy, bool bound, std::shared_ptr<ConstantForms> forms) : graph_(std::move(graph)), lowering_(graph_, policy, std::move(forms)), bound_(bound) {}
 
   std::vector<Decision> run() {
     std::vector<Node> pending(std::make_move_iterator(graph_.nodes.rbegin()), std::make_move_iterator(graph_.nodes.rend()));
@@ -230,8 +230,9 @@ GroupedNodes keep_constants(Placer& placer, std::vector<Decision>& decisions) {
 
 }  // namespace
 
-Partition partition(Graph graph, FloatPolicy policy, bool bound) {
-  Placer placer(std::move(graph), policy, bound);
+Partition partition(Graph graph, FloatPolicy policy, bool bound, std::shared_ptr<ConstantForms> forms) {
+  if (!forms) forms = std::make_shared<ConstantForms>();
+  Placer placer(std::move(graph), policy, bound, forms);
   auto decisions = placer.run();
   auto is = [](Where w) { return [w](const Decision& d) { return d.where == w; }; };
   Partition p;
@@ -247,6 +248,7 @@ Partition partition(Graph graph, FloatPolicy policy, bool bound) {
     p.graph = std::move(placer.graph());
     return p;
   }
+  p.forms = std::move(forms);
   const GroupedNodes grouped = keep_constants(placer, decisions);
   for (ValueId v : g.outputs) {
     if (placer.lowering().known(v)) placer.graph().value(v).shape = placer.lowering().shape(v), placer.graph().value(v).shape_known = true;
@@ -289,7 +291,7 @@ std::vector<Graph> fused_programs(Partition p, FloatPolicy policy) {
   std::vector<Graph> programs;
   if (p.whole) programs.push_back(std::move(p.primitives));
   for (const auto& step : p.steps) {
-    if (const auto* r = std::get_if<Region>(&step)) programs.push_back(legalise(r->graph, policy));
+    if (const auto* r = std::get_if<Region>(&step)) programs.push_back(legalise(r->graph, policy, p.forms));
   }
   for (Graph& g : programs) fuse_maps(g);
   return programs;

@@ -31,11 +31,12 @@ struct Partition {
   bool whole = false;                              ///< everything is one region, already lowered:
   Graph primitives;
   size_t npu_nodes = 0, host_nodes = 0;
+  std::shared_ptr<ConstantForms> forms;            ///< for lowering the regions
 };
 
 /// Fails (kUnsupported) listing the nodes that neither side can run. `bound`: the graph is a later part whose inputs have been
-/// bound to values where that helps; what is an input still will not be known any better.
-Partition partition(Graph graph, FloatPolicy policy, bool bound = false);
+/// bound to values where that helps; what is an input still will not be known any better. `forms`: of an earlier lowering of the same.
+Partition partition(Graph graph, FloatPolicy policy, bool bound = false, std::shared_ptr<ConstantForms> forms = nullptr);
 
 /// The fused primitives of what a partition runs on the NPU, a graph per program; what is compiled later is not among them.
 std::vector<Graph> fused_programs(Partition partition, FloatPolicy policy);

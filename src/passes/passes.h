@@ -24,7 +24,8 @@ void fold_constants(Graph& graph);
 void recognise_qdq(Graph& graph);
 
 /// ONNX operators to primitives, all of them: fails (kUnsupported) where the host would have to help (partition.h).
-Graph legalise(const Graph& graph, FloatPolicy policy);
+/// `forms`: of an earlier lowering of the same constants.
+Graph legalise(const Graph& graph, FloatPolicy policy, std::shared_ptr<ConstantForms> forms = nullptr);
 
 /// Nodes that do the same with the same inputs become one.
 void merge_duplicates(Graph& graph);

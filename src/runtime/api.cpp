@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <future>
 
 #include "architectures/architectures.h"
 #include "base/file.h"
@@ -32,7 +33,7 @@ std::vector<TensorInfo> describe(const std::vector<Plan::Boundary>& list) {
 /// Candidates are compared by the timing model itself.
 std::shared_ptr<PlanContext> context_for(Machine machine, FloatPolicy policy, std::string precision) {
   auto c = std::make_shared<PlanContext>(PlanContext{std::move(machine), policy, std::move(precision), {}});
-  c->judge = [m = &c->machine](const isa::Program& p) { return cost_of(p, *m); };
+  c->judge = [m = &c->machine](const isa::Program& p, int64_t limit) { return cost_of(p, *m, limit); };
   return c;
 }
 
@@ -99,7 +100,7 @@ std::string phase_text(Graph graph, const Machine& machine, const CompileOptions
     return false;
   };
   const FrontResult front = run_front(std::move(graph), options.precision, observer);
-  if (!front.stopped) generate(front.graph, machine, front.precision, {.judge = [&](const isa::Program& p) { return cost_of(p, machine); }, .stop_after = options.stop_after, .phase_text = &text});
+  if (!front.stopped) generate(front.graph, machine, front.precision, {.judge = [&](const isa::Program& p, int64_t limit) { return cost_of(p, machine, limit); }, .stop_after = options.stop_after, .phase_text = &text});
   return text;
 }
 
@@ -160,6 +161,12 @@ Report report_of(Plan& plan, const std::string& name, const Machine& machine, Ti
   return total;
 }
 
+/// Writes a plan's file to the cache while the model is already in use: its constants never change.
+std::future<void> store_beside(const ProgramCache& cache, const std::string& key, const Plan& plan, const std::string& name) {
+  std::vector<Bytes> pieces = plan.serialise(name);
+  return std::async(std::launch::async, [cache, key, pieces = std::move(pieces)] { cache.store_pieces(key, pieces); });
+}
+
 /// Compiles, or takes what the cache holds for the same bytes. A file that may name external data is always read in full.
 Compiled compile_or_recall(const std::string& path, const std::string& name, Machine machine, const CompileOptions& options) {
   const ProgramCache cache(options.cache ? ProgramCache::default_folder() : "");
@@ -175,7 +182,7 @@ Compiled compile_or_recall(const std::string& path, const std::string& name, Mac
     }
   }
   const std::string folder = std::filesystem::path(path).parent_path().string();
-  Graph graph = import_onnx_bytes(bytes.data(), bytes.size(), path, folder.empty() ? "." : folder, {options.dims, options.input_shapes, options.constant_inputs});
+  Graph graph = import_onnx_bytes(bytes, path, folder.empty() ? "." : folder, {options.dims, options.input_shapes, options.constant_inputs});
   graph.name = name;
   if (options.int8_cache) narrow_caches(graph);
   bytes = {};
@@ -183,10 +190,11 @@ Compiled compile_or_recall(const std::string& path, const std::string& name, Mac
   const auto context = context_for(std::move(machine), front.policy, front.precision);
   if (cache.enabled() && !by_file) context->cache_folder = ProgramCache::default_folder();
   auto plan = std::make_unique<Plan>(front.graph, context);
-  if (by_file && plan->exact_file()) plan->whole() ? cache.store(key, plan->whole()->program) : cache.store_pieces(key, plan->serialise(name));
+  std::future<void> stored;
+  if (by_file && plan->exact_file()) stored = store_beside(cache, key, *plan, name);
   context->cache_folder = cache.enabled() ? ProgramCache::default_folder() : "";  // for what is compiled at run time
   std::string model = name;
-  return std::make_shared<CompiledModel>(std::move(model), std::move(plan), context);
+  return std::make_shared<CompiledModel>(std::move(model), std::move(plan), context, std::move(stored));
 }
 
 }  // namespace
@@ -214,16 +222,13 @@ Result<CompileResult> compile(const std::string& onnx_path, const CompileOptions
 
 Result<Compiled> load_program(const std::string& path, const std::string& npu) {
   return catch_failures([&] {
-    return from_bytes(read_file(path), path, npu);
+    return from_bytes(read_shared(path), path, npu);
   });
 }
 
 Result<bool> save_program(const Compiled& model, const std::string& path) {
   return catch_failures([&] {
-    write_pieces(path, model->with_plan([&](Plan& plan) -> std::vector<Bytes> {
-      if (!plan.whole()) return plan.serialise(model->name);
-      return {isa::serialise_before_constants(plan.whole()->program), plan.whole()->program.constants};
-    }));
+    write_pieces(path, model->with_plan([&](Plan& plan) { return plan.serialise(model->name); }));
     return true;
   });
 }

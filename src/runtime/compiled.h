@@ -1,5 +1,6 @@
 // What the public handle holds: the plan of the model and its machine.
 #pragma once
+#include <future>
 #include <memory>
 #include <mutex>
 
@@ -10,7 +11,9 @@ namespace systole {
 
 class CompiledModel {
  public:
-  CompiledModel(std::string of, std::unique_ptr<Plan> plan, std::shared_ptr<const PlanContext> context) : name(std::move(of)), context_(std::move(context)), plan_(std::move(plan)) {}
+  /// `stored`: work that the model's end waits for.
+  CompiledModel(std::string of, std::unique_ptr<Plan> plan, std::shared_ptr<const PlanContext> context, std::future<void> stored = {})
+      : name(std::move(of)), context_(std::move(context)), plan_(std::move(plan)), stored_(std::move(stored)) {}
   const std::string name;
 
   const Machine& machine() const { return context_->machine; }
@@ -31,6 +34,7 @@ class CompiledModel {
   const std::shared_ptr<const PlanContext> context_;
   mutable std::mutex mutex_;
   const std::unique_ptr<Plan> plan_;
+  const std::future<void> stored_;
 };
 
 }  // namespace systole

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <set>
 
 #include "base/error.h"
 #include "ops/reference.h"
@@ -74,7 +75,7 @@ Plan::Plan(Graph graph, std::shared_ptr<const PlanContext> context, bool bound) 
   }
   for (const auto& step : partition_.steps) {
     if (const auto* r = std::get_if<Region>(&step)) {
-      Graph primitives = legalise(r->graph, context_->policy);
+      Graph primitives = legalise(r->graph, context_->policy, partition_.forms);
       fuse_maps(primitives);
       verify(primitives, "fuse");
       programs_.push_back(compile_region(std::move(primitives), *context_));
@@ -84,8 +85,29 @@ Plan::Plan(Graph graph, std::shared_ptr<const PlanContext> context, bool bound) 
       host_nodes_.push_back({n.name, op_name(n.op), h.reason, 0});
     }
   }
+  partition_.forms.reset();
+  own_what_stays();
   bind_constant_captures();
   describe_boundary();
+}
+
+/// Weights that programs hold go; what the host or a later part reads no longer shares bytes with the model's file.
+void Plan::own_what_stays() {
+  Graph& g = partition_.graph;
+  std::set<ValueId> used;
+  if (!whole_) used.insert(g.outputs.begin(), g.outputs.end());
+  for (auto& step : partition_.steps) {
+    if (const auto* h = std::get_if<HostStep>(&step)) used.insert(g.nodes[h->node].inputs.begin(), g.nodes[h->node].inputs.end());
+    else std::get<Region>(step).graph = {};
+  }
+  for (Region& tail : partition_.tail) {
+    used.insert(tail.inputs.begin(), tail.inputs.end());
+    own_constants(tail.graph);
+  }
+  for (size_t v = 0; v < g.values.size(); ++v) {
+    if (!used.count(static_cast<ValueId>(v))) g.values[v].constant = nullptr;
+  }
+  own_constants(g);
 }
 
 Plan::Plan(isa::Program program, std::shared_ptr<const PlanContext> context) : context_(std::move(context)), whole_(true) {

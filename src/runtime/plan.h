@@ -79,8 +79,8 @@ class Plan {
   const std::vector<Boundary>& outputs() const { return outputs_; }
   /// The only program of a model that needs no host; otherwise null.
   const LoadedProgram* whole() const { return whole_ ? programs_[0].get() : nullptr; }
-  /// A model with nodes on the host as a file (one without is its program's file), and back. Files are untrusted: kBadInput
-  /// and kMismatch.
+  /// The model's file, in pieces; a model that needs no host is its program's. `deserialise` reads the others. Files are untrusted:
+  /// kBadInput and kMismatch.
   std::vector<Bytes> serialise(const std::string& model) const;
   /// Whether a file gives back this very plan: types that the model declares and its programs narrow are not in a program's.
   bool exact_file() const;
@@ -94,6 +94,7 @@ class Plan {
  private:
   explicit Plan(std::shared_ptr<const PlanContext> context) : context_(std::move(context)) {}
   void describe_boundary();
+  void own_what_stays();
   void bind_constant_captures();
   std::vector<HostValue> run_steps(const std::vector<HostValue>& inputs);
   void run_program(size_t k, const Region& region, std::vector<HostValue>& values);

@@ -47,20 +47,6 @@ class Blocks {
   size_t at_ = 8;
 };
 
-/// The graph without the constants that only programs hold.
-Graph for_the_host(const Partition& p) {
-  Graph g = p.graph;
-  std::set<ValueId> used(g.outputs.begin(), g.outputs.end());
-  for (const auto& step : p.steps) {
-    if (const auto* h = std::get_if<HostStep>(&step)) used.insert(g.nodes[h->node].inputs.begin(), g.nodes[h->node].inputs.end());
-  }
-  for (const Region& tail : p.tail) used.insert(tail.inputs.begin(), tail.inputs.end());
-  for (size_t v = 0; v < g.values.size(); ++v) {
-    if (!used.count(static_cast<ValueId>(v))) g.values[v].constant = nullptr;
-  }
-  return g;
-}
-
 /// Large constants leave the text: their bytes follow as blocks.
 json head_of(Graph g, std::vector<TensorPtr>& blobs) {
   json list = json::array();
@@ -116,7 +102,7 @@ Graph read_graph_with_blobs(const json& j, Blocks& blocks, const std::string& so
     const size_t v = b.at("value").get<size_t>();
     const auto type = parse_dtype(b.at("type").get<std::string>());
     auto t = std::make_shared<Tensor>();
-    t->shape = b.at("shape").get<Shape>(), t->bytes = blocks.next().vector();
+    t->shape = b.at("shape").get<Shape>(), t->bytes = blocks.next();
     if (v >= g.values.size() || !type || bytes_of(*type) == 0 || static_cast<int64_t>(t->bytes.size()) != element_count(t->shape) * bytes_of(*type)) fail(ErrorCode::kBadInput, source, "a constant of the wrong size", "the bytes of its shape");
     t->type = *type;
     g.values[v].constant = t;
@@ -142,9 +128,10 @@ bool Plan::exact_file() const {
 bool Plan::is_plan_file(const Bytes& bytes) { return bytes.size() >= 8 && std::memcmp(bytes.data(), kMagic, 8) == 0; }
 
 std::vector<Bytes> Plan::serialise(const std::string& model) const {
+  if (whole_) return {isa::serialise_before_constants(programs_[0]->program), programs_[0]->program.constants};
   json head = {{"model", model}, {"precision", context_->precision}, {"machine", context_->machine.name}, {"machine_hash", context_->machine.hash}, {"store", static_cast<int>(context_->policy.store)}, {"format", static_cast<int>(context_->policy.format)}};
   std::vector<TensorPtr> blobs;
-  head["graph"] = head_of(for_the_host(partition_), blobs);
+  head["graph"] = head_of(partition_.graph, blobs);
   head["steps"] = json::array(), head["tail"] = json::array();
   for (const auto& step : partition_.steps) {
     if (const auto* r = std::get_if<Region>(&step)) head["steps"].push_back({{"in", r->inputs}, {"out", r->outputs}, {"types", names_of(r->output_types)}});

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "graph/text.h"
+#include "import/onnx.h"
 #include "isa/codec.h"
 
 namespace systole {
@@ -62,7 +63,7 @@ std::string ProgramCache::content_of(const std::string& path, const Bytes& bytes
     }
   }
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  const std::string content = text.find("location") == std::string_view::npos ? content_key(text) : "";
+  const std::string content = may_name_files(bytes) ? "" : content_key(text);
   try {
     std::error_code ec;
     fs::create_directories(folder_, ec);

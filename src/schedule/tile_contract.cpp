@@ -133,4 +133,14 @@ std::vector<ContractTile> search_tiles(const Machine& machine, const ContractSha
   return found;
 }
 
+const std::vector<ContractTile>& TileSearch::find(const ContractShape& shape, int64_t ring_bytes) {
+  ContractShape key = shape;
+  key.contract = nullptr;
+  for (const Known& k : known_) {
+    if (k.ring_bytes == ring_bytes && k.shape == key && k.contract == *shape.contract) return k.tiles;
+  }
+  known_.push_back({*shape.contract, key, ring_bytes, search_tiles(machine_, shape, ring_bytes)});
+  return known_.back().tiles;
+}
+
 }  // namespace systole

@@ -24,6 +24,8 @@ struct ContractShape {
 
   int64_t taps() const { return contract->kernel_h * contract->kernel_w; }
   int64_t k() const { return taps() * k_channels; }
+  /// Of the pointers, not of the contracts.
+  bool operator==(const ContractShape&) const = default;
 };
 
 struct ContractTile {
@@ -39,5 +41,23 @@ int64_t input_tile_bytes(const ContractShape& s, int64_t rows, int64_t cols, int
 
 /// Candidates, best first. `ring_bytes` bounds what is staged at a time. Empty when not even one pixel fits.
 std::vector<ContractTile> search_tiles(const Machine& machine, const ContractShape& shape, int64_t ring_bytes);
+
+/// Searches that remember: a network's layers repeat.
+class TileSearch {
+ public:
+  explicit TileSearch(const Machine& machine) : machine_(machine) {}
+  /// As search_tiles; good until the next call.
+  const std::vector<ContractTile>& find(const ContractShape& shape, int64_t ring_bytes);
+
+ private:
+  struct Known {
+    Contract contract;
+    ContractShape shape;  ///< without its pointer
+    int64_t ring_bytes;
+    std::vector<ContractTile> tiles;
+  };
+  const Machine& machine_;
+  std::vector<Known> known_;
+};
 
 }  // namespace systole

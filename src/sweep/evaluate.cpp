@@ -35,7 +35,7 @@ PointCost evaluate(const std::vector<SweepModel>& models, const Machine& machine
   try {
     const EnergyModel energy(machine);
     cost.area_mm2 = energy.area_mm2().total();
-    const auto judge = [&](const isa::Program& p) { return cost_of(p, machine); };
+    const auto judge = [&](const isa::Program& p, int64_t limit) { return cost_of(p, machine, limit); };
     for (const SweepModel& m : models) {
       ModelCost c;
       for (const Graph& g : m.graphs) {

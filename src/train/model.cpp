@@ -35,8 +35,10 @@ std::vector<size_t> weight_inputs(const Node& n) {
 /// A constant at a place where weights stand that may learn: floats, and no mask (which holds infinities or great negatives).
 bool may_learn(const TensorPtr& t) {
   if (!t || t->type != DType::kF32 || t->count() < 2) return false;
-  const float* v = t->data<float>();
-  return std::all_of(v, v + t->count(), [](float x) { return std::isfinite(x) && x > -1e4f; });
+  for (int64_t i = 0; i < t->count(); ++i) {
+    if (const float v = t->load<float>(i); !std::isfinite(v) || v <= -1e4f) return false;
+  }
+  return true;
 }
 
 /// Folds constants but not weights: one that two nodes read, of which one turns it first, must stay one weight.

@@ -22,7 +22,7 @@ Compiled compile_graph(Graph graph, const std::string& precision, const StepOpti
   spread_transposed_convolutions(graph);
   const FloatPolicy policy = choose_policy(graph, precision);
   auto context = std::make_shared<PlanContext>(PlanContext{load_machine(o.npu), policy, policy_name(graph, precision), {}, o.cache ? ProgramCache::default_folder() : "", o.reference});
-  context->judge = [m = &context->machine](const isa::Program& p) { return cost_of(p, *m); };
+  context->judge = [m = &context->machine](const isa::Program& p, int64_t limit) { return cost_of(p, *m, limit); };
   std::string name = graph.name;
   return std::make_shared<const CompiledModel>(std::move(name), std::make_unique<Plan>(std::move(graph), context), context);
 }
@@ -98,7 +98,12 @@ Tensor converted(const Tensor& from, DType type) {
 }
 
 bool all_finite(const std::vector<Tensor>& tensors) {
-  return std::all_of(tensors.begin(), tensors.end(), [](const Tensor& t) { return std::all_of(t.data<float>(), t.data<float>() + t.count(), [](float v) { return std::isfinite(v); }); });
+  for (const Tensor& t : tensors) {
+    for (int64_t i = 0, n = t.count(); i < n; ++i) {
+      if (!std::isfinite(t.load<float>(i))) return false;
+    }
+  }
+  return true;
 }
 
 /// Micikevicius et al. 2018, section 3.2: smaller at once where a gradient overflowed, greater again after a while.
@@ -187,7 +192,7 @@ TrainingState TrainingPrograms::initial_state() const {
 
 TrainingPrograms::StepResult TrainingPrograms::step(TrainingState& state, const std::vector<Batch>& batches, float scale, double rate, int64_t step) {
   StepResult r;
-  const float loss_scale = state.scaling.empty() ? 1.0f : state.scaling[0].data<float>()[0];
+  const float loss_scale = state.scaling.empty() ? 1.0f : state.scaling[0].load<float>(0);
   std::vector<Tensor> statistics;
   for (const Batch& batch : batches) {
     std::vector<HostValue> in = {HostValue(batch.data)};

@@ -2,12 +2,25 @@
 // A burst is accepted in the order of calls; the class keeps what the next one has to wait for. Integer cycles only, no
 // allocation, so that the same class can sit in an RTL harness.
 #pragma once
+#include <bit>
 #include <cstdint>
 #include <vector>
 
 #include "machine/machine.h"
 
 namespace systole {
+
+/// Division of numbers from 0 on by a constant that usually is a power of two: an address needs several, and a large model has millions.
+class Divisor {
+ public:
+  explicit Divisor(int64_t by) : by_(by), shift_(std::has_single_bit(static_cast<uint64_t>(by)) ? std::countr_zero(static_cast<uint64_t>(by)) : -1) {}
+  int64_t of(int64_t v) const { return shift_ >= 0 ? v >> shift_ : v / by_; }
+  int64_t rest(int64_t v) const { return shift_ >= 0 ? v & (by_ - 1) : v % by_; }
+
+ private:
+  int64_t by_;
+  int shift_;
+};
 
 class Dram {
  public:
@@ -22,13 +35,17 @@ class Dram {
   int64_t row_misses() const { return row_misses_; }
 
  private:
-  int64_t burst(int64_t cycle, uint64_t address, bool write);
+  int64_t burst(int64_t cycle, int64_t row_index, bool write);
+  int64_t stream(int64_t cycle, int64_t row_index, int64_t rows, bool write);
+  void refresh_until(int64_t cycle);
   struct Bank {
     int64_t row = -1;       ///< open row
     int64_t ready = 0;      ///< first cycle of a new command
   };
   DramTiming t_;
   int64_t burst_cycles_;
+  Divisor by_burst_, by_row_, by_banks_, by_burst_cycles_;
+  int64_t bursts_per_row_;  ///< 0: rows are not whole bursts
   std::vector<Bank> banks_;
   int64_t bus_free_ = 0, next_refresh_;
   bool last_write_ = false;

@@ -28,9 +28,10 @@ class Simulator {
     resolve_targets();
   }
 
-  Timing run() {
+  /// Up to the end, or to the first event after `limit`.
+  Timing run(int64_t limit = kNever) {
     int64_t now = 0;
-    while (retired_total_ < seq_.ops.size()) {
+    while (retired_total_ < seq_.ops.size() && now <= limit) {
       retire(now);
       // A dispatch or start may enable another in the same cycle.
       for (bool moved = true; moved;) {
@@ -216,8 +217,9 @@ class Simulator {
 
 Timing simulate(const isa::Sequence& sequence, const Machine& machine) { return Simulator(sequence, machine).run(); }
 
-int64_t cost_of(const isa::Program& program, const Machine& machine) {
-  const Timing t = simulate(isa::sequence(program.code, "candidate"), machine);
+int64_t cost_of(const isa::Program& program, const Machine& machine, int64_t limit) {
+  const isa::Sequence sequence = isa::sequence(program.code, "candidate");
+  const Timing t = Simulator(sequence, machine).run(limit);
   return t.cycles + (t.dram_read_bytes + t.dram_write_bytes) / machine.dram.bytes_per_cycle / 2;
 }
 

@@ -40,7 +40,7 @@ struct Timing {
 Timing simulate(const isa::Sequence& sequence, const Machine& machine);
 
 /// What the compiler compares candidates by: cycles, and half the cycles that DRAM needs for all that is moved. Moving costs energy when it
-/// costs no time: a cycle of DRAM about as much as a cycle of the rest.
-int64_t cost_of(const isa::Program& program, const Machine& machine);
+/// costs no time: a cycle of DRAM about as much as a cycle of the rest. Stops early, with a cost beyond `limit`, where the cycles alone are.
+int64_t cost_of(const isa::Program& program, const Machine& machine, int64_t limit = INT64_MAX);
 
 }  // namespace systole
