@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "codegen/constants.h"
 #include "codegen/descriptors.h"
 #include "codegen/interleave.h"
 #include "codegen/layers.h"
@@ -152,67 +153,12 @@ Candidate emit_all(std::shared_ptr<const Source> source, const Machine& machine,
   return c;
 }
 
-/// [Nb, G, KH, KW, C, N] to panels [Nb x G][N / p][KH x KW x C][p], the last panel padded with zeros (or the b_zero's code).
-void pack(const Tensor& b, int64_t p, uint8_t* out) {
-  const int64_t g = b.shape[0] * b.shape[1], k = b.shape[2] * b.shape[3] * b.shape[4], n = b.shape[5], panels = (n + p - 1) / p;
-  const size_t element = static_cast<size_t>(bytes_of(b.type));
-  parallel_for(g * panels, std::max<int64_t>(1, (1 << 20) / std::max<int64_t>(1, k * p)), [&](int64_t begin, int64_t end) {
-    for (int64_t at = begin; at < end; ++at) {
-      const int64_t gi = at / panels, j = at % panels, width = std::min(p, n - j * p);
-      for (int64_t ki = 0; ki < k; ++ki) {
-        std::copy_n(b.bytes.data() + static_cast<size_t>((gi * k + ki) * n + j * p) * element, static_cast<size_t>(width) * element, out + static_cast<size_t>((at * k + ki) * p) * element);
-      }
-    }
-  });
-}
-
-/// Values of `bits` bits from the low end; `out` is zero.
-void put_bits(uint8_t* out, int64_t i, int64_t bits, int64_t v) { out[i * bits / 8] = static_cast<uint8_t>(out[i * bits / 8] | v << (i * bits % 8)); }
-
-/// Codes [K, N] to panels [N / p][K / rows] of records: p scales, p zero points, rows x p codes, all of them unsigned. Columns
-/// past N are zeros.
-void pack_groups(const Graph& graph, const ConstantUse& use, uint8_t* out) {
-  const auto input = [&](size_t k) -> const Tensor& { return *graph.value(use.grouped->inputs[k]).constant; };
-  const Tensor &codes = input(1), &scales = input(3), &zeros = input(4);
-  const isa::WeightRecord r = weight_record(graph, *use.grouped, use.panel);
-  const int64_t k = codes.shape[4], n = codes.shape[5], groups = k / r.rows, panels = ceil_div(n, r.columns), bias = integer_kind(codes.type).is_signed ? int64_t{1} << (r.bits - 1) : 0;
-  const auto code_at = [&](const Tensor& t, int64_t i) { return (t.bytes[static_cast<size_t>(i)] + bias) & ((1 << r.bits) - 1); };
-  parallel_for(panels, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t at = begin * groups; at < end * groups; ++at) {
-      uint8_t *record = out + at * r.bytes(), *zero = record + r.zeros_offset(), *code = record + r.codes_offset();
-      const int64_t g = at % groups, first = at / groups * r.columns;
-      for (int64_t c = 0; c < std::min(r.columns, n - first); ++c) {
-        const int64_t s = g * n + first + c;
-        std::copy_n(scales.bytes.data() + s * r.scale_bytes, r.scale_bytes, record + c * r.scale_bytes);
-        put_bits(zero, c, r.bits, code_at(zeros, s));
-        for (int64_t i = 0; i < r.rows; ++i) put_bits(code, i * r.columns + c, r.bits, code_at(codes, (g * r.rows + i) * n + first + c));
-      }
-    }
-  });
-}
-
 int64_t compulsory_bytes(const isa::Program& p) {
   int64_t bytes = p.weights_bytes;
   for (const auto* list : {&p.inputs, &p.outputs}) {
     for (const auto& t : *list) bytes += static_cast<int64_t>(t.bytes());
   }
   return bytes;
-}
-
-/// Copies one constant to its place in the image, in panels where the array wants them.
-void place_constant(const Graph& graph, const ConstantUse& use, uint8_t* image) {
-  const Tensor& t = *graph.value(use.value).constant;
-  if (use.grouped) return pack_groups(graph, use, image + use.offset);
-  if (use.panel > 0) return pack(t, use.panel, image + use.offset);
-  parallel_for(static_cast<int64_t>(t.bytes.size()), 1 << 22, [&](int64_t begin, int64_t end) { std::copy(t.bytes.begin() + begin, t.bytes.begin() + end, image + use.offset + begin); });
-}
-
-void fill_constants(const Graph& graph, const Emitter& e, isa::Program& p) {
-  auto image = std::make_shared<ZeroedMemory>(e.constant_bytes, true);
-  parallel_for(static_cast<int64_t>(e.constants.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) place_constant(graph, e.constants[static_cast<size_t>(i)], image->data());
-  });
-  p.constants = Bytes(image, image->data(), image->size());
 }
 
 isa::Program link(const Machine& machine, const std::string& precision, Candidate& c) {
@@ -381,7 +327,7 @@ isa::Program generate(const Graph& graph, const Machine& machine, const std::str
   Candidate* const best = &chosen.candidate;
   std::optional<isa::Program>& program = chosen.program;
   if (options.phase_text) *options.phase_text = options.stop_after == "place" ? print_placement(best->source->graph, best->source->schedule, *best->placement) : print_emitted(best->emitter->code, best->emitter->descriptors, best->layers, options.stop_after == "synchronise");
-  if (!options.code_only) fill_constants(best->source->graph, *best->emitter, *program);
+  if (!options.code_only) program->constants = constants_of(best->source->graph, *best->emitter);
   return std::move(*program);
 }
 

@@ -66,7 +66,7 @@ uint32_t narrow(const Layout& f, float v) {
 }  // namespace
 
 void f32_to_bf16(const void* from, uint16_t* to, int64_t n) {
-  constexpr int64_t kBlock = 64;  // a count that the compiler knows makes vectors of the inner loop
+  constexpr int64_t kBlock = 16;  // a count that the compiler knows makes vectors of the inner loop
   const auto* source = static_cast<const uint8_t*>(from);
   int64_t i = 0;
   for (; i + kBlock <= n; i += kBlock) {

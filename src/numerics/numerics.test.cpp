@@ -284,5 +284,22 @@ TEST(Tensors, SharedBytesAreCopiedBeforeTheyChange) {
   EXPECT_EQ(r.to_floats(), (std::vector<float>{9, 2, 3, 4}));
 }
 
+TEST(Tensors, BF16OfFloatsIsRoundedWhenRead) {
+  const auto floats = std::make_shared<const Tensor>(Tensor::from_floats({1, -2.5f, 1.00390625f, 3e38f, 0.1f, 7}, {2, 3}));
+  Tensor t;
+  t.type = DType::kBF16, t.shape = {2, 3};
+  t.bytes = std::make_shared<const NarrowedLater>(Bytes(floats, floats->bytes.data(), floats->bytes.size()));
+  const Tensor other = t;
+  EXPECT_EQ(t.bytes.size(), 12u);
+  EXPECT_TRUE(t.bytes.later() && other.bytes.later());
+  for (int64_t i = 0; i < 6; ++i) EXPECT_EQ(other.load<uint16_t>(i), f32_to_bf16(floats->load<float>(i))) << i;
+  const Tensor turned = transpose(reshaped(std::make_shared<const Tensor>(t), {3, 2}), {1, 0});
+  for (int64_t i = 0; i < 6; ++i) EXPECT_EQ(turned.load<uint16_t>(i % 2 * 3 + i / 2), f32_to_bf16(floats->load<float>(i))) << i;
+  t.set(0, 4);
+  EXPECT_FALSE(t.bytes.later());
+  EXPECT_EQ(t.at(0), 4);
+  EXPECT_EQ(other.at(0), 1);
+}
+
 }  // namespace
 }  // namespace systole

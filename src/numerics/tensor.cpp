@@ -111,6 +111,17 @@ Tensor Tensor::from_floats(const std::vector<float>& v, Shape shape) {
   return t;
 }
 
+const Bytes& NarrowedLater::bytes() const {
+  std::call_once(once_, [&] {
+    const auto memory = std::make_shared<ZeroedMemory>(size(), true);
+    auto* to = reinterpret_cast<uint16_t*>(memory->data());
+    // By this thread alone: one that waited for others here could take up work that asks for the same bytes.
+    f32_to_bf16(floats_.data(), to, static_cast<int64_t>(size() / 2));
+    bytes_ = Bytes(memory, memory->data(), memory->size());
+  });
+  return bytes_;
+}
+
 Tensor filled(DType type, Shape shape, const std::function<void(uint8_t*)>& fill) {
   constexpr size_t kLarge = size_t{1} << 20;
   Tensor t;
@@ -130,7 +141,7 @@ Tensor filled(DType type, Shape shape, const std::function<void(uint8_t*)>& fill
 Tensor reshaped(const TensorPtr& t, Shape shape) {
   Tensor out;
   out.type = t->type, out.shape = std::move(shape), out.strings = t->strings;
-  out.bytes = Bytes(t, t->bytes.data(), t->bytes.size());
+  out.bytes = t->bytes.later() ? t->bytes : TensorBytes(Bytes(t, t->bytes.data(), t->bytes.size()));
   return out;
 }
 

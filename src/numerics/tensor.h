@@ -5,13 +5,30 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
 #include "numerics/dtype.h"
 
 namespace systole {
+
+/// bf16 of floats, rounded when somebody reads them all; whoever needs them in another order takes the floats. Weights are the floats of
+/// a file and end in a program's image: between the two there need not be a third copy.
+class NarrowedLater {
+ public:
+  explicit NarrowedLater(Bytes floats) : floats_(std::move(floats)) {}
+  const Bytes& floats() const { return floats_; }
+  size_t size() const { return floats_.size() / 2; }
+  const Bytes& bytes() const;
+
+ private:
+  const Bytes floats_;
+  mutable std::once_flag once_;
+  mutable Bytes bytes_;
+};
 
 /// Bytes of a tensor: its own, or shared ones (a part of a mapped file, in any alignment; another tensor's) that are copied before they
 /// change. Whoever may change them has a copy: every access through a non-const object counts as a change.
@@ -20,10 +37,11 @@ class TensorBytes {
   TensorBytes() = default;
   TensorBytes(std::vector<uint8_t> own) : own_(std::move(own)) {}
   TensorBytes(Bytes shared) : shared_(std::move(shared)) {}
+  TensorBytes(std::shared_ptr<const NarrowedLater> later) : later_(std::move(later)) {}
 
-  size_t size() const { return shared_.empty() ? own_.size() : shared_.size(); }
+  size_t size() const { return later_ ? later_->size() : shared_.empty() ? own_.size() : shared_.size(); }
   bool empty() const { return size() == 0; }
-  const uint8_t* data() const { return shared_.empty() ? own_.data() : shared_.data(); }
+  const uint8_t* data() const { return later_ ? later_->bytes().data() : shared_.empty() ? own_.data() : shared_.data(); }
   const uint8_t* begin() const { return data(); }
   const uint8_t* end() const { return data() + size(); }
   uint8_t operator[](size_t i) const { return data()[i]; }
@@ -34,15 +52,18 @@ class TensorBytes {
   void resize(size_t size) { own().resize(size); }
   void assign(const uint8_t* begin, const uint8_t* end) { *this = std::vector<uint8_t>(begin, end); }
   bool operator==(const TensorBytes& other) const { return std::equal(begin(), end(), other.begin(), other.end()); }
-  bool shared() const { return !shared_.empty(); }
+  bool shared() const { return later_ || !shared_.empty(); }
+  /// The floats that these bytes are the bf16 of; null where they are bytes of their own.
+  const NarrowedLater* later() const { return later_.get(); }
   std::vector<uint8_t>& own() {
-    if (!shared_.empty()) own_ = shared_.vector(), shared_ = {};
+    if (shared()) own_ = std::vector<uint8_t>(std::as_const(*this).begin(), std::as_const(*this).end()), shared_ = {}, later_ = nullptr;
     return own_;
   }
 
  private:
   std::vector<uint8_t> own_;
   Bytes shared_;  ///< counts where it is not empty
+  std::shared_ptr<const NarrowedLater> later_;  ///< counts before the others
 };
 
 struct Tensor {

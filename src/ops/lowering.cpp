@@ -133,29 +133,21 @@ ValueId Lowering::form(ValueId v, const Perm& perm) {
   return id;
 }
 
-ValueId Lowering::form_as(ValueId v, const Perm& perm, DType type) {
-  const Form from = best(v);
-  const auto& held = out.value(from.id);
-  if (!held.constant || from.perm == perm || bytes_of(type) >= bytes_of(held.type)) return convert(form(v, perm), type);
-  // A constant is narrowed before it is turned: fewer bytes to move.
-  const auto [it, added] = narrowed_.try_emplace({v, perm, type}, kNoValue);
-  if (added) {
-    const Perm turn = relative(from.perm, perm);
-    const std::string name = held.name;
-    const TensorPtr of = held.constant;
-    it->second = out.add_constant(name, constant_forms_->get(of, type, turn, [&] { return transpose(*out.value(convert(from.id, type)).constant, turn); }));
-  }
-  return it->second;
-}
-
 namespace {
-Tensor converted_constant(const Value& value, DType type) {
+/// `later`: floats may stay what they are until somebody reads the result.
+Tensor converted_constant(const Value& value, DType type, bool later) {
   const Tensor& from = *value.constant;
   const int64_t n = from.count();
-  if (from.type == DType::kF32 && type == DType::kBF16) {
+  if (from.type == DType::kF32 && type == DType::kBF16 && !later) {
     return filled(type, from.shape, [&](uint8_t* to) {
       parallel_for(n, 1 << 18, [&](int64_t begin, int64_t end) { f32_to_bf16(from.bytes.data() + 4 * begin, reinterpret_cast<uint16_t*>(to) + begin, end - begin); });
     });
+  }
+  if (from.type == DType::kF32 && type == DType::kBF16) {
+    Tensor t;
+    t.type = type, t.shape = from.shape;
+    t.bytes = std::make_shared<const NarrowedLater>(Bytes(value.constant, from.bytes.data(), from.bytes.size()));
+    return t;
   }
   Tensor t(type, from.shape);
   for (int64_t i = 0; i < n; ++i) {
@@ -167,6 +159,20 @@ Tensor converted_constant(const Value& value, DType type) {
 }
 }  // namespace
 
+ValueId Lowering::form_as(ValueId v, const Perm& perm, DType type) {
+  const Form from = best(v);
+  const auto& held = out.value(from.id);
+  if (!held.constant || from.perm == perm || bytes_of(type) >= bytes_of(held.type)) return convert(form(v, perm), type);
+  // A constant is narrowed before it is turned: fewer bytes to move.
+  const auto [it, added] = narrowed_.try_emplace({v, perm, type}, kNoValue);
+  if (added) {
+    const Perm turn = relative(from.perm, perm);
+    const Value value = held;
+    it->second = out.add_constant(value.name, constant_forms_->get(value.constant, type, turn, [&] { return transpose(converted_constant(value, type, false), turn); }));
+  }
+  return it->second;
+}
+
 ValueId Lowering::convert(ValueId id, DType type) {
   const Value value = out.value(id);
   if (value.type == type) return id;
@@ -174,7 +180,7 @@ ValueId Lowering::convert(ValueId id, DType type) {
   if (!added) return it->second;
   ValueId result;
   if (value.constant) {
-    result = out.add_constant(value.name, constant_forms_->get(value.constant, type, {}, [&] { return converted_constant(value, type); }));
+    result = out.add_constant(value.name, constant_forms_->get(value.constant, type, {}, [&] { return converted_constant(value, type, true); }));
   } else {
     MapBuilder m(*this, value.name + "." + to_string(type), value.shape);
     m.op(isa::Micro::kMove, {m.input(id, direct_access(value.shape.size()))});

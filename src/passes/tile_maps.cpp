@@ -19,7 +19,17 @@ struct Cut {
   Shape block;
   std::vector<size_t> dims;  ///< that are cut, outermost first; all but the last of them to 1
 
+  /// Whether there is one: asked thousands of times for a map, of which few have an answer.
+  static bool possible(const Shape& shape, int64_t blocks) {
+    for (size_t d = 0; d < shape.size() && blocks > 1; ++d) {
+      if (shape[d] % blocks == 0) return true;
+      if (blocks % shape[d] != 0) return false;
+      blocks /= shape[d];
+    }
+    return blocks == 1;
+  }
   static std::optional<Cut> of(const Shape& shape, int64_t blocks) {
+    if (!possible(shape, blocks)) return {};
     Cut c{shape, {}};
     for (size_t d = 0; d < shape.size() && blocks > 1; ++d) {
       if (shape[d] == 1) continue;
@@ -117,7 +127,7 @@ class Finder {
       if (reads_contract(g_, uses_, node)) return false;
       std::copy_if(c.counts.begin(), c.counts.end(), std::back_inserter(counts), [&](int64_t b) { return suits(c, node, b); });
     } else if (const auto* v = std::get_if<View>(&node.op); v && !v->offset_bytes && c.made.count(node.inputs[0]) && bytes(node.inputs[0]) == bytes(node.outputs[0]) && !uses_.readers[static_cast<size_t>(node.outputs[0])].empty()) {
-      std::copy_if(c.counts.begin(), c.counts.end(), std::back_inserter(counts), [&](int64_t b) { return Cut::of(g_.value(node.outputs[0]).shape, b).has_value(); });
+      std::copy_if(c.counts.begin(), c.counts.end(), std::back_inserter(counts), [&](int64_t b) { return Cut::possible(g_.value(node.outputs[0]).shape, b); });
     }
     if (counts.empty()) return false;
     c.counts = std::move(counts);
@@ -125,7 +135,7 @@ class Finder {
     return true;
   }
   bool suits(const Chain& c, const Node& node, int64_t blocks) const {
-    return Cut::of(g_.value(node.outputs[0]).shape, blocks) && std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return !c.made.count(v) || own_rows(node, v, blocks); });
+    return Cut::possible(g_.value(node.outputs[0]).shape, blocks) && std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return !c.made.count(v) || own_rows(node, v, blocks); });
   }
   /// A block of the map's output reads the same block of `v`, if it reads it.
   bool own_rows(const Node& node, ValueId v, int64_t blocks) const {

@@ -28,8 +28,10 @@ class Simulator {
     resolve_targets();
   }
 
+  /// What its cycles went to is for those who look at it.
+  enum class Account { kCyclesAlone, kInFull };
   /// Up to the end, or to the first event after `limit`.
-  Timing run(int64_t limit = kNever) {
+  Timing run(Account detail, int64_t limit = kNever) {
     int64_t now = 0;
     while (retired_total_ < seq_.ops.size() && now <= limit) {
       retire(now);
@@ -41,7 +43,7 @@ class Simulator {
       const int64_t next = next_event(now);
       if (retired_total_ == seq_.ops.size()) break;
       SYSTOLE_CHECK(next != kNever, "no event at cycle " + std::to_string(now) + ": the program waits for itself");
-      account(now, next);
+      if (detail == Account::kInFull) account(now, next);
       now = next;
     }
     result_.cycles = now;
@@ -215,11 +217,11 @@ class Simulator {
 
 }  // namespace
 
-Timing simulate(const isa::Sequence& sequence, const Machine& machine) { return Simulator(sequence, machine).run(); }
+Timing simulate(const isa::Sequence& sequence, const Machine& machine) { return Simulator(sequence, machine).run(Simulator::Account::kInFull); }
 
 int64_t cost_of(const isa::Program& program, const Machine& machine, int64_t limit) {
   const isa::Sequence sequence = isa::sequence(program.code, "candidate");
-  const Timing t = Simulator(sequence, machine).run(limit);
+  const Timing t = Simulator(sequence, machine).run(Simulator::Account::kCyclesAlone, limit);
   return t.cycles + (t.dram_read_bytes + t.dram_write_bytes) / machine.dram.bytes_per_cycle / 2;
 }
 
