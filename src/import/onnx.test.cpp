@@ -4,10 +4,12 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <random>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "import/onnx.h"
+#include "import/skim.h"
 
 namespace systole {
 namespace {
@@ -172,6 +174,47 @@ TEST(Onnx, LargeInitializersShareTheFile) {
   w->set_raw_data(raw.substr(4));
   EXPECT_NE(error_of(m, "", {}).find("23996 bytes for shape [2,3000]"), std::string::npos) << error_of(m, "", {});
   for (size_t cut : {size_t{10}, text.size() / 2, text.size() - 1}) EXPECT_THROW(import_onnx_bytes(text.data(), cut, "t.onnx", "", {}), Failure);
+}
+
+/// What is skimmed is what protobuf reads from the whole, also of damaged files: the same model, or none.
+TEST(Onnx, SkimmedAndParsedAgree) {
+  auto m = adder();
+  for (int i = 0; i < 3; ++i) {
+    auto* t = m.mutable_graph()->add_initializer();
+    t->set_name("t" + std::to_string(i)), t->set_data_type(onnx::TensorProto::UINT8), t->add_dims(i == 1 ? 9 : 5000);
+    t->set_raw_data(std::string(i == 1 ? 9 : 5000, static_cast<char>('a' + i)));
+    m.mutable_graph()->add_node()->set_op_type("Identity");
+  }
+  const std::string whole = m.SerializeAsString();
+  std::mt19937 rng(31);
+  google::protobuf::SetLogHandler(nullptr);
+  int skimmed = 0, read = 0;
+  for (int trial = 0; trial < 20000; ++trial) {
+    std::string bytes = whole;
+    // Where the structure is: outside the long runs of one letter.
+    for (int n = static_cast<int>(rng() % 4); n > 0; --n) {
+      size_t at = rng() % bytes.size();
+      while (at > 0 && bytes[at] == bytes[at - 1]) --at;
+      bytes[at] = static_cast<char>(rng() % 3 ? bytes[at] + (rng() % 2 ? 1 : -1) : static_cast<int>(rng()));
+    }
+    if (rng() % 8 == 0) bytes.resize(rng() % bytes.size());
+    if (rng() % 8 == 0) bytes += bytes.substr(0, rng() % 40);
+    onnx::ModelProto full, skeleton;
+    const bool good = full.ParseFromString(bytes);
+    auto s = skim(bytes);
+    if (!s) continue;
+    ++skimmed;
+    ASSERT_EQ(skeleton.ParseFromString(s->skeleton), good) << trial;
+    if (!good) continue;
+    ++read;
+    ASSERT_EQ(s->raw.size(), static_cast<size_t>(skeleton.graph().initializer_size())) << trial;
+    for (int i = 0; i < skeleton.graph().initializer_size(); ++i) {
+      if (const std::string_view raw = s->raw[static_cast<size_t>(i)]; !raw.empty()) skeleton.mutable_graph()->mutable_initializer(i)->set_raw_data(std::string(raw));
+    }
+    ASSERT_EQ(skeleton.SerializeAsString(), full.SerializeAsString()) << trial;
+  }
+  EXPECT_GT(skimmed, 10000);
+  EXPECT_GT(read, 5000);
 }
 
 }  // namespace

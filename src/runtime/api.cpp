@@ -161,11 +161,14 @@ Report report_of(Plan& plan, const std::string& name, const Machine& machine, Ti
   return total;
 }
 
-/// Writes a plan's file to the cache while the model is already in use: its constants never change. The model's own file is given up
-/// there too: to unmap hundreds of megabytes takes time.
-std::future<void> store_beside(const ProgramCache& cache, const std::string& key, const Plan& plan, const std::string& name, Bytes file) {
+/// Writes a plan's file to the cache while the model is already in use: its constants never change. The model's own file, and the graph
+/// that shares it, go there too: to unmap hundreds of megabytes takes time.
+std::future<void> store_beside(const ProgramCache& cache, const std::string& key, const Plan& plan, const std::string& name, Graph graph, Bytes file) {
   std::vector<Bytes> pieces = plan.serialise(name);
-  return std::async(std::launch::async, [cache, key, pieces = std::move(pieces), file = std::move(file)] { cache.store_pieces(key, pieces); });
+  return std::async(std::launch::async, [cache, key, pieces = std::move(pieces), graph = std::move(graph), file = std::move(file)]() mutable {
+    graph = {}, file = {};
+    cache.store_pieces(key, pieces);
+  });
 }
 
 /// Compiles, or takes what the cache holds for the same bytes. A file that may name external data is always read in full.
@@ -186,12 +189,12 @@ Compiled compile_or_recall(const std::string& path, const std::string& name, Mac
   Graph graph = import_onnx_bytes(bytes, path, folder.empty() ? "." : folder, {options.dims, options.input_shapes, options.constant_inputs});
   graph.name = name;
   if (options.int8_cache) narrow_caches(graph);
-  const FrontResult front = run_onnx_passes(std::move(graph), options.precision);
+  FrontResult front = run_onnx_passes(std::move(graph), options.precision);
   const auto context = context_for(std::move(machine), front.policy, front.precision);
   if (cache.enabled() && !by_file) context->cache_folder = ProgramCache::default_folder();
   auto plan = std::make_unique<Plan>(front.graph, context);
   std::future<void> stored;
-  if (by_file && plan->exact_file()) stored = store_beside(cache, key, *plan, name, std::move(bytes));
+  if (by_file && plan->exact_file()) stored = store_beside(cache, key, *plan, name, std::move(front.graph), std::move(bytes));
   context->cache_folder = cache.enabled() ? ProgramCache::default_folder() : "";  // for what is compiled at run time
   std::string model = name;
   return std::make_shared<CompiledModel>(std::move(model), std::move(plan), context, std::move(stored));
