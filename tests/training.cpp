@@ -225,6 +225,48 @@ TEST(Training, OperatorsInPartsEvaluateLikeTheFileAndLearn) {
   }
 }
 
+/// A decoder as exporters write it: it resizes to what it computes from the encoder's shape, in groups, with reflected margins.
+TEST(Training, SizesComputedFromShapesAreKnown) {
+  const std::string path = std::string(SYSTOLE_BUILD) + "/training-sizes.onnx", out = std::string(SYSTOLE_BUILD) + "/training-sizes-trained.onnx";
+  ModelWriter w("sizes", "for a test");
+  std::mt19937_64 rng(5);
+  int next = 0;
+  auto random = [&](const Shape& shape) {
+    Tensor t(DType::kF32, shape);
+    for (int64_t i = 0; i < t.count(); ++i) t.data<float>()[i] = static_cast<float>(static_cast<double>(rng() >> 11) * 0x1p-53 - 0.5);
+    return w.constant("w" + std::to_string(next++), t);
+  };
+  auto ints = [&](const std::vector<int64_t>& v) { return w.constant("i" + std::to_string(next++), Tensor::from_ints(v, {static_cast<int64_t>(v.size())})); };
+  using Ints = std::vector<int64_t>;
+  w.input("x", DType::kF32, {1, 2, 7, 6});
+  const std::string small = w.node("Relu", {w.node("Conv", {"x", random({4, 2, 3, 3})}, {{"strides", Ints{2, 2}}, {"pads", Ints{1, 1, 1, 1}}})});
+  const std::string sizes = w.node("Concat", {w.node("Slice", {w.node("Shape", {small}), ints({0}), ints({2})}), w.node("Slice", {w.node("Shape", {"x"}), ints({2}), ints({4})})}, {{"axis", int64_t{0}}});
+  const std::string large = w.node("Resize", {small, "", "", sizes}, {{"mode", std::string("linear")}});
+  const std::string wide = w.node("Pad", {large, ints({0, 0, 1, 1, 0, 0, 1, 1})}, {{"mode", std::string("reflect")}});
+  const std::string groups = w.node("Relu", {w.node("Conv", {wide, random({4, 2, 3, 3})}, {{"group", int64_t{2}}})});
+  w.node("Flatten", {w.node("GlobalAveragePool", {w.node("Conv", {groups, random({3, 4, 1, 1})})})}, {}, "logits");
+  w.output("logits", DType::kF32, {1, 3});
+  w.save(path);
+  const TrainableModel model(path, 3, true, {});
+  EXPECT_EQ(model.parameters().size(), 3u);
+  StepOptions o;
+  o.precision = "fp32", o.npu = "server", o.cache = false;
+  const Outcome r = train(model, o, 40);
+  EXPECT_LT(r.losses.back(), 0.8 * r.losses.front());
+  model.write(r.state.weights, r.state.statistics, "trained", out);
+  CompileOptions options;
+  options.npu = "server", options.precision = "fp32", options.cache = false;
+  Tensor x(DType::kF32, {3, 2, 7, 6});
+  for (int64_t i = 0; i < x.count(); ++i) x.data<float>()[i] = static_cast<float>(i % 11 - 5) / 6;
+  const Tensor got = TrainingPrograms(model, o).evaluate(r.state, x);
+  for (int64_t n = 0; n < 3; ++n) {
+    Tensor sample(DType::kF32, {1, 2, 7, 6});
+    std::memcpy(sample.data<float>(), x.bytes.data() + n * 336, 336);
+    const Tensor want = run(compile(out, options).value().model, {sample}).value()[0];
+    for (int64_t k = 0; k < 3; ++k) EXPECT_NEAR(got.at(3 * n + k), want.at(k), 2e-5);
+  }
+}
+
 /// Exporters write a batch of 1 into reshapes; a model trains with another batch, and keeps its own when it is written.
 TEST(Training, ReshapesToABatchOfOneFollowTheBatch) {
   const std::string path = std::string(SYSTOLE_BUILD) + "/training-fixed.onnx", out = std::string(SYSTOLE_BUILD) + "/training-fixed-trained.onnx";

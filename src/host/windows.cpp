@@ -39,7 +39,6 @@ HostWindow::HostWindow(const HostCall& c, const Shape& input, const Shape& kerne
       if (!wanted.empty() || same) {
         const int64_t total = std::max<int64_t>(0, full - target);
         begin[d] = mode == "SAME_UPPER" ? total / 2 : total - total / 2;
-        if (!same) begin[d] = total / 2;
       }
       out.push_back(std::max<int64_t>(0, target));
       continue;

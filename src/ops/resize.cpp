@@ -1,5 +1,7 @@
 // Resize (10, 11, 13, 18, 19), Upsample (7, 9): nearest is a move; linear is two interpolation steps, rows then columns,
 // each a pair of gathers and one fused multiply-add per element.
+#include "ops/resize.h"
+
 #include <algorithm>
 #include <cmath>
 
@@ -234,6 +236,22 @@ Tensor axis_matrix(const Request& r, size_t d, int64_t in, std::vector<bool>& ou
   return m;
 }
 
+/// [in, out] weights of nearest and linear: what sample_axis reads.
+Tensor sample_matrix(const AxisSamples& a, int64_t in) {
+  const int64_t out = static_cast<int64_t>(a.lo.size());
+  Tensor m(DType::kF32, {in, out});
+  for (int64_t o = 0; o < out; ++o) {
+    const size_t i = static_cast<size_t>(o);
+    const double high = a.weight.empty() ? 0 : static_cast<double>(a.weight[i]);
+    const auto give = [&](int64_t at, double w) { m.set(at * out + o, m.at(at * out + o) + w); };
+    give(a.lo[i], 1 - high);
+    if (!a.hi.empty()) give(a.hi[i], high);
+  }
+  return m;
+}
+
+bool is_product(const Request& r) { return r.s.mode == "cubic" || r.antialias || r.s.coordinates == "tf_crop_and_resize"; }
+
 /// Cubic kernels, antialiasing and crops are products with one matrix per axis.
 bool expand_resize(Expander& x) {
   const OnnxOp& op = x.op();
@@ -272,6 +290,22 @@ constexpr Operator kOperators[] = {
 };
 
 }  // namespace
+
+std::vector<Tensor> resize_weights(const Node& node, const Shape& in, const std::function<TensorPtr(size_t)>& constant) {
+  const Request r = read_request(node, in, [&](size_t k, const char* name) {
+    TensorPtr t = constant(k);
+    if (!t) unsupported(node, std::string("input '") + name + "' is computed at run time; it must be a constant");
+    return t;
+  });
+  if (r.s.coordinates == "tf_crop_and_resize") unsupported(node, "weights of a crop");
+  std::vector<Tensor> list(in.size());
+  for (size_t d = 0; d < in.size(); ++d) {
+    if (r.shape[d] == in[d] && (r.scales[d] == 1 || !is_product(r))) continue;
+    std::vector<bool> outside;
+    list[d] = is_product(r) ? axis_matrix(r, d, in[d], outside) : sample_matrix(sample_axis(r.s, in[d], r.shape[d], r.scales[d]), in[d]);
+  }
+  return list;
+}
 
 std::span<const Operator> resize_operators() { return kOperators; }
 

@@ -23,6 +23,24 @@ ConvolutionGeometry::ConvolutionGeometry(const Node& node, const Shape& x, const
   }
 }
 
+Node with_pads(const Node& node, const Shape& x, const Shape& w, const Shape& y) {
+  Node n = node;
+  auto& op = std::get<OnnxOp>(n.op);
+  const std::string automatic = op.text("auto_pad", "NOTSET");
+  if (x.size() != 4 || (!op.has("output_shape") && automatic != "SAME_UPPER" && automatic != "SAME_LOWER")) return n;
+  const auto strides = op.integers("strides"), dilations = op.integers("dilations"), extra = op.integers("output_padding");
+  const auto at = [](const std::vector<int64_t>& list, size_t i, int64_t otherwise) { return list.empty() ? otherwise : list[i]; };
+  std::vector<int64_t> pads(4);
+  for (size_t i = 0; i < 2; ++i) {
+    const int64_t full = (x[2 + i] - 1) * at(strides, i, 1) + (w[2 + i] - 1) * at(dilations, i, 1) + 1 + at(extra, i, 0), total = full - y[2 + i];
+    if (total < 0) unsupported(node, "the gradient of a transposed convolution into more than it reaches");
+    pads[i] = automatic == "SAME_UPPER" ? total / 2 : total - total / 2, pads[2 + i] = total - pads[i];
+  }
+  op.attributes.erase("auto_pad"), op.attributes.erase("output_shape");
+  op.attributes["pads"] = pads;
+  return n;
+}
+
 namespace {
 
 /// Correlation of dy with a turned kernel, `pads` before and behind height and width; negative ones cut dy.
@@ -278,8 +296,8 @@ void spread_transposed_convolutions(Graph& graph) {
       graph.nodes.push_back(std::move(n));
       continue;
     }
-    const Shape y = graph.value(n.outputs[0]).shape;
-    const ConvolutionGeometry g(n, y, b.shape(n.inputs[1]), b.shape(n.inputs[0]));
+    const Shape x = b.shape(n.inputs[0]), w = b.shape(n.inputs[1]), y = graph.value(n.outputs[0]).shape;
+    const ConvolutionGeometry g(with_pads(n, x, w, y), y, w, x);
     convolution_data_gradient(b, g, n.inputs[0], n.inputs[1], y, n.inputs.size() > 2 ? n.inputs[2] : kNoValue);
     graph.nodes.back().outputs = n.outputs;
   }

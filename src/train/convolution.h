@@ -17,6 +17,10 @@ struct ConvolutionGeometry {
   ValueId seen_by_tap(Builder& b, ValueId whole, int64_t kh, int64_t kw) const;
 };
 
+/// A transposed convolution from x to y with the pads that auto_pad or output_shape stand for (ConvTranspose 11). Fails (kUnsupported) where
+/// y is more than it reaches.
+Node with_pads(const Node& node, const Shape& x, const Shape& weights, const Shape& y);
+
 /// Values [N, C, h, w] that lie stride[0] x stride[1] apart, row-major by the place of their first, as one [N, C, h stride[0], w stride[1]].
 /// kNoValue: zeros. `part` is their shape.
 ValueId interleave(Builder& b, const std::vector<ValueId>& phases, const int64_t (&stride)[2], const Shape& part);

@@ -176,6 +176,23 @@ const std::vector<Case>& cases() {
       {"Conv, taps in two products", {{1, 1, 124, 124}, {1, 1, 3, 3}}, [](Builder& b, In in) { return conv(b, in, {1, 1, 124, 124}, {1, 1, 1, 1}, {1, 1}, {1, 1}); }},
       {"Conv, depthwise", {{2, 4, 6, 6}, {4, 1, 3, 3}, {4}}, [](Builder& b, In in) { return conv(b, in, {2, 4, 6, 6}, {1, 1, 1, 1}, {1, 1}, {1, 1}, 4); }},
       {"Conv, depthwise, stride 2", {{1, 4, 6, 6}, {4, 1, 3, 3}}, [](Builder& b, In in) { return conv(b, in, {1, 4, 3, 3}, {1, 1, 1, 1}, {2, 2}, {1, 1}, 4); }},
+      {"Conv over one dimension", {{2, 3, 9}, {4, 3, 3}, {4}}, [](Builder& b, In in) {
+         return b.node("Conv", in, {2, 4, 5}, {{"pads", std::vector<int64_t>{2, 1}}, {"strides", std::vector<int64_t>{2}}, {"kernel_shape", std::vector<int64_t>{3}}});
+       }},
+      {"Conv over one dimension, depthwise", {{1, 4, 10}, {4, 1, 3}}, [](Builder& b, In in) {
+         return b.node("Conv", in, {1, 4, 8}, {{"dilations", std::vector<int64_t>{2}}, {"pads", std::vector<int64_t>{1, 1}}, {"group", int64_t{4}}, {"kernel_shape", std::vector<int64_t>{3}}});
+       }},
+      {"Conv in two groups", {{2, 4, 5, 6}, {6, 2, 3, 3}, {6}}, [](Builder& b, In in) { return conv(b, in, {2, 6, 5, 6}, {1, 1, 1, 1}, {1, 1}, {1, 1}, 2); }},
+      {"Conv of three outputs a channel, stride 2", {{1, 2, 6, 6}, {6, 1, 3, 3}}, [](Builder& b, In in) { return conv(b, in, {1, 6, 3, 3}, {1, 1, 1, 1}, {2, 2}, {1, 1}, 2); }},
+      {"ConvTranspose, two groups", {{1, 4, 3, 4}, {4, 3, 2, 2}, {6}}, [](Builder& b, In in) {
+         return b.node("ConvTranspose", in, {1, 6, 6, 8}, {{"strides", std::vector<int64_t>{2, 2}}, {"group", int64_t{2}}, {"kernel_shape", std::vector<int64_t>{2, 2}}});
+       }},
+      {"ConvTranspose, automatic pads", {{1, 2, 4, 3}, {2, 3, 3, 3}}, [](Builder& b, In in) {
+         return b.node("ConvTranspose", in, {1, 3, 8, 6}, {{"strides", std::vector<int64_t>{2, 2}}, {"auto_pad", std::string("SAME_UPPER")}, {"kernel_shape", std::vector<int64_t>{3, 3}}});
+       }},
+      {"ConvTranspose, to a shape", {{1, 2, 4, 3}, {2, 3, 4, 3}}, [](Builder& b, In in) {
+         return b.node("ConvTranspose", in, {1, 3, 7, 6}, {{"strides", std::vector<int64_t>{2, 2}}, {"output_shape", std::vector<int64_t>{7, 6}}, {"kernel_shape", std::vector<int64_t>{4, 3}}});
+       }},
       {"ConvTranspose", {{2, 3, 4, 5}, {3, 2, 3, 3}, {2}}, [](Builder& b, In in) { return conv_transpose(b, in, {2, 2, 6, 7}, {0, 0, 0, 0}, {1, 1}, {0, 0}); }},
       {"ConvTranspose, stride 2, kernel 2", {{2, 3, 4, 3}, {3, 4, 2, 2}, {4}}, [](Builder& b, In in) { return conv_transpose(b, in, {2, 4, 8, 6}, {0, 0, 0, 0}, {2, 2}, {0, 0}); }},
       {"ConvTranspose, stride 2, pads, output padding", {{1, 2, 4, 4}, {2, 3, 3, 3}}, [](Builder& b, In in) { return conv_transpose(b, in, {1, 3, 8, 8}, {1, 1, 1, 1}, {2, 2}, {1, 1}); }},
@@ -217,6 +234,19 @@ const std::vector<Case>& cases() {
       {"Resize", {{2, 3, 3, 4}}, [](Builder& b, In in) {
          return b.node("Resize", {in[0], kNoValue, b.tensor(Tensor::from_floats({1, 1, 2, 3}, {4}))}, {2, 3, 6, 12}, {{"mode", std::string("nearest")}, {"coordinate_transformation_mode", std::string("asymmetric")}, {"nearest_mode", std::string("floor")}});
        }},
+      {"Pad, reflect", {{1, 2, 4, 5}}, [](Builder& b, In in) { return b.node("Pad", {in[0], b.ints({0, 0, 2, 1, 0, 0, 1, 3})}, {1, 2, 7, 9}, {{"mode", std::string("reflect")}}); }},
+      {"Pad, edge", {{2, 3, 4}}, [](Builder& b, In in) { return b.node("Pad", {in[0], b.ints({1, 0, 2, 0, 2, 0})}, {3, 5, 6}, {{"mode", std::string("edge")}}); }},
+      {"Pad, wrap, of one axis", {{2, 5}}, [](Builder& b, In in) { return b.node("Pad", {in[0], b.ints({2, 1}), kNoValue, b.ints({-1})}, {2, 8}, {{"mode", std::string("wrap")}}); }},
+      {"Pad, of some axes", {{2, 3, 4}}, [](Builder& b, In in) { return b.node("Pad", {in[0], b.ints({1, 2, 0, 1}), kNoValue, b.ints({2, 0})}, {5, 3, 5}); }},
+      {"Pad, crops one side", {{2, 6}}, [](Builder& b, In in) { return b.node("Pad", {in[0], b.ints({0, -2, 1, 1})}, {3, 5}); }},
+      {"Resize, linear", {{2, 2, 3, 4}}, [](Builder& b, In in) { return b.node("Resize", {in[0], kNoValue, b.tensor(Tensor::from_floats({1, 1, 2, 2}, {4}))}, {2, 2, 6, 8}, {{"mode", std::string("linear")}}); }},
+      {"Resize, linear, corners, to a size", {{1, 2, 5, 4}}, [](Builder& b, In in) {
+         return b.node("Resize", {in[0], kNoValue, kNoValue, b.ints({1, 2, 7, 3})}, {1, 2, 7, 3}, {{"mode", std::string("linear")}, {"coordinate_transformation_mode", std::string("align_corners")}});
+       }},
+      {"Resize, nearest, not by whole factors", {{2, 2, 5, 6}}, [](Builder& b, In in) { return b.node("Resize", {in[0], kNoValue, kNoValue, b.ints({2, 2, 8, 4})}, {2, 2, 8, 4}); }},
+      {"Resize, cubic", {{1, 2, 4, 5}}, [](Builder& b, In in) { return b.node("Resize", {in[0], kNoValue, kNoValue, b.ints({1, 2, 6, 5})}, {1, 2, 6, 5}, {{"mode", std::string("cubic")}}); }},
+      {"Resize, one axis of three", {{3, 4, 2}}, [](Builder& b, In in) { return b.node("Resize", {in[0], kNoValue, b.tensor(Tensor::from_floats({1, 1.5f, 1}, {3}))}, {3, 6, 2}, {{"mode", std::string("linear")}}); }},
+      {"Upsample", {{1, 2, 3, 3}}, [](Builder& b, In in) { return b.node("Upsample", {in[0], b.tensor(Tensor::from_floats({1, 1, 2, 2}, {4}))}, {1, 2, 6, 6}, {{"mode", std::string("linear")}}); }},
       {"Where", {{3, 4}, {3, 4}}, [](Builder& b, In in) {
          const ValueId mask = b.tensor(Tensor(DType::kBool, {3, 4}));
          const_cast<Tensor&>(*b.graph().value(mask).constant).bytes[5] = 1;

@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "graph/checks.h"
+#include "ops/resize.h"
 #include "train/gradients.h"
 
 namespace systole {
@@ -74,36 +75,84 @@ void gather(GradientCall& c) {
   c.inputs[0] = c.b.reshape(dx, x);
 }
 
-/// Whole factors by the nearest element: the sum over what an element became.
+/// Whether each element became a block of copies: whole factors by the nearest element, under rules that start at the first.
+bool copies_blocks(const OnnxOp& op, const Shape& x, const Shape& y) {
+  for (size_t d = 0; d < x.size(); ++d) {
+    if (y[d] % x[d] != 0) return false;
+  }
+  const bool eleven = op.type == "Resize" && op.opset >= 11;
+  const std::string place = op.text("coordinate_transformation_mode", eleven ? "half_pixel" : "asymmetric"), rounding = op.text("nearest_mode", eleven ? "round_prefer_floor" : "floor");
+  return op.text("mode", "nearest") == std::string("nearest") && ((place == "asymmetric" && rounding == "floor") || (place == "half_pixel" && rounding.starts_with("round_prefer")));
+}
+
+/// dy with each axis multiplied by its weights [extent of x, extent of y], the way back; empty weights leave an axis alone.
+ValueId gathered_back(GradientCall& c, const std::vector<Tensor>& weights) {
+  Shape shape = c.b.shape(c.out());
+  ValueId v = c.dy();
+  for (size_t d = shape.size(); d-- > 0;) {
+    if (weights[d].bytes.empty()) continue;
+    const int64_t outer = element_count({shape.begin(), shape.begin() + static_cast<long>(d)}), inner = element_count({shape.begin() + static_cast<long>(d) + 1, shape.end()});
+    v = inner == 1 ? c.b.matmul(c.b.reshape(v, {outer, shape[d]}), c.b.tensor(transpose(weights[d], {1, 0}))) : c.b.matmul(c.b.tensor(weights[d]), c.b.reshape(v, {outer, shape[d], inner}));
+    shape[d] = weights[d].shape[0];
+    v = c.b.reshape(v, shape);
+  }
+  return v;
+}
+
+/// The sum over what an element became.
 void resize(GradientCall& c) {
   const Shape x = c.shape(0), y = c.b.shape(c.out());
+  if (!copies_blocks(c.op(), x, y)) {
+    c.inputs[0] = gathered_back(c, resize_weights(c.node, x, [&](size_t k) { return c.constant(k); }));
+    return;
+  }
   Shape split;
   std::vector<int64_t> axes;
   for (size_t d = 0; d < x.size(); ++d) {
-    if (y[d] % x[d] != 0) unsupported(c.node, "the gradient of a resize other than by whole factors");
     split.push_back(x[d]), split.push_back(y[d] / x[d]);
     axes.push_back(static_cast<int64_t>(2 * d + 1));
-  }
-  // A whole factor copies each element that often under these rules alone.
-  const std::string mode = c.op().text("mode", "nearest"), place = c.op().text("coordinate_transformation_mode", "half_pixel"), rounding = c.op().text("nearest_mode", "round_prefer_floor");
-  if (mode != "nearest" || !((place == "asymmetric" && rounding == "floor") || (place == "half_pixel" && rounding.starts_with("round_prefer")))) {
-    unsupported(c.node, "the gradient of a resize in mode " + mode + ", " + place + ", " + rounding);
   }
   c.inputs[0] = c.b.reshape(c.b.sum(c.b.reshape(c.dy(), split), axes, false), x);
 }
 
-/// Constant mode: the part inside.
+/// Which element of an axis of n a padded one is, -1: none (Pad 19: constant, reflect, edge, wrap).
+int64_t source_of(const std::string& mode, int64_t i, int64_t n) {
+  if (i >= 0 && i < n) return i;
+  if (mode == "edge") return std::clamp<int64_t>(i, 0, n - 1);
+  if (mode == "wrap") return (i % n + n) % n;
+  if (mode != "reflect") return -1;
+  const int64_t period = std::max<int64_t>(1, 2 * (n - 1)), at = (i % period + period) % period;
+  return std::min(at, period - at);
+}
+
+/// The part inside; with other modes, and what they put around it.
 void pad(GradientCall& c) {
-  const TensorPtr pads = c.constant(1);
-  if (!pads || c.op().text("mode", "constant") != std::string("constant") || c.in(3) != kNoValue) unsupported(c.node, "the gradient of a pad other than a constant one over all axes");
-  const Shape& x = c.shape(0);
-  std::vector<int64_t> axes(x.size()), starts, ends, steps(x.size(), 1);
+  const auto written = c.op().has("pads") ? c.op().integers("pads") : c.op().integers("paddings");  // before opset 11
+  const TensorPtr pads = c.op().has("pads") || c.op().has("paddings") ? std::make_shared<const Tensor>(Tensor::from_ints(written, {static_cast<int64_t>(written.size())})) : c.constant(1);
+  const std::string mode = c.op().text("mode", "constant");
+  if (!pads || (c.in(3) != kNoValue && !c.constant(3))) unsupported(c.node, "the gradient of a pad by what only a run knows");
+  const Shape x = c.shape(0), y = c.b.shape(c.out());
+  std::vector<int64_t> axes(x.size()), begin(x.size(), 0);
   std::iota(axes.begin(), axes.end(), 0);
-  for (size_t d = 0; d < x.size(); ++d) {
-    starts.push_back(pads->int_at(static_cast<int64_t>(d))), ends.push_back(starts.back() + x[d]);
-    if (starts.back() < 0 || pads->int_at(static_cast<int64_t>(d + x.size())) < 0) unsupported(c.node, "the gradient of a pad that crops");
+  if (c.in(3) != kNoValue) axes = c.constant(3)->to_ints();
+  for (size_t i = 0; i < axes.size(); ++i) begin[static_cast<size_t>(normalise_axis(c.node, axes[i], x.size()))] = pads->int_at(static_cast<int64_t>(i));
+  bool inside = mode == "constant";
+  std::vector<int64_t> all(x.size()), ends;
+  std::iota(all.begin(), all.end(), 0);
+  for (size_t d = 0; d < x.size(); ++d) ends.push_back(begin[d] + x[d]), inside = inside && begin[d] >= 0 && ends[d] <= y[d];
+  if (inside) {
+    c.inputs[0] = c.b.slice(c.dy(), all, begin, ends, std::vector<int64_t>(x.size(), 1));
+    return;
   }
-  c.inputs[0] = c.b.slice(c.dy(), axes, starts, ends, steps);
+  std::vector<Tensor> weights(x.size());
+  for (size_t d = 0; d < x.size(); ++d) {
+    if (begin[d] == 0 && x[d] == y[d]) continue;
+    weights[d] = Tensor(DType::kF32, {x[d], y[d]});
+    for (int64_t o = 0; o < y[d]; ++o) {
+      if (const int64_t i = source_of(mode, o - begin[d], x[d]); i >= 0) weights[d].set(i * y[d] + o, 1);
+    }
+  }
+  c.inputs[0] = gathered_back(c, weights);
 }
 
 void expand(GradientCall& c) { c.inputs[0] = c.b.sum_to(c.dy(), c.shape(0)); }
@@ -159,7 +208,7 @@ void reduce_extreme(GradientCall& c) {
   c.inputs[0] = c.b.mul(mask, c.b.div(kept(c, c.dy(), axes), c.b.sum(mask, axes, true)));
 }
 
-constexpr GradientRule kRules[] = {{"Reshape", reshape}, {"Flatten", reshape}, {"Squeeze", reshape}, {"Unsqueeze", reshape}, {"Transpose", transpose}, {"Concat", concat}, {"Split", split}, {"Slice", slice}, {"Pad", pad}, {"Gather", gather}, {"Resize", resize},
+constexpr GradientRule kRules[] = {{"Reshape", reshape}, {"Flatten", reshape}, {"Squeeze", reshape}, {"Unsqueeze", reshape}, {"Transpose", transpose}, {"Concat", concat}, {"Split", split}, {"Slice", slice}, {"Pad", pad}, {"Gather", gather}, {"Resize", resize}, {"Upsample", resize},
                                    {"Expand", expand}, {"ReduceSum", reduce_sum}, {"ReduceMean", reduce_mean}, {"ReduceMax", reduce_extreme}, {"ReduceMin", reduce_extreme}, {"ReduceSumSquare", reduce_sum_square}, {"ReduceL1", reduce_l1}, {"ReduceL2", reduce_l2}, {"ReduceLogSum", reduce_log_sum}, {"ReduceLogSumExp", reduce_log_sum_exp}};
 
 }  // namespace

@@ -57,11 +57,56 @@ ValueId depthwise_weight_gradient(GradientCall& c, const ConvolutionGeometry& g)
   return b.reshape(b.concat(taps, 1), c.shape(1));
 }
 
+/// The gradients of a convolution whose groups are convolutions of their own: the rule for each, put side by side. Axis 1 of x and y and
+/// axis 0 of the weights are cut.
+void in_groups(GradientCall& c, int64_t groups, void (*rule)(GradientCall&)) {
+  Builder& b = c.b;
+  const auto part = [&](ValueId v, int64_t axis, int64_t g) {
+    const int64_t n = b.shape(v)[static_cast<size_t>(axis)] / groups;
+    return b.slice(v, {axis}, {g * n}, {(g + 1) * n}, {1});
+  };
+  std::vector<ValueId> dx, dw;
+  for (int64_t g = 0; g < groups; ++g) {
+    Node node = c.node;
+    std::get<OnnxOp>(node.op).attributes["group"] = int64_t{1};
+    node.inputs = {part(c.in(0), 1, g), part(c.in(1), 0, g)}, node.outputs = {part(c.out(), 1, g)};
+    const std::vector<ValueId> dy = {part(c.dy(), 1, g)};
+    const std::vector<bool> wanted = {c.wants(0), c.wants(1)};
+    GradientCall call{b, node, dy, {kNoValue, kNoValue}, wanted};
+    rule(call);
+    dx.push_back(call.inputs[0]), dw.push_back(call.inputs[1]);
+  }
+  if (c.wants(0)) c.inputs[0] = b.concat(dx, 1);
+  if (c.wants(1)) c.inputs[1] = b.concat(dw, 0);
+  if (c.in(2) != kNoValue && c.wants(2)) c.inputs[2] = b.sum(c.dy(), {0, 2, 3}, false);
+}
+
+/// A convolution over one dimension is one over two, of which the first has one row.
+void in_two_dimensions(GradientCall& c, void (*rule)(GradientCall&)) {
+  Builder& b = c.b;
+  const auto wide = [&](ValueId v) {
+    const Shape s = b.shape(v);
+    return b.reshape(v, {s[0], s[1], 1, s[2]});
+  };
+  Node node = c.node;
+  auto& attributes = std::get<OnnxOp>(node.op).attributes;
+  for (const auto& [name, first] : {std::pair{"strides", 1}, std::pair{"dilations", 1}, std::pair{"kernel_shape", 1}}) {
+    if (const auto list = c.op().integers(name); !list.empty()) attributes[name] = std::vector<int64_t>{first, list[0]};
+  }
+  if (const auto pads = c.op().integers("pads"); !pads.empty()) attributes["pads"] = std::vector<int64_t>{0, pads[0], 0, pads[1]};
+  node.inputs[0] = wide(c.in(0)), node.inputs[1] = wide(c.in(1)), node.outputs = {wide(c.out())};
+  const std::vector<ValueId> dy = {wide(c.dy())};
+  GradientCall call{b, node, dy, std::vector<ValueId>(c.inputs.size(), kNoValue), c.wanted};
+  rule(call);
+  for (size_t k = 0; k < c.inputs.size(); ++k) c.inputs[k] = call.inputs[k] == kNoValue ? kNoValue : b.reshape(call.inputs[k], c.shape(k));
+}
+
 void conv(GradientCall& c) {
+  if (c.shape(0).size() == 3) return in_two_dimensions(c, conv);
   const Shape& w = c.shape(1);
   const ConvolutionGeometry g(c.node, c.shape(0), w, c.b.shape(c.out()));
   const bool depthwise = g.groups > 1 && w[1] == 1 && w[0] == g.groups;
-  if (g.groups > 1 && !depthwise) unsupported(c.node, "the gradient of a convolution in " + std::to_string(g.groups) + " groups that is not depthwise");
+  if (g.groups > 1 && !depthwise) return in_groups(c, g.groups, conv);
   if (c.wants(0)) c.inputs[0] = convolution_data_gradient(c.b, g, c.dy(), c.in(1), c.shape(0));
   if (c.wants(1)) c.inputs[1] = depthwise ? depthwise_weight_gradient(c, g) : convolution_weight_gradient(c.b, g, c.in(0), c.dy());
   if (c.in(2) != kNoValue && c.wants(2)) c.inputs[2] = c.b.sum(c.dy(), {0, 2, 3}, false);
@@ -71,9 +116,8 @@ void conv(GradientCall& c) {
 void conv_transpose(GradientCall& c) {
   Builder& b = c.b;
   const Shape &x = c.shape(0), &w = c.shape(1), y = b.shape(c.out());
-  if (c.op().integer("group", 1) != 1) unsupported(c.node, "the gradient of a transposed convolution in groups");
-  if (c.op().has("output_shape") || c.op().text("auto_pad", "NOTSET") != std::string("NOTSET")) unsupported(c.node, "the gradient of a transposed convolution with automatic pads");
-  const ConvolutionGeometry g(c.node, y, w, x);
+  if (const int64_t groups = c.op().integer("group", 1); groups != 1) return in_groups(c, groups, conv_transpose);
+  const ConvolutionGeometry g(with_pads(c.node, x, w, y), y, w, x);
   if (c.wants(0)) {
     std::vector<int64_t> pads = {g.pad[0], g.pad[1], 0, 0};
     for (size_t i = 0; i < 2; ++i) pads[2 + i] = std::max<int64_t>(0, g.reach(i) - g.in[i] - g.pad[i]);

@@ -59,6 +59,25 @@ void fold_around_weights(Graph& g) {
   g.inputs = inputs;
 }
 
+/// Shapes become constants where they are known, and what exporters compute from them: sizes to resize to, bounds of slices, pads.
+void fold_shapes(Graph& g) {
+  for (Node& n : g.nodes) {
+    if (op_of(n).full_name() != "Shape" || !g.value(n.inputs[0]).shape_known) continue;
+    const Shape x = g.value(n.inputs[0]).shape;
+    const int64_t rank = static_cast<int64_t>(x.size());
+    const auto place = [&](int64_t at) { return std::clamp<int64_t>(at < 0 ? at + rank : at, 0, rank); };
+    const int64_t start = place(op_of(n).integer("start", 0)), end = std::max(start, place(op_of(n).integer("end", rank)));
+    const std::vector<int64_t> part(x.begin() + start, x.begin() + end);
+    Value& v = g.value(n.outputs[0]);
+    v.constant = std::make_shared<const Tensor>(Tensor::from_ints(part, {end - start}));
+    v.type = DType::kI64, v.shape = v.constant->shape, v.shape_known = true;
+    n.outputs.clear();
+  }
+  std::erase_if(g.nodes, [](const Node& n) { return n.outputs.empty(); });
+  fold_around_weights(g);
+  prune_and_sort(g);
+}
+
 /// Constant shapes that begin with the file's batch begin with this one: exporters write a batch of 1 into the reshapes of what follows from the
 /// input.
 void reshape_for_batch(Graph& g, int64_t from, int64_t batch) {
@@ -142,6 +161,7 @@ TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logi
   if (logits && op_of(last).type == "Softmax" && last.outputs[0] == file_.outputs[0]) file_.outputs[0] = last.inputs[0];
   prune_and_sort(file_);
   infer_for_batch(batch_of_file, batch);
+  fold_shapes(file_);
   values_before_ = file_.values.size();
   write_out(file_);
   if (logits_shape().empty() || logits_shape()[0] != batch) fail(ErrorCode::kUnsupported, path, "an output of shape " + to_string(logits_shape()) + " for a batch of " + std::to_string(batch), "a first extent that follows the batch", "the model may reshape to a fixed batch of 1");
