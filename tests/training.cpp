@@ -173,16 +173,26 @@ TEST(Training, NormalisationsEvaluateLikeTheFileAndDifferentiate) {
   for (int64_t k = 0; k < 16; ++k) EXPECT_NEAR(trained.at(k), evaluated.at(k), 1e-4);
 }
 
+/// Weights of a model that is being written.
+class RandomWeights {
+ public:
+  RandomWeights(ModelWriter& writer, uint64_t seed) : writer_(writer), rng_(seed) {}
+  std::string operator()(const Shape& shape, double lo = -0.5, double hi = 0.5) {
+    Tensor t(DType::kF32, shape);
+    for (int64_t i = 0; i < t.count(); ++i) t.data<float>()[i] = static_cast<float>(lo + (hi - lo) * static_cast<double>(rng_() >> 11) * 0x1p-53);
+    return writer_.constant("w" + std::to_string(next_++), t);
+  }
+
+ private:
+  ModelWriter& writer_;
+  std::mt19937_64 rng_;
+  int next_ = 0;
+};
+
 /// Operators that learn in their parts: normalisations over groups, images and rows, attention of three heads.
 std::string write_fused(const std::string& path) {
   ModelWriter w("fused", "for a test", 23);
-  std::mt19937_64 rng(9);
-  int next = 0;
-  auto random = [&](const Shape& shape, double lo, double hi) {
-    Tensor t(DType::kF32, shape);
-    for (int64_t i = 0; i < t.count(); ++i) t.data<float>()[i] = static_cast<float>(lo + (hi - lo) * static_cast<double>(rng() >> 11) * 0x1p-53);
-    return w.constant("w" + std::to_string(next++), t);
-  };
+  RandomWeights random(w, 9);
   w.input("x", DType::kF32, {1, 3, 6, 5});
   const std::string conv = w.node("Conv", {"x", random({6, 3, 3, 3}, -0.4, 0.4), random({6}, -0.1, 0.1)}, {{"pads", std::vector<int64_t>{1, 1, 1, 1}}});
   const std::string groups = w.node("GroupNormalization", {conv, random({6}, 0.5, 1.5), random({6}, -0.2, 0.2)}, {{"num_groups", int64_t{2}}});
@@ -229,14 +239,8 @@ TEST(Training, OperatorsInPartsEvaluateLikeTheFileAndLearn) {
 TEST(Training, SizesComputedFromShapesAreKnown) {
   const std::string path = std::string(SYSTOLE_BUILD) + "/training-sizes.onnx", out = std::string(SYSTOLE_BUILD) + "/training-sizes-trained.onnx";
   ModelWriter w("sizes", "for a test");
-  std::mt19937_64 rng(5);
-  int next = 0;
-  auto random = [&](const Shape& shape) {
-    Tensor t(DType::kF32, shape);
-    for (int64_t i = 0; i < t.count(); ++i) t.data<float>()[i] = static_cast<float>(static_cast<double>(rng() >> 11) * 0x1p-53 - 0.5);
-    return w.constant("w" + std::to_string(next++), t);
-  };
-  auto ints = [&](const std::vector<int64_t>& v) { return w.constant("i" + std::to_string(next++), Tensor::from_ints(v, {static_cast<int64_t>(v.size())})); };
+  RandomWeights random(w, 5);
+  auto ints = [&, n = 0](const std::vector<int64_t>& v) mutable { return w.constant("i" + std::to_string(n++), Tensor::from_ints(v, {static_cast<int64_t>(v.size())})); };
   using Ints = std::vector<int64_t>;
   w.input("x", DType::kF32, {1, 2, 7, 6});
   const std::string small = w.node("Relu", {w.node("Conv", {"x", random({4, 2, 3, 3})}, {{"strides", Ints{2, 2}}, {"pads", Ints{1, 1, 1, 1}}})});
@@ -271,13 +275,7 @@ TEST(Training, SizesComputedFromShapesAreKnown) {
 TEST(Training, ReshapesToABatchOfOneFollowTheBatch) {
   const std::string path = std::string(SYSTOLE_BUILD) + "/training-fixed.onnx", out = std::string(SYSTOLE_BUILD) + "/training-fixed-trained.onnx";
   ModelWriter w("fixed", "for a test");
-  std::mt19937_64 rng(3);
-  int next = 0;
-  auto random = [&](const Shape& shape) {
-    Tensor t(DType::kF32, shape);
-    for (int64_t i = 0; i < t.count(); ++i) t.data<float>()[i] = static_cast<float>(static_cast<double>(rng() >> 11) * 0x1p-53 - 0.5);
-    return w.constant("w" + std::to_string(next++), t);
-  };
+  RandomWeights random(w, 3);
   w.input("x", DType::kF32, {1, 2, 4, 4});
   const std::string conv = w.node("Relu", {w.node("Conv", {"x", random({3, 2, 3, 3})})});
   w.node("MatMul", {w.node("Reshape", {conv, w.constant("flat", Tensor::from_ints({1, 12}, {2}))}), random({12, 4})}, {}, "logits");
@@ -321,13 +319,7 @@ TEST(Training, ReshapesThatWouldMixSamplesAreRefused) {
 std::string write_recurrent(const std::string& type, const std::string& direction, bool linear_before_reset, bool initial) {
   const std::string path = std::string(SYSTOLE_BUILD) + "/training-recurrent.onnx";
   ModelWriter w("recurrent", "for a test");
-  std::mt19937_64 rng(7);
-  int next = 0;
-  auto random = [&](const Shape& shape) {
-    Tensor t(DType::kF32, shape);
-    for (int64_t i = 0; i < t.count(); ++i) t.data<float>()[i] = static_cast<float>(static_cast<double>(rng() >> 11) * 0x1p-53 - 0.5);
-    return w.constant("w" + std::to_string(next++), t);
-  };
+  RandomWeights random(w, 7);
   const int64_t gates = type == "LSTM" ? 4 : type == "GRU" ? 3 : 1, d = direction == "bidirectional" ? 2 : 1;
   w.input("x", DType::kF32, {1, 5, 6});
   std::vector<std::string> in = {w.node("Transpose", {"x"}, {{"perm", std::vector<int64_t>{1, 0, 2}}}), random({d, gates * 4, 6}), random({d, gates * 4, 4}), random({d, gates * 8})};
