@@ -1,8 +1,13 @@
-// What the tests of training share: a small batch, and options without a cache.
+// What the tests of training share: small batches, options without a cache, steps on one batch, the outputs of a file.
 #pragma once
+#include <gtest/gtest.h>
+
+#include <cstring>
 #include <random>
 #include <string>
+#include <vector>
 
+#include "systole/systole.h"
 #include "train/step.h"
 
 namespace systole {
@@ -27,6 +32,53 @@ inline StepOptions options(const char* precision = "fp32") {
   StepOptions o;
   o.precision = precision, o.npu = "server", o.cache = false, o.optimizer.name = "adam";
   return o;
+}
+
+struct Outcome {
+  TrainingState state;
+  std::vector<double> losses;
+};
+
+inline Outcome train(const TrainableModel& model, const StepOptions& o, int steps, double rate = 0.01) {
+  TrainingPrograms programs(model, o);
+  Outcome r{programs.initial_state(), {}};
+  std::mt19937_64 rng(3);
+  const Shape in = model.input().shape, out = model.logits_shape();
+  Tensor x(model.input().type, in), t(DType::kF32, out);
+  for (int64_t i = 0; i < x.count(); ++i) {
+    if (is_float(x.type)) x.set(i, static_cast<double>(rng() >> 11) * 0x1p-53 * 2 - 1);
+    else x.set_int(i, static_cast<int64_t>(rng() % 64));
+  }
+  // A class for each place: places before and after the axis of classes.
+  const int64_t classes = out[static_cast<size_t>(o.class_axis)];
+  int64_t inner = 1;
+  for (size_t d = static_cast<size_t>(o.class_axis) + 1; d < out.size(); ++d) inner *= out[d];
+  const int64_t places = t.count() / classes;
+  for (int64_t p = 0; p < places; ++p) t.data<float>()[p / inner * classes * inner + static_cast<int64_t>(rng() % static_cast<uint64_t>(classes)) * inner + p % inner] = 1;
+  for (int s = 1; s <= steps; ++s) r.losses.push_back(programs.step(r.state, x, t, 1.0f / static_cast<float>(places), rate, s).loss);
+  return r;
+}
+
+/// Outputs of a file, sample by sample.
+inline std::vector<double> outputs_of_file(const std::string& file, const Tensor& x) {
+  CompileOptions c;
+  c.npu = "server", c.cache = false, c.precision = "fp32";
+  const Compiled model = compile(file, c).value().model;
+  std::vector<double> all;
+  Shape one = x.shape;
+  one[0] = 1;
+  for (int64_t n = 0; n < x.shape[0]; ++n) {
+    Tensor t(DType::kF32, one);
+    std::memcpy(t.data<float>(), x.bytes.data() + 4 * n * t.count(), t.bytes.size());
+    const Tensor y = run(model, {t}).value()[0];
+    for (int64_t i = 0; i < y.count(); ++i) all.push_back(y.at(i));
+  }
+  return all;
+}
+
+inline void expect_near(const Tensor& got, const std::vector<double>& want, const char* what, double tolerance = 1e-4) {
+  ASSERT_EQ(static_cast<size_t>(got.count()), want.size());
+  for (int64_t i = 0; i < got.count(); ++i) EXPECT_NEAR(got.at(i), want[static_cast<size_t>(i)], tolerance) << what << ", element " << i;
 }
 
 }  // namespace systole

@@ -46,28 +46,6 @@ std::string write_qdq(const char* name, bool four_bits) {
   return path(name);
 }
 
-/// Outputs of a file, sample by sample.
-std::vector<double> outputs_of_file(const std::string& file, const Tensor& x) {
-  CompileOptions c;
-  c.npu = "server", c.cache = false, c.precision = "fp32";
-  const Compiled model = compile(file, c).value().model;
-  std::vector<double> all;
-  Shape one = x.shape;
-  one[0] = 1;
-  for (int64_t n = 0; n < x.shape[0]; ++n) {
-    Tensor t(DType::kF32, one);
-    std::memcpy(t.data<float>(), x.bytes.data() + 4 * n * t.count(), t.bytes.size());
-    const Tensor y = run(model, {t}).value()[0];
-    for (int64_t i = 0; i < y.count(); ++i) all.push_back(y.at(i));
-  }
-  return all;
-}
-
-void expect_near(const Tensor& got, const std::vector<double>& want, const char* what, double tolerance = 1e-4) {
-  ASSERT_EQ(static_cast<size_t>(got.count()), want.size());
-  for (int64_t i = 0; i < got.count(); ++i) EXPECT_NEAR(got.at(i), want[static_cast<size_t>(i)], tolerance) << what << ", element " << i;
-}
-
 TEST(Methods, QuantisedModelsLearnAndAreExportedAsTrained) {
   for (const bool four_bits : {false, true}) {
     const std::string file = write_qdq(four_bits ? "qat4.onnx" : "qat8.onnx", four_bits), out = path("qat-out.onnx");
