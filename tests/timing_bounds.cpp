@@ -5,6 +5,7 @@
 #include <regex>
 
 #include "architectures/architectures.h"
+#include "base/parallel.h"
 #include "codegen/compile.h"
 #include "import/onnx.h"
 #include "isa/codec.h"
@@ -105,6 +106,29 @@ TEST(TimingBounds, DrainsReadAndWriteAtOnce) {
   const Machine m = load_machine("server");
   const Report r = convolution(m, {8, 56, 56, 64}, 1, 256);
   EXPECT_LE(static_cast<double>(r.cycles), 1.1 * static_cast<double>(r.dram_read_bytes + r.dram_write_bytes) / static_cast<double>(m.dram.bytes_per_cycle));
+}
+
+/// The judge that stops early: no cost within the limit changes, none beyond it comes within. So the program does not depend on the order in
+/// which threads finish candidates.
+TEST(TimingBounds, JudgesThatStopEarlyChooseTheSameProgram) {
+  const std::string path = std::string(SYSTOLE_BUILD) + "/timing-judge.onnx";
+  find_architecture("resnet8").write(path, 1, 32);
+  const FrontResult front = run_front(import_onnx(path, {}), "bf16");
+  for (const char* preset : {"nano", "edge"}) {
+    const Machine machine = load_machine(preset);
+    const auto program = [&](int threads, bool stops) {
+      set_thread_count(threads);
+      return generate(front.graph, machine, "bf16", {.judge = [&](const isa::Program& p, int64_t limit) { return cost_of(p, machine, stops ? limit : INT64_MAX); }});
+    };
+    const isa::Program p = program(1, false);
+    const int64_t cost = cost_of(p, machine);
+    for (int64_t limit : {int64_t{0}, cost / 4, cost - 1, cost, cost + 1}) {
+      if (limit >= cost) EXPECT_EQ(cost_of(p, machine, limit), cost) << limit;
+      else EXPECT_GT(cost_of(p, machine, limit), limit);
+    }
+    for (int threads : {1, 2, 3}) EXPECT_EQ(isa::encode_all(program(threads, true).code), isa::encode_all(p.code)) << preset << ", " << threads << " threads";
+    set_thread_count(0);
+  }
 }
 
 TEST(TimingBounds, DramReachesItsBandwidthAndNoMore) {

@@ -21,7 +21,7 @@ namespace systole {
 
 /// Bytes [lo, hi) of one memory; accumulators count 4 bytes an element.
 struct ByteRange {
-  uint64_t lo : 56 = 0, hi : 56 = 0;  ///< programs touch millions of ranges: each has a byte of the others' words
+  uint64_t lo : 56 = 0, hi : 56 = 0;  ///< 56 bits, so that the other two fit beside them
   isa::Space space = isa::Space::kScratchpad;
   bool write = false;
   ByteRange() = default;
