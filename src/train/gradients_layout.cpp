@@ -75,16 +75,6 @@ void gather(GradientCall& c) {
   c.inputs[0] = c.b.reshape(dx, x);
 }
 
-/// Whether each element became a block of copies: whole factors by the nearest element, under rules that start at the first.
-bool copies_blocks(const OnnxOp& op, const Shape& x, const Shape& y) {
-  for (size_t d = 0; d < x.size(); ++d) {
-    if (y[d] % x[d] != 0) return false;
-  }
-  const bool eleven = op.type == "Resize" && op.opset >= 11;
-  const std::string place = op.text("coordinate_transformation_mode", eleven ? "half_pixel" : "asymmetric"), rounding = op.text("nearest_mode", eleven ? "round_prefer_floor" : "floor");
-  return op.text("mode", "nearest") == std::string("nearest") && ((place == "asymmetric" && rounding == "floor") || (place == "half_pixel" && rounding.starts_with("round_prefer")));
-}
-
 /// dy with each axis multiplied by its weights [extent of x, extent of y], the way back; empty weights leave an axis alone.
 ValueId gathered_back(GradientCall& c, const std::vector<Tensor>& weights) {
   Shape shape = c.b.shape(c.out());
@@ -99,11 +89,22 @@ ValueId gathered_back(GradientCall& c, const std::vector<Tensor>& weights) {
   return v;
 }
 
+/// Whether an axis repeats each element a whole number of times, in place.
+bool repeats(const Tensor& weights) {
+  const int64_t in = weights.shape[0], out = weights.shape[1];
+  if (out % in != 0) return false;
+  for (int64_t i = 0; i < in * out; ++i) {
+    if (weights.load<float>(i) != (i / out == i % out / (out / in) ? 1.0f : 0.0f)) return false;
+  }
+  return true;
+}
+
 /// The sum over what an element became.
 void resize(GradientCall& c) {
   const Shape x = c.shape(0), y = c.b.shape(c.out());
-  if (!copies_blocks(c.op(), x, y)) {
-    c.inputs[0] = gathered_back(c, resize_weights(c.node, x, [&](size_t k) { return c.constant(k); }));
+  const std::vector<Tensor> weights = resize_weights(c.node, x, [&](size_t k) { return c.constant(k); });
+  if (!std::all_of(weights.begin(), weights.end(), [](const Tensor& w) { return w.bytes.empty() || repeats(w); })) {
+    c.inputs[0] = gathered_back(c, weights);
     return;
   }
   Shape split;
