@@ -1,240 +1,24 @@
 #include "codegen/compile.h"
 
 #include <algorithm>
-#include <atomic>
-#include <memory>
+#include <map>
 #include <mutex>
-#include <optional>
 #include <set>
 
-#include "base/error.h"
 #include "base/parallel.h"
+#include "codegen/attempt.h"
 #include "codegen/constants.h"
-#include "codegen/descriptors.h"
-#include "codegen/interleave.h"
-#include "codegen/layers.h"
 #include "codegen/phase_text.h"
-#include "codegen/synchronise.h"
-#include "isa/geometry.h"
-#include "machine/instruction_cost.h"
 #include "passes/passes.h"
 
 namespace systole {
 namespace {
 
-/// A graph and its order of work; an emitter refers to both.
-struct Source {
-  Graph graph;
-  Schedule::Order order;
-  Schedule schedule;
-  Source(Graph g, const Machine& machine, Schedule::Order o = Schedule::Order::kAsGiven) : graph(std::move(g)), order(o), schedule(graph, o, &machine) {}
-};
+using Sources = std::vector<std::shared_ptr<const Source>>;
 
-struct Candidate {
-  std::shared_ptr<const Source> source;
-  std::unique_ptr<Placement> placement;  ///< the emitter refers to it
-  std::unique_ptr<Emitter> emitter;
-  std::vector<isa::Layer> layers;
-  int64_t cost = 0;
-};
-
-isa::Layer describe(const Graph& graph, const Step& step, const Machine& machine) {
-  const Node& node = graph.nodes[static_cast<size_t>(step.node)];
-  isa::Layer layer{node.name, op_name(node.op), 0, 0};
-  if (step.contract >= 0) {
-    const Node& c = graph.nodes[static_cast<size_t>(step.contract)];
-    const auto& contract = std::get<Contract>(c.op);
-    const Shape& b = graph.value(c.inputs[1]).shape;
-    const int64_t k = contract.kernel_h * contract.kernel_w * b[contract.b_transposed ? 5 : 4];
-    layer.name = c.name, layer.kind = op_name(c.op);
-    layer.macs = element_count(graph.value(c.outputs[0]).shape) * k;
-    layer.ideal_mx_cycles = ideal_matrix_cycles(machine, layer.macs, contract.format);
-  }
-  return layer;
-}
-
-/// Each layer costs what its busiest engine needs; engines overlap, layers do not.
-int64_t estimate(const Emitter& e, const Machine& machine, size_t layers) {
-  struct Busy {
-    int64_t mx = 0, vx = 0, dma = 0;
-  };
-  std::vector<Busy> busy(layers);
-  std::vector<isa::Instruction> code;
-  code.reserve(e.code.size() + 1);
-  for (const Emitted& i : e.code) code.push_back(instruction_of(i, e.descriptors));
-  code.push_back(isa::End{});
-  const auto sequence = isa::sequence(code, "estimate");
-  for (const auto& op : sequence.ops) {
-    Busy& b = busy[e.code[op.index].layer];
-    if (const auto* m = std::get_if<isa::MatrixOp>(&op.op)) b.mx += cycles_of(machine, *m);
-    if (const auto* v = std::get_if<isa::VectorOp>(&op.op)) b.vx += cycles_of(machine, *v);
-    if (const auto* d = std::get_if<isa::DequantizeOp>(&op.op)) b.dma += std::max(dram_bound_cycles(machine, d->source_bytes()), port_cycles(machine, *d));
-    if (const auto* c = std::get_if<isa::CopyOp>(&op.op)) {
-      const auto runs = isa::runs_of(*c->desc);
-      const bool dram = c->src == isa::Space::kDram || c->dst == isa::Space::kDram;
-      const int64_t burst = machine.dram.burst_bytes;
-      b.dma += std::max(dram ? dram_bound_cycles(machine, runs.runs * ceil_div(runs.run_bytes, burst) * burst) : 0, port_cycles(machine, *c));
-    }
-  }
-  int64_t sum = 0;
-  for (const Busy& b : busy) sum += std::max({b.mx, b.vx, b.dma}) + (b.mx + b.vx + b.dma) / 16;
-  return sum;
-}
-
-/// Whether a node copies a constant as it is, which is worth a step only where the copy stays in the scratchpad.
-bool copies_constant(const Graph& graph, const Node& node) {
-  const auto* move = std::get_if<Move>(&node.op);
-  if (!move || move->regions.size() != 1 || node.inputs.size() != 1 || !graph.value(node.inputs[0]).constant) return false;
-  const CopyRegion& r = move->regions[0];
-  const Value &from = graph.value(node.inputs[0]), &to = graph.value(node.outputs[0]);
-  return r.input == 0 && r.extents == to.shape && from.shape == to.shape && from.type == to.type && r.src_strides == r.dst_strides && r.src_strides == row_major_strides(to.shape) && r.src_offset == 0 && r.dst_offset == 0;
-}
-
-/// The source without the copies of constants that would go to DRAM, where the constants are already; null if there are none.
-std::shared_ptr<const Source> without_spilled_copies(const Source& source, const Placement& placement, const Machine& machine) {
-  std::vector<ValueId> instead(source.graph.values.size(), kNoValue);
-  for (const Node& node : source.graph.nodes) {
-    if (!copies_constant(source.graph, node)) continue;
-    const auto& outputs = source.graph.outputs;
-    const ValueId to = node.outputs[0];
-    const bool resident = placement.of[static_cast<size_t>(source.schedule.root[static_cast<size_t>(to)])].space == isa::Space::kScratchpad;
-    if (!resident && std::find(outputs.begin(), outputs.end(), to) == outputs.end()) instead[static_cast<size_t>(to)] = node.inputs[0];
-  }
-  if (std::all_of(instead.begin(), instead.end(), [](ValueId v) { return v == kNoValue; })) return nullptr;
-  Graph graph = source.graph;
-  std::erase_if(graph.nodes, [&](const Node& n) { return n.outputs.size() == 1 && instead[static_cast<size_t>(n.outputs[0])] != kNoValue; });
-  for (Node& n : graph.nodes) {
-    for (ValueId& v : n.inputs) {
-      if (v != kNoValue && instead[static_cast<size_t>(v)] != kNoValue) v = instead[static_cast<size_t>(v)];
-    }
-  }
-  return std::make_shared<const Source>(std::move(graph), machine, source.order);
-}
-
-void emit_step(Emitter& e, const Graph& graph, const Schedule& schedule, size_t s) {
-  const Step& step = schedule.steps[s];
-  const Node& node = graph.nodes[static_cast<size_t>(step.node)];
-  e.layer = static_cast<uint32_t>(s);
-  if (step.contract >= 0) emit_contract(e, graph.nodes[static_cast<size_t>(step.contract)], node);
-  else if (std::holds_alternative<Map>(node.op)) emit_map(e, node);
-  else emit_move(e, node);
-}
-
-/// A contraction, and the steps [s + 1, end) beside it, each with a part of the ring.
-void emit_woven(Emitter& e, const Graph& graph, const Schedule& schedule, size_t s, size_t end) {
-  const int64_t group = e.machine.group_bytes(), bytes = e.placement.ring_bytes, cut = bytes >= 8 * group ? bytes - 3 * group : bytes / group / 2 * group;
-  const size_t first = e.code.size();
-  e.within(0, cut, [&] { emit_step(e, graph, schedule, s); });
-  const size_t second = e.code.size();
-  e.within(cut, bytes, [&] {
-    for (size_t x = s + 1; x < end; ++x) emit_step(e, graph, schedule, x);
-  });
-  interleave(e.code, first, second, e.descriptors);
-}
-
-Candidate emit_all(std::shared_ptr<const Source> source, const Machine& machine, const Preferences& preferences, size_t expected) {
-  Candidate c;
-  c.placement = std::make_unique<Placement>(place(source->graph, source->schedule, machine, preferences));
-  if (auto direct = without_spilled_copies(*source, *c.placement, machine)) {
-    source = std::move(direct);
-    *c.placement = place(source->graph, source->schedule, machine, preferences);
-  }
-  const Graph& graph = source->graph;
-  const Schedule& schedule = source->schedule;
-  c.source = source;
-  c.emitter = std::make_unique<Emitter>(graph, schedule, *c.placement, machine, preferences);
-  c.emitter->code.reserve(expected);
-  for (const Step& step : schedule.steps) c.layers.push_back(describe(graph, step, machine));
-  for (size_t s = 0, end; s < schedule.steps.size(); s = end) {
-    for (end = s + 1; end < schedule.steps.size() && schedule.steps[end].with == static_cast<int>(s);) ++end;
-    if (end > s + 1) emit_woven(*c.emitter, graph, schedule, s, end);
-    else emit_step(*c.emitter, graph, schedule, s);
-  }
-  return c;
-}
-
-int64_t compulsory_bytes(const isa::Program& p) {
-  int64_t bytes = p.weights_bytes;
-  for (const auto* list : {&p.inputs, &p.outputs}) {
-    for (const auto& t : *list) bytes += static_cast<int64_t>(t.bytes());
-  }
-  return bytes;
-}
-
-isa::Program link(const Machine& machine, const std::string& precision, Candidate& c) {
-  isa::Program p;
-  const Graph& graph = c.source->graph;
-  const Schedule& schedule = c.source->schedule;
-  Emitter& e = *c.emitter;
-  p.model = graph.name, p.precision = precision, p.machine_name = machine.name, p.machine_hash = machine.hash;
-  p.constants_address = c.placement->dram_bytes;
-  p.dram_bytes = p.constants_address + e.constant_bytes;
-  if (p.dram_bytes > static_cast<uint64_t>(machine.dram.capacity_bytes)) {
-    fail(ErrorCode::kResource, "machine '" + machine.name + "'", "the program needs " + std::to_string(p.dram_bytes) + " bytes of DRAM", "at most " + std::to_string(machine.dram.capacity_bytes));
-  }
-  for (const ConstantUse& use : e.constants) p.weights_bytes += use.grouped ? use.bytes : static_cast<int64_t>(graph.value(use.value).constant->bytes.size());
-  p.layers = c.layers;
-  p.code.reserve(e.code.size() + 1), p.layer_of.reserve(e.code.size() + 1);
-  for (const Emitted& i : e.code) {
-    p.layer_of.push_back(i.layer);
-    isa::Instruction& linked = p.code.emplace_back(instruction_of(i, e.descriptors));
-    if (auto* load = std::get_if<isa::Load>(&linked)) {
-      if (load->src == isa::Space::kDram && load->src_imm >= kConstantBit) load->src_imm += p.constants_address - kConstantBit;
-    }
-    if (auto* load = std::get_if<isa::Dequantize>(&linked)) load->src_imm += p.constants_address - kConstantBit;
-  }
-  p.code.push_back(isa::End{});
-  p.layer_of.push_back(p.layers.empty() ? 0 : static_cast<uint32_t>(p.layers.size() - 1));
-  if (p.layers.empty()) p.layers.push_back({"end", "control", 0, 0});
-  auto boundary = [&](const std::vector<ValueId>& list) {
-    std::vector<isa::BoundaryTensor> out;
-    for (ValueId v : list) {
-      const Value& value = graph.value(v);
-      out.push_back({value.name, value.type, value.shape, c.placement->of[static_cast<size_t>(schedule.root[static_cast<size_t>(v)])].address});
-    }
-    return out;
-  };
-  p.inputs = boundary(graph.inputs), p.outputs = boundary(graph.outputs);
-  p.scratchpad_peak_bytes = c.placement->resident_peak_bytes + e.ring_peak_bytes();
-  p.compulsory_dram_bytes = compulsory_bytes(p);
-  return p;
-}
-
-/// One candidate, judged; or why it does not fit the machine.
-struct Attempt {
-  Candidate candidate;
-  std::optional<isa::Program> program;
-  std::optional<Failure> failure;
-};
-
-/// What attempts learn from those before them.
-struct Learned {
-  std::atomic<int64_t> least_cost{INT64_MAX};
-  std::atomic<size_t> instructions{4096};
-};
-
-Attempt attempt(const std::shared_ptr<const Source>& source, const Machine& machine, const std::string& precision, const Preferences& preferences, const GenerateOptions& options, Learned& learned) {
-  Attempt a;
-  try {
-    a.candidate = emit_all(source, machine, preferences, learned.instructions);
-    std::vector<Emitted>& code = a.candidate.emitter->code;
-    assign_descriptors(code, a.candidate.emitter->descriptors);
-    synchronise(code, machine);
-    isa::Program p = link(machine, precision, a.candidate);
-    learned.instructions = p.code.size() + p.code.size() / 8;
-    if (options.judge && !options.phase_text) code = {};  // many megabytes that nobody reads again
-    a.candidate.cost = options.judge ? options.judge(p, learned.least_cost) : estimate(*a.candidate.emitter, machine, a.candidate.layers.size());
-    a.program = std::move(p);
-  } catch (const Failure& f) {
-    if (f.error().code != ErrorCode::kResource) throw;
-    a.failure = f;
-  }
-  return a;
-}
-
-/// The graph as it is, its attention in blocks of three sizes, its runs of maps in blocks, and those in other orders: as far as they differ.
-std::vector<std::shared_ptr<const Source>> sources_of(const Graph& graph, const Machine& machine) {
-  std::vector<std::shared_ptr<const Source>> sources = {std::make_shared<const Source>(graph, machine)};
+/// The graph as it is, its attention in blocks of three sizes, its runs of maps in blocks: as far as they differ.
+Sources forms_of(const Graph& graph, const Machine& machine) {
+  Sources sources = {std::make_shared<const Source>(graph, machine)};
   const int64_t scratchpad = machine.memory.scratchpad_bytes;
   for (int64_t share : {2, 4, 8}) {
     Graph tiled = graph;
@@ -242,13 +26,18 @@ std::vector<std::shared_ptr<const Source>> sources_of(const Graph& graph, const 
     verify(tiled, "tile_attention");
     sources.push_back(std::make_shared<const Source>(std::move(tiled), machine));
   }
-  Graph blocks = graph;
-  if (tile_maps(blocks, scratchpad)) {
+  if (Graph blocks = graph; tile_maps(blocks, scratchpad)) {
     verify(blocks, "tile_maps");
-    sources.push_back(std::make_shared<const Source>(blocks, machine));
+    sources.push_back(std::make_shared<const Source>(std::move(blocks), machine));
   }
-  for (const auto order : {Schedule::Order::kCopiesFirst, Schedule::Order::kWoven}) {
-    if (auto other = std::make_shared<const Source>(blocks, machine, order); !other->schedule.as_given()) sources.push_back(std::move(other));
+  return sources;
+}
+
+/// The same work in other orders, as far as they differ.
+Sources orders_of(const Source& form, const Machine& machine) {
+  Sources sources;
+  for (const auto order : {Schedule::Order::kCopiesFirst, Schedule::Order::kCopiesBeside, Schedule::Order::kWoven}) {
+    if (auto other = std::make_shared<const Source>(form.graph, machine, order); !other->schedule.as_given()) sources.push_back(std::move(other));
   }
   return sources;
 }
@@ -266,39 +55,105 @@ std::vector<Preferences> layouts_of(const Machine& machine, bool quick) {
   return layouts;
 }
 
-/// Keeps the cheapest attempt, the first of equals; the last failure where none fits.
-class Choice {
+/// Tries forms of the graph, their orders and layouts, and keeps the cheapest attempt, the first of equals; the last failure where none fits.
+/// Where there are several sources two layouts probe which of them is best, first of the forms and then of its orders; all layouts are tried with
+/// that one, and the best of them with small rings, and with the other orders once more.
+class Search {
  public:
-  Choice(const std::vector<std::shared_ptr<const Source>>& sources, const Machine& machine, const std::string& precision, const GenerateOptions& options)
-      : sources_(sources), layouts_(layouts_of(machine, options.quick)), machine_(machine), precision_(precision), options_(options) {}
+  Search(const Graph& graph, const Machine& machine, const std::string& precision, const GenerateOptions& options)
+      : sources_(forms_of(graph, machine)), layouts_(layouts_of(machine, options.quick)), probes_{layouts_.size() / 6, layouts_.size() * 7 / 12}, machine_(machine), precision_(precision), options_(options) {}
 
-  size_t layouts() const { return layouts_.size(); }
-  /// Sources x layouts, by number.
-  void try_all(const std::vector<std::pair<size_t, size_t>>& attempts) {
+  Attempt& run() {
+    const size_t forms = sources_.size();
+    if (forms > 1) probe(0);
+    form_ = number_.source;
+    Sources orders = orders_of(*sources_[form_], machine_);
+    std::move(orders.begin(), orders.end(), std::back_inserter(sources_));
+    if (sources_.size() > 1) probe(forms > 1 ? forms : 0);
+    try_layouts();
+    if (best_.program) try_small_rings(), try_orders(forms);
+    return best_;
+  }
+
+ private:
+  struct Number {
+    size_t source = 0, layout = 0;
+    auto operator<=>(const Number&) const = default;
+  };
+
+  void try_all(const std::vector<Number>& attempts) {
     parallel_for(static_cast<int64_t>(attempts.size()), 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const auto [source, layout] = attempts[static_cast<size_t>(i)];
-        Attempt a = attempt(sources_[source], machine_, precision_, layouts_[layout], options_, learned_);
-        const std::pair number(source, layout);
+        const Number number = attempts[static_cast<size_t>(i)];
+        Attempt a = attempt(sources_[number.source], machine_, precision_, layouts_[number.layout], options_, learned_);
         const std::lock_guard lock(choosing_);
+        if (a.program) costs_[number] = a.candidate.cost;
         const bool better = a.program ? !best_.program || std::pair(a.candidate.cost, number) < std::pair(best_.candidate.cost, number_) : !best_.program && number > number_;
         if (better) best_ = std::move(a), number_ = number;
         if (better && best_.program) learned_.least_cost = best_.candidate.cost;
       }
     });
   }
-  Attempt& best() { return best_; }
-  size_t source() const { return number_.first; }
-  size_t layout() const { return number_.second; }
+  void probe(size_t from) {
+    std::vector<Number> attempts;
+    for (size_t s = from; s < sources_.size(); ++s) {
+      for (size_t layout : probes_) attempts.push_back({s, layout});
+    }
+    try_all(attempts);
+  }
+  bool probed(size_t layout) const { return sources_.size() > 1 && probes_.count(layout); }
 
- private:
-  const std::vector<std::shared_ptr<const Source>>& sources_;
-  const std::vector<Preferences> layouts_;
+  void try_layouts() {
+    constexpr size_t kManySteps = 2000;  // of which each attempt takes seconds: those layouts that are like the best
+    const bool few = sources_[number_.source]->schedule.steps.size() > kManySteps && sources_.size() > 1 && best_.program;
+    std::vector<Number> attempts;
+    for (size_t layout = 0; layout < layouts_.size(); ++layout) {
+      if (!probed(layout) && (!few || layout % 2 == number_.layout % 2)) attempts.push_back({number_.source, layout});
+    }
+    try_all(attempts);
+  }
+  /// Where they keep so many more bytes in the scratchpad that these, written and read once, are half a percent of the cost.
+  void try_small_rings() {
+    std::vector<Number> attempts;
+    const Preferences given = layouts_[number_.layout];
+    for (const int64_t groups : {machine_.memory.groups / 8, machine_.memory.groups / 4}) {
+      Preferences small = given;
+      small.small_ring_groups = groups;
+      if (groups == 0 || groups >= given.ring_groups || 2 * (resident_bytes(small) - resident_bytes(given)) / machine_.dram.bytes_per_cycle < best_.candidate.cost / 200) continue;
+      layouts_.push_back(small), attempts.push_back({number_.source, layouts_.size() - 1});
+    }
+    try_all(attempts);
+  }
+  int64_t resident_bytes(const Preferences& preferences) const {
+    const Source& source = *sources_[number_.source];
+    const Placement p = place(source.graph, source.schedule, machine_, preferences);
+    int64_t bytes = 0;
+    for (size_t v = 0; v < p.of.size(); ++v) bytes += p.of[v].stored && p.of[v].space == isa::Space::kScratchpad ? stored_bytes(source.graph.values[v]) : 0;
+    return bytes;
+  }
+  /// The best layout with the form as it is and its other orders, if probes with other layouts saw a difference.
+  void try_orders(size_t first_order) {
+    std::vector<Number> attempts;
+    for (size_t s = 0; s < sources_.size() && !probed(number_.layout); ++s) {
+      const auto differs = [&](size_t layout) {
+        const auto a = costs_.find({s, layout}), b = costs_.find({number_.source, layout});
+        return a != costs_.end() && b != costs_.end() && a->second != b->second;
+      };
+      if ((s >= first_order || s == form_) && std::any_of(probes_.begin(), probes_.end(), differs)) attempts.push_back({s, number_.layout});
+    }
+    try_all(attempts);
+  }
+
+  Sources sources_;
+  std::vector<Preferences> layouts_;
+  const std::set<size_t> probes_;
   const Machine& machine_;
   const std::string& precision_;
   const GenerateOptions& options_;
+  size_t form_ = 0;  ///< whose orders are tried
+  std::map<Number, int64_t> costs_;  ///< known so far; beyond the best of their time they may be any number beyond it
   Attempt best_;
-  std::pair<size_t, size_t> number_{0, 0};
+  Number number_;
   std::mutex choosing_;
   Learned learned_;
 };
@@ -306,29 +161,13 @@ class Choice {
 }  // namespace
 
 isa::Program generate(const Graph& graph, const Machine& machine, const std::string& precision, const GenerateOptions& options) {
-  const auto sources = sources_of(graph, machine);
-  Choice choice(sources, machine, precision, options);
-  // Where there are several sources, two layouts tell which of them is best; all layouts are tried with that one.
-  std::vector<std::pair<size_t, size_t>> first, rest;
-  const std::set<size_t> probes = {choice.layouts() / 6, choice.layouts() * 7 / 12};
-  for (size_t s = 0; sources.size() > 1 && s < sources.size(); ++s) {
-    for (size_t layout : probes) first.push_back({s, layout});
-  }
-  choice.try_all(first);
-  constexpr size_t kManySteps = 2000;  // of which each attempt takes seconds: those layouts that are like the best
-  const bool few = sources[choice.source()]->schedule.steps.size() > kManySteps && !first.empty() && choice.best().program;
-  for (size_t layout = 0; layout < choice.layouts(); ++layout) {
-    if (few && layout % 2 != choice.layout() % 2) continue;
-    if (first.empty() || !probes.count(layout)) rest.push_back({choice.source(), layout});
-  }
-  choice.try_all(rest);
-  Attempt& chosen = choice.best();
+  Search search(graph, machine, precision, options);
+  Attempt& chosen = search.run();
   if (!chosen.program) throw *chosen.failure;
-  Candidate* const best = &chosen.candidate;
-  std::optional<isa::Program>& program = chosen.program;
-  if (options.phase_text) *options.phase_text = options.stop_after == "place" ? print_placement(best->source->graph, best->source->schedule, *best->placement) : print_emitted(best->emitter->code, best->emitter->descriptors, best->layers, options.stop_after == "synchronise");
-  if (!options.code_only) program->constants = constants_of(best->source->graph, *best->emitter);
-  return std::move(*program);
+  const Candidate& best = chosen.candidate;
+  if (options.phase_text) *options.phase_text = options.stop_after == "place" ? print_placement(best.source->graph, best.source->schedule, *best.placement) : print_emitted(best.emitter->code, best.emitter->descriptors, best.layers, options.stop_after == "synchronise");
+  if (!options.code_only) chosen.program->constants = constants_of(best.source->graph, *best.emitter);
+  return std::move(*chosen.program);
 }
 
 }  // namespace systole

@@ -20,6 +20,7 @@ using Judge = std::function<int64_t(const isa::Program&, int64_t limit)>;
 struct GenerateOptions {
   Judge judge;                   ///< default: the sum over layers of the busiest engine's cycles
   bool quick = false;            ///< a quarter of the candidates, those that win most often: for sweeps
+  bool least_memory = false;     ///< a byte of DRAM that the program needs costs as much as moving it twice
   bool code_only = false;        ///< leave the constants out: for timing alone
   std::string stop_after;        ///< a back phase: its text goes to phase_text, for the candidate that was chosen
   std::string* phase_text = nullptr;

@@ -72,7 +72,7 @@ void Ring::free(int64_t address) {
 }
 
 Emitter::Emitter(const Graph& g, const Schedule& s, const Placement& p, const Machine& m, const Preferences& prefer)
-    : graph(g), schedule(s), placement(p), machine(m), ring(p.ring_base, p.ring_bytes, m.group_bytes(), prefer.ring_align_bytes), tiles(m), preferences(prefer) {}
+    : graph(g), schedule(s), placement(p), machine(m), ring(p.ring_base, p.ring_bytes, m.group_bytes(), prefer.ring_align_bytes), tiles(m), preferences(prefer), other_ring_(p.ring_base + p.ring_bytes - p.small_ring_bytes, p.small_ring_bytes, m.group_bytes(), prefer.ring_align_bytes) {}
 
 void Emitter::rewind(const Mark& m) {
   code.resize(m.code);
@@ -104,9 +104,7 @@ uint64_t Emitter::constant_offset(ValueId value, int64_t panel, int64_t bytes, c
 
 namespace {
 
-struct Dim {
-  int64_t extent, src, dst;
-};
+using Dim = Emitter::CopyLoop;
 
 /// Drops unit loops, puts the loops in the order of the DRAM side's strides (runs there should be long), and joins loops
 /// that both sides walk as one.
@@ -131,6 +129,21 @@ std::vector<Dim> collapse(const Emitter::Copy& c) {
   return dims;
 }
 
+/// The outermost loop that can be cut into parts of about `most_bytes`, and its iterations in one; {0, 0}: it is small enough. Where a
+/// side is contiguous parts are as wide as a square of the transposer.
+std::pair<size_t, int64_t> part_of(const std::vector<Dim>& dims, int64_t element, int64_t most_bytes) {
+  constexpr int64_t kSquare = 64;
+  int64_t bytes = element;
+  for (const Dim& d : dims) bytes *= d.extent;
+  if (bytes <= most_bytes) return {0, 0};
+  for (size_t i = 0; i < dims.size(); ++i) {
+    const int64_t whole = std::abs(dims[i].src) == element || std::abs(dims[i].dst) == element ? kSquare : 1;
+    const int64_t step = ceil_div(std::max<int64_t>(1, dims[i].extent * most_bytes / bytes), whole) * whole;
+    if (step < dims[i].extent) return {i, step};
+  }
+  return {0, 0};
+}
+
 ByteRange span(isa::Space space, uint64_t address, const std::vector<Dim>& dims, bool src, int64_t element, bool write) {
   int64_t lo = 0, hi = 0;
   for (const Dim& d : dims) {
@@ -142,21 +155,23 @@ ByteRange span(isa::Space space, uint64_t address, const std::vector<Dim>& dims,
 
 }  // namespace
 
+void Emitter::copy_parts(const Copy& c, const std::vector<Dim>& dims, size_t cut, int64_t step) {
+  Copy part = c;
+  part.extents.clear(), part.src_strides.clear(), part.dst_strides.clear();
+  for (const Dim& d : dims) part.extents.push_back(d.extent), part.src_strides.push_back(d.src), part.dst_strides.push_back(d.dst);
+  for (int64_t i = 0; i < dims[cut].extent; i += step) {
+    part.extents[cut] = std::min(step, dims[cut].extent - i);
+    part.src_address = c.src_address + static_cast<uint64_t>(i * dims[cut].src);
+    part.dst_address = c.dst_address + static_cast<uint64_t>(i * dims[cut].dst);
+    copy(part);
+  }
+}
+
 void Emitter::copy(const Copy& c) {
   std::vector<Dim> dims = collapse(c);
   if (std::any_of(c.extents.begin(), c.extents.end(), [](int64_t e) { return e == 0; })) return;
-  if (dims.size() > isa::kCopyDims) {
-    // Unroll the outermost loop.
-    Copy part = c;
-    part.extents.clear(), part.src_strides.clear(), part.dst_strides.clear();
-    for (size_t d = 1; d < dims.size(); ++d) part.extents.push_back(dims[d].extent), part.src_strides.push_back(dims[d].src), part.dst_strides.push_back(dims[d].dst);
-    for (int64_t i = 0; i < dims[0].extent; ++i) {
-      part.src_address = c.src_address + static_cast<uint64_t>(i * dims[0].src);
-      part.dst_address = c.dst_address + static_cast<uint64_t>(i * dims[0].dst);
-      copy(part);
-    }
-    return;
-  }
+  if (dims.size() > isa::kCopyDims) return copy_parts(c, dims, 0, 1);
+  if (const auto [cut, step] = part_of(dims, c.element_bytes, most_copied_bytes); step > 0) return copy_parts(c, dims, cut, step);
   isa::CopyDesc desc;
   desc.engine = c.engine;
   desc.element_bytes = static_cast<uint8_t>(c.element_bytes);

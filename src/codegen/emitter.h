@@ -100,6 +100,7 @@ class Ring {
   int64_t allocate(int64_t bytes, Side side);
   void free(int64_t address);
   int64_t bytes() const { return bytes_; }
+  int64_t base() const { return base_; }
   /// End of what was in use, as an address.
   int64_t peak() const { return base_ + peak_; }
 
@@ -150,6 +151,10 @@ class Emitter {
     uint64_t fill_bits = 0;
   };
   void copy(const Copy& copy);
+  int64_t most_copied_bytes = INT64_MAX;  ///< by one instruction, about
+  struct CopyLoop {
+    int64_t extent, src, dst;
+  };
 
   std::vector<Descriptor> descriptors;
   DescriptorId describe(Descriptor descriptor);
@@ -184,19 +189,37 @@ class Emitter {
     l.address += static_cast<uint64_t>(schedule.offset[static_cast<size_t>(v)]);
     return l;
   }
+  /// From here on the ring that step `s` has.
+  void ring_for(size_t s) {
+    const bool small = !placement.in_small_ring.empty() && placement.in_small_ring[s];
+    if (small != ring_is_small_) std::swap(ring, other_ring_), ring_is_small_ = small;
+  }
   /// Emits `work` with bytes [from, to) of the ring, of which nothing is in use.
   template <class F>
   void within(int64_t from, int64_t to, F&& work) {
-    Ring whole = std::exchange(ring, Ring(placement.ring_base + from, to - from, machine.group_bytes(), preferences.ring_align_bytes));
+    Ring whole = std::exchange(ring, Ring(ring.base() + from, to - from, machine.group_bytes(), preferences.ring_align_bytes));
     work();
     ring_peak_ = std::max(ring_peak_, ring.peak());
     ring = std::move(whole);
   }
-  int64_t ring_peak_bytes() const { return std::max(ring_peak_, ring.peak()) - placement.ring_base; }
+  int64_t ring_peak_bytes() const { return std::max({ring_peak_, ring.peak(), ring_is_small_ || placement.small_ring_bytes ? other_ring_.peak() : 0}) - placement.ring_base; }
+  /// In bytes.
+  std::vector<int64_t> strides(ValueId v) const {
+    const Value& value = graph.value(v);
+    const auto& placed = schedule.strides[static_cast<size_t>(v)];
+    auto list = placed.empty() ? row_major_strides(value.shape) : placed;
+    for (int64_t& s : list) s *= bytes_of(value.type);
+    return list;
+  }
   bool resident(ValueId v) const { return location(v).stored && location(v).space == isa::Space::kScratchpad; }
 
  private:
+  /// Iterations of loop `cut`, `step` at a time.
+  void copy_parts(const Copy& copy, const std::vector<CopyLoop>& loops, size_t cut, int64_t step);
+
   int64_t ring_peak_ = 0;
+  Ring other_ring_;
+  bool ring_is_small_ = false;
   std::pair<const Node*, DescriptorId> programmed_{nullptr, kNoDescriptor};
   std::map<std::tuple<ValueId, int64_t, const Node*>, uint64_t> constant_index_;
 };

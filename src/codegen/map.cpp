@@ -115,6 +115,7 @@ void emit_move(Emitter& e, const Node& node) {
   const Location to = e.location(node.outputs[0]);
   const int64_t element = bytes_of(out.type);
   for (const CopyRegion& r : m.regions) {
+    if (e.schedule.in_place(node, r)) continue;
     Emitter::Copy c;
     c.element_bytes = element, c.extents = r.extents;
     c.dst = to.space, c.dst_address = to.address + static_cast<uint64_t>(r.dst_offset * element);

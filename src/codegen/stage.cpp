@@ -48,7 +48,7 @@ void StagedInput::release() {
 Tile StagedOutput::get(const Box& box) {
   const Value& v = e_.graph.value(value_);
   const int64_t element = bytes_of(v.type);
-  if (e_.resident(value_)) return {e_.location(value_).address, byte_strides(v.shape, element), std::vector<int64_t>(v.shape.size(), 0)};
+  if (e_.resident(value_)) return {e_.location(value_).address, e_.strides(value_), std::vector<int64_t>(v.shape.size(), 0)};
   address_ = e_.allocate(element_count(box.extent) * element, Ring::Side::kVector);
   return {static_cast<uint64_t>(address_), byte_strides(box.extent, element), box.lo};
 }
@@ -57,7 +57,7 @@ void StagedOutput::store(const Box& box) {
   if (address_ < 0) return;
   const Value& v = e_.graph.value(value_);
   const int64_t element = bytes_of(v.type);
-  const auto strides = byte_strides(v.shape, element);
+  const auto strides = e_.strides(value_);
   Emitter::Copy c;
   c.engine = isa::Engine::kStore;
   c.src = isa::Space::kScratchpad, c.dst = isa::Space::kDram;

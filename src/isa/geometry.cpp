@@ -39,8 +39,11 @@ int64_t vector_count(const VectorDesc& desc, const std::array<Space, kVectorInpu
   return best;
 }
 
+bool reduces_stream(const VectorProgram& program) { return program.reduce != Reduce::kNone && program.pre_count == 1 && program.ops[0].op == Micro::kMove; }
+
 ProgramSlots slots_of(const VectorProgram& program) {
   ProgramSlots s{0, 0};
+  if (reduces_stream(program)) return {1, 0};
   const int n = std::max<int>(1, program.reduce == Reduce::kNone ? program.pre_count + program.post_count : program.pre_count);
   for (int i = 0; i < n && i < program.pre_count + program.post_count; ++i) {
     const MicroInfo& m = micro_info(program.ops[static_cast<size_t>(i)].op);

@@ -14,6 +14,9 @@ namespace systole::isa {
 /// (the accumulators deliver several column tiles at once).
 int64_t vector_count(const VectorDesc& desc, const std::array<Space, kVectorInputs + 1>& spaces, int64_t lanes);
 
+/// Whether the micro-program reduces what it reads: the reduction takes its operand from the stream, and the mov in front of it no slot.
+bool reduces_stream(const VectorProgram& program);
+
 /// Issue slots and table look-ups per vector: of the micro-program before the reduction, plus what follows it spread out.
 struct ProgramSlots {
   int64_t slots, table_ops;

@@ -214,6 +214,7 @@ std::string manual() {
     const MicroInfo& m = micro_info(static_cast<Micro>(i));
     out << "| " << m.name << " | " << m.operands << " | " << m.slots << " | " << m.table_ops << " | " << m.meaning << " |\n";
   }
+  out << "\nA reduction is an operation of one slot more; the lone mov in front of one that reduces a stream takes none.\n";
   return out.str();
 }
 

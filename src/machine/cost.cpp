@@ -99,8 +99,8 @@ MatrixTraffic depthwise_traffic(const Machine& machine, const DepthwiseBlock& bl
 
 int64_t vector_cycles(const Machine& machine, const VectorBlock& block) {
   const int64_t table = block.table_ops * ceil_div(machine.vx.lanes, machine.vx.table_ports);
-  const int64_t per_vector = std::max({block.slots, table, block.streams_on_one_group, int64_t{1}});
-  return machine.vx.start_cycles + 4 * ceil_div(block.vectors, 4) * per_vector + machine.vx.drain_cycles;
+  const int64_t per_vector = std::max({block.slots, table, int64_t{1}});
+  return machine.vx.start_cycles + std::max(4 * ceil_div(block.vectors, 4) * per_vector, block.port_cycles) + machine.vx.drain_cycles;
 }
 
 int64_t ideal_matrix_cycles(const Machine& machine, int64_t macs, MacFormat format) {

@@ -43,9 +43,9 @@ struct VectorBlock {
   int64_t vectors = 0;        ///< input vectors of L lanes, reductions included
   int64_t slots = 1;          ///< issue slots of the micro-program per vector
   int64_t table_ops = 0;      ///< function-table look-ups per vector
-  int64_t streams_on_one_group = 1;  ///< sigma: operands that share a lock group are read one after the other
+  int64_t port_cycles = 0;    ///< sigma: operands that share a lock group are read one after the other; of the busiest group
 };
-/// T = P0 + 4 ceil(V / 4) max(Ue, sigma) + P1.
+/// T = P0 + max(4 ceil(V / 4) Ue, sigma) + P1.
 int64_t vector_cycles(const Machine& machine, const VectorBlock& block);
 
 /// With every multiplier of the array at work: the bound of these multiply-adds.

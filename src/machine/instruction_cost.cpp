@@ -29,20 +29,37 @@ MatrixTraffic traffic_of(const Machine& machine, const isa::MatrixOp& op) {
   return op.desc->depthwise ? depthwise_traffic(machine, depthwise_block(op)) : matrix_traffic(machine, matrix_block(op));
 }
 
+namespace {
+
+/// Cycles of the busiest lock group: each stream that starts in it is read or written once per vector, or, where it stands still while others
+/// are reduced, once per reduction.
+int64_t port_cycles(const Machine& machine, const isa::VectorOp& op, int64_t vectors) {
+  const isa::VectorDesc& d = *op.desc;
+  const std::array<int32_t, isa::kVectorDims>* strides[] = {&d.strides0, &d.strides1, &d.strides2};
+  const size_t kept = isa::kVectorDims - d.reduced;
+  int64_t reduced = 1;
+  for (size_t k = kept; k < isa::kVectorDims; ++k) reduced *= d.extents[k];
+  const auto in_fours = [](int64_t v) { return 4 * ceil_div(v, 4); };
+  const auto cycles_of_stream = [&](size_t s) {
+    const bool moves = !d.reduced || (s < isa::kVectorInputs && std::any_of(strides[s]->begin() + static_cast<std::ptrdiff_t>(kept), strides[s]->end(), [](int32_t x) { return x != 0; }));
+    return in_fours(moves ? vectors : ceil_div(vectors, std::max<int64_t>(1, reduced)));
+  };
+  const auto group = [&](size_t s) { return d.types[s] == isa::StreamType::kNone || op.spaces[s] != isa::Space::kScratchpad ? -1 : static_cast<int64_t>(op.addresses[s]) / machine.group_bytes(); };
+  int64_t most = 0;
+  for (size_t s = 0; s <= isa::kVectorInputs; ++s) {
+    int64_t sum = 0;
+    for (size_t t = 0; t <= isa::kVectorInputs; ++t) sum += group(s) >= 0 && group(t) == group(s) ? cycles_of_stream(t) : 0;
+    most = std::max(most, sum);
+  }
+  return most;
+}
+
+}  // namespace
+
 int64_t cycles_of(const Machine& machine, const isa::VectorOp& op) {
   const auto slots = isa::slots_of(*op.program);
-  int64_t sharing = 1;
-  for (int s = 0; s <= isa::kVectorInputs; ++s) {
-    int64_t same = 0;
-    if (op.desc->types[static_cast<size_t>(s)] == isa::StreamType::kNone || op.spaces[static_cast<size_t>(s)] != isa::Space::kScratchpad) continue;
-    for (int t = 0; t <= isa::kVectorInputs; ++t) {
-      if (op.desc->types[static_cast<size_t>(t)] == isa::StreamType::kNone || op.spaces[static_cast<size_t>(t)] != isa::Space::kScratchpad) continue;
-      const int64_t group = machine.group_bytes();
-      same += static_cast<int64_t>(op.addresses[static_cast<size_t>(s)]) / group == static_cast<int64_t>(op.addresses[static_cast<size_t>(t)]) / group;
-    }
-    sharing = std::max(sharing, same);
-  }
-  return vector_cycles(machine, {isa::vector_count(*op.desc, op.spaces, machine.vx.lanes), slots.slots, slots.table_ops, sharing});
+  const int64_t vectors = isa::vector_count(*op.desc, op.spaces, machine.vx.lanes);
+  return vector_cycles(machine, {vectors, slots.slots, slots.table_ops, port_cycles(machine, op, vectors)});
 }
 
 isa::CopyWalk walk_of(const Machine& machine, const isa::CopyOp& op, bool target) {

@@ -23,7 +23,8 @@ struct PlanContext {
   std::string precision;
   Judge judge;
   std::string cache_folder = {};  ///< where compiled programs are kept (program_cache.h); empty: nowhere
-  bool reference = false;  ///< evaluate the primitives by their definition instead of compiling them
+  bool reference = false;         ///< evaluate the primitives by their definition instead of compiling them
+  bool least_memory = false;      ///< of GenerateOptions
 };
 
 /// A program, loaded when it first runs.

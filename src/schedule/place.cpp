@@ -1,6 +1,7 @@
 #include "schedule/place.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/error.h"
 
@@ -57,6 +58,29 @@ class Memory {
   bool waiting_ = false;
 };
 
+/// Steps that do with a small ring: copies, and those whose tensors are few enough to be resident beside it. What streams through the ring,
+/// constants and the program's inputs and outputs, is small then.
+std::vector<char> in_small_ring(const Graph& graph, const Schedule& schedule, const std::vector<bool>& boundary, int64_t resident_bytes, int64_t ring_bytes) {
+  std::vector<char> small;
+  for (const Step& step : schedule.steps) {
+    std::set<size_t> values;
+    for (int n : {step.contract, step.node}) {
+      if (n < 0) continue;
+      for (const auto* list : {&graph.nodes[static_cast<size_t>(n)].inputs, &graph.nodes[static_cast<size_t>(n)].outputs}) {
+        for (ValueId v : *list) {
+          if (v != kNoValue) values.insert(static_cast<size_t>(schedule.root[static_cast<size_t>(v)]));
+        }
+      }
+    }
+    int64_t resident = 0, streamed = 0;
+    for (size_t v : values) (boundary[v] || graph.values[v].constant ? streamed : resident) += stored_bytes(graph.values[v]);
+    const bool copies = step.contract < 0 && std::holds_alternative<Move>(graph.nodes[static_cast<size_t>(step.node)].op);
+    // What runs beside a contraction shares its time.
+    small.push_back(step.with >= 0 ? small[static_cast<size_t>(step.with)] : copies || (resident <= resident_bytes && streamed <= ring_bytes / 2));
+  }
+  return small;
+}
+
 }  // namespace
 
 int64_t stored_bytes(const Value& value) { return std::max<int64_t>(1, element_count(value.shape) * bytes_of(value.type)); }
@@ -85,6 +109,16 @@ Placement place(const Graph& graph, const Schedule& schedule, const Machine& mac
     const auto key = [&](ValueId v) { return std::pair(last(v), schedule.first[static_cast<size_t>(v)]); };
     return key(a) < key(b);
   });
+  if (preferences.small_ring_groups) {
+    p.small_ring_bytes = preferences.small_ring_groups * machine.group_bytes();
+    p.in_small_ring = in_small_ring(graph, schedule, boundary, machine.memory.scratchpad_bytes - p.small_ring_bytes, p.small_ring_bytes);
+  }
+  std::vector<int> large_before(1, 0);  // steps with the whole ring
+  for (char small : p.in_small_ring) large_before.push_back(large_before.back() + !small);
+  const auto limit = [&](const Life& life) {
+    const bool small = !p.in_small_ring.empty() && large_before[static_cast<size_t>(life.last) + 1] == large_before[static_cast<size_t>(life.first)];
+    return small ? machine.memory.scratchpad_bytes - p.small_ring_bytes : p.ring_base;
+  };
   Memory scratchpad, dram;
   int64_t dram_end = boundary_end;
   for (ValueId id : order) {
@@ -92,8 +126,8 @@ Placement place(const Graph& graph, const Schedule& schedule, const Machine& mac
     const Life life{schedule.first[v], schedule.last[v], last(id)};
     const int64_t bytes = stored_bytes(graph.values[v]), group = machine.group_bytes();
     // Large tensors start on a lock group of their own if they can: engines then work on different groups.
-    int64_t at = bytes >= preferences.resident_align_bytes ? scratchpad.put(bytes, life, group, p.ring_base) : -1;
-    if (at < 0) at = scratchpad.put(bytes, life, kAlign, p.ring_base);
+    int64_t at = bytes >= preferences.resident_align_bytes ? scratchpad.put(bytes, life, group, limit(life)) : -1;
+    if (at < 0) at = scratchpad.put(bytes, life, kAlign, limit(life));
     if (at >= 0) {
       p.of[v] = {isa::Space::kScratchpad, static_cast<uint64_t>(at), true};
       p.resident_peak_bytes = std::max(p.resident_peak_bytes, at + bytes);

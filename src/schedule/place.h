@@ -19,6 +19,8 @@ struct Location {
 struct Placement {
   std::vector<Location> of;        ///< per root value
   int64_t ring_base = 0, ring_bytes = 0;
+  int64_t small_ring_bytes = 0;    ///< the end of the ring, which is all of it in some steps: tensors that live in those alone have the rest
+  std::vector<char> in_small_ring; ///< per step
   int64_t resident_peak_bytes = 0;
   uint64_t dram_bytes = 0;         ///< inputs, outputs and spilled tensors, from address 0
 };
@@ -31,6 +33,7 @@ struct Preferences {
   int64_t ring_align_bytes = 0;        ///< the same for blocks of the ring
   bool waiting_last = false;           ///< tensors that lie unused for most of their life get the room that others leave
   bool tiles_in_groups = false;        ///< a map's tile with all its inputs and outputs lies in one lock group
+  int64_t small_ring_groups = 0;       ///< left to the ring in steps whose tensors may all be resident beside it; 0: as in all others
 };
 
 /// Fails (kResource) when DRAM does not hold the model.

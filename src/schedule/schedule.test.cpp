@@ -64,16 +64,109 @@ TEST(Place, WhatWaitsTakesTheRoomThatIsLeft) {
   for (size_t n = 1; n + 1 < m.g.nodes.size(); ++n) EXPECT_EQ(p.of[static_cast<size_t>(m.g.nodes[n].outputs[0])].space, isa::Space::kScratchpad) << n;
 }
 
+TEST(Place, TensorsOfStepsWithASmallRingLieBesideItAlone) {
+  const Machine machine = load_machine("server");
+  const int64_t most = machine.memory.scratchpad_bytes, group = machine.group_bytes();
+  const Preferences large{.ring_groups = 12}, small{.ring_groups = 12, .small_ring_groups = 4};
+  Made m;
+  // Operands too large for what a ring of 12 groups leaves, not for what one of 4 leaves; before and after them a map that streams.
+  const ValueId a = m.map({m.copy(m.input({1, 1, 512, 1024}))}), b = m.map({m.copy(m.input({1, 1, 1, 1, 1024, 128}))});
+  const ValueId product = m.map({m.product(a, b)});
+  const ValueId streamed = m.map({m.input({most})});
+  m.g.outputs = {m.map({product}), m.map({streamed})};
+  const Schedule schedule(m.g);
+  const Placement without = place(m.g, schedule, machine, large), with = place(m.g, schedule, machine, small);
+  const auto resident = [](const Placement& p, ValueId v) { return p.of[static_cast<size_t>(v)].space == isa::Space::kScratchpad; };
+  EXPECT_FALSE(resident(without, a));
+  EXPECT_TRUE(resident(with, a));
+  int above = 0;
+  for (size_t v = 0; v < m.g.values.size(); ++v) {
+    if (schedule.first[v] < 0 || !resident(with, static_cast<ValueId>(v))) continue;
+    const int64_t end = static_cast<int64_t>(with.of[v].address) + stored_bytes(m.g.values[v]);
+    above += end > with.ring_base;
+    for (int s = schedule.first[v]; s <= schedule.last[v]; ++s) EXPECT_LE(end, with.in_small_ring[static_cast<size_t>(s)] ? most - 4 * group : with.ring_base) << m.g.values[v].name;
+  }
+  EXPECT_GT(above, 0);
+}
+
+TEST(Place, WhatRunsBesideAContractionHasItsRing) {
+  const Machine machine = load_machine("server");
+  Made m;
+  const ValueId a = m.map({m.input({1, 1, 4096, 2048})}), b = m.map({m.input({1, 1, 1, 1, 2048, 512})});  // more than a scratchpad
+  const ValueId kept = m.map({m.input({512, 1024})});
+  const ValueId product = m.product(a, b), copied = m.copy(kept);
+  m.g.outputs = {product, copied, m.map({kept})};
+  const Schedule schedule(m.g, Schedule::Order::kCopiesBeside, &machine);
+  const Placement p = place(m.g, schedule, machine, {.ring_groups = 12, .small_ring_groups = 4});
+  int beside = 0;
+  for (size_t s = 0; s < schedule.steps.size(); ++s) {
+    if (schedule.steps[s].with < 0) continue;
+    ++beside;
+    EXPECT_EQ(p.in_small_ring[s], p.in_small_ring[static_cast<size_t>(schedule.steps[s].with)]);
+    EXPECT_FALSE(p.in_small_ring[s]);
+  }
+  EXPECT_EQ(beside, 1);
+}
+
+TEST(Schedule, PartsOfAMoveAreMadeInTheirPlace) {
+  Made m;
+  const ValueId x = m.input({4, 3, 32}), y = m.input({4, 3, 64});
+  const ValueId left = m.map({x}), right = m.map({y}), read_twice = m.map({x}), narrow = m.map({m.input({4, 3, 8})});
+  const auto beside = [&](std::vector<ValueId> parts) {  // along the last dimension
+    Move move;
+    int64_t width = 0, at = 0;
+    for (ValueId v : parts) width += m.g.value(v).shape[2];
+    for (size_t k = 0; k < parts.size(); ++k) {
+      const Shape s = m.g.value(parts[k]).shape;
+      move.regions.push_back({static_cast<int>(k), s, 0, at, row_major_strides(s), {3 * width, width, 1}});
+      at += s[2];
+    }
+    return m.node(move, std::move(parts), m.value({4, 3, width}));
+  };
+  const ValueId both = beside({left, right}), other = beside({read_twice, x}), short_runs = beside({narrow, x});
+  m.g.outputs = {m.map({both}), other, m.map({read_twice}), m.map({short_runs})};
+  const Schedule schedule(m.g);
+  EXPECT_EQ(schedule.root[static_cast<size_t>(left)], both);
+  EXPECT_EQ(schedule.root[static_cast<size_t>(right)], both);
+  EXPECT_EQ(schedule.offset[static_cast<size_t>(right)], 32 * 2);
+  EXPECT_EQ(schedule.strides[static_cast<size_t>(right)], (std::vector<int64_t>{3 * 96, 96, 1}));
+  EXPECT_EQ(schedule.root[static_cast<size_t>(read_twice)], read_twice);
+  EXPECT_EQ(schedule.root[static_cast<size_t>(narrow)], narrow);
+  const auto steps_of = [&](ValueId v) { return std::count_if(schedule.steps.begin(), schedule.steps.end(), [&](const Step& s) { return m.g.nodes[static_cast<size_t>(s.node)].outputs[0] == v; }); };
+  EXPECT_EQ(steps_of(both), 0);
+  EXPECT_EQ(steps_of(other), 1);
+  EXPECT_EQ(steps_of(short_runs), 1);
+}
+
+TEST(Orders, LargeCopiesRunBesideProducts) {
+  const Machine machine = load_machine("server");
+  Made m;
+  const ValueId a = m.map({m.input({1, 1, 1024, 512})}), b = m.map({m.input({1, 1, 1, 1, 512, 1024})});
+  const ValueId kept = m.map({m.input({512, 1024})});
+  std::vector<ValueId> products;
+  for (int i = 0; i < 4; ++i) products.push_back(m.product(a, b));
+  const ValueId early = m.copy(kept), read = m.map({early}), last = m.copy(products.back());
+  m.g.outputs = products;
+  m.g.outputs.insert(m.g.outputs.end(), {read, last, m.map({kept})});
+  const Schedule schedule(m.g, Schedule::Order::kCopiesBeside, &machine);
+  EXPECT_FALSE(schedule.as_given());
+  const auto step_of = [&](ValueId v) { return *std::find_if(schedule.steps.begin(), schedule.steps.end(), [&](const Step& s) { return m.g.nodes[static_cast<size_t>(s.node)].outputs[0] == v; }); };
+  const int host = step_of(early).with;
+  ASSERT_GE(host, 0);
+  EXPECT_GE(schedule.steps[static_cast<size_t>(host)].contract, 0);
+  EXPECT_EQ(step_of(last).with, -1) << "no product is behind what it copies";
+}
+
 TEST(Orders, CopiesStandBeforeProductsThatLeaveDramTheTime) {
   const Machine machine = load_machine("server");
   Made m;
   const ValueId a = m.map({m.input({1, 1, 256, 512})}), b = m.map({m.input({1, 1, 1, 1, 512, 64})});
-  const ValueId large = m.map({m.input({64, 1024})}), late = m.map({large});  // late: made when the products are about to begin
+  const ValueId large = m.map({m.input({64, 1024})}), late = m.map({large});  // late: made when the products are about to begin; not for the copy alone
   std::vector<ValueId> products;
   for (int i = 0; i < 6; ++i) products.push_back(m.product(a, b));
   const ValueId independent = m.copy(late), dependent = m.copy(products.back());
   m.g.outputs = products;
-  m.g.outputs.insert(m.g.outputs.end(), {independent, dependent});
+  m.g.outputs.insert(m.g.outputs.end(), {independent, dependent, late});
   const Schedule given(m.g), first(m.g, Schedule::Order::kCopiesFirst, &machine);
   EXPECT_TRUE(given.as_given());
   ASSERT_FALSE(first.as_given());

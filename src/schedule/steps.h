@@ -18,11 +18,15 @@ struct Schedule {
   std::vector<Step> steps;
   std::vector<ValueId> root;      ///< per value: the value whose bytes it shares (views, parts of a join)
   std::vector<int64_t> offset;    ///< of its first byte in the root's
+  std::vector<std::vector<int64_t>> strides;  ///< per value, in elements of the root: where a move would put it, it is made at once; empty: dense
   std::vector<int> first, last;   ///< per root value: first and last step that touches it; -1: never stored
   std::vector<int> touches;       ///< per root value: how many steps write or read it
-  /// In the graph's order, or another that is better for a machine (weave.h).
-  enum class Order { kAsGiven, kCopiesFirst, kWoven };
+  /// In the graph's order, or another that is better for a machine (weave.h; it has to be given then). Without a machine parts of moves are
+  /// made in their place wherever DRAM has whole bursts of them.
+  enum class Order { kAsGiven, kCopiesFirst, kCopiesBeside, kWoven };
   explicit Schedule(const Graph& graph, Order order = Order::kAsGiven, const Machine* machine = nullptr);
+  /// Whether this part of a move's output is made in its place.
+  bool in_place(const Node& move, const CopyRegion& region) const { return region.input >= 0 && root[static_cast<size_t>(move.inputs[static_cast<size_t>(region.input)])] == root[static_cast<size_t>(move.outputs[0])]; }
   bool as_given() const;  ///< whether the order is the graph's
 };
 

@@ -45,7 +45,7 @@ Totals totals_of(const Machine& m, const ContractShape& s, const ContractTile& t
                                         : matrix_cycles(m, {rows * cols, n, c.dilation_w == 1 ? c.kernel_h : s.taps(), c.dilation_w == 1 ? c.kernel_w * s.k_channels : s.k_channels, c.format,
                                                             c.stride_w * s.in_c * s.a_bytes});
   sum.mx = sum.blocks * per_block;
-  sum.vx = sum.blocks * vector_cycles(m, {rows * cols * ceil_div(n, m.vx.lanes), s.drain_slots, 0, 1});
+  sum.vx = sum.blocks * vector_cycles(m, {rows * cols * ceil_div(n, m.vx.lanes), s.drain_slots, 0, 0});
   const int64_t weight_bytes = t.weight_columns * (s.weight_column_bytes ? s.weight_column_bytes : s.k() * operand_bytes(c.format));
   const int64_t pixel_tiles = s.images * row_tiles * col_tiles;
   const int64_t a_channels = c.depthwise ? ceil_div(t.weight_columns, s.multiplier) : s.k_channels;

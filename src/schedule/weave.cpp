@@ -27,7 +27,7 @@ class Costs {
     const ValueId product = s.contract < 0 ? kNoValue : g_.nodes[static_cast<size_t>(s.contract)].outputs[0];
     if (s.contract >= 0) list = g_.nodes[static_cast<size_t>(s.contract)].inputs;
     for (ValueId v : node(s).inputs) list.push_back(v);
-    std::erase_if(list, [&](ValueId v) { return v == kNoValue || v == product; });
+    std::erase_if(list, [&](ValueId v) { return v == kNoValue || v == product || root_of(v) == root_of(node(s).outputs[0]); });  // the last: made in its place
     return list;
   }
   /// What it moves through DRAM if what may stay in the scratchpad does.
@@ -177,7 +177,68 @@ class Weaver {
   std::vector<std::vector<size_t>> readers_;
 };
 
+/// Large copies beside contractions that leave DRAM the time, between what they read and what reads them: tensors that are turned or
+/// padded on their way from DRAM to DRAM.
+class LargeCopies {
+ public:
+  LargeCopies(const Graph& g, const std::vector<Step>& steps, const Costs& costs, const Machine& machine) : steps_(steps), costs_(costs), host_(steps.size(), -1), slack_(steps.size()) {
+    std::vector<std::vector<int>> writers(g.values.size()), readers(g.values.size());
+    for (size_t s = 0; s < steps.size(); ++s) {
+      slack_[s] = costs.slack(steps[s]);
+      writers[costs.root_of(costs.node(steps[s]).outputs[0])].push_back(static_cast<int>(s));
+      for (ValueId v : costs.inputs(steps[s])) readers[costs.root_of(v)].push_back(static_cast<int>(s));
+    }
+    for (size_t s = 0; s < steps.size(); ++s) {
+      const Node& node = costs.node(steps[s]);
+      if (steps[s].contract >= 0 || !std::holds_alternative<Move>(node.op) || stored_bytes(g.value(node.outputs[0])) <= machine.memory.scratchpad_bytes / 8) continue;
+      int ready = -1, due = static_cast<int>(steps.size());
+      for (ValueId v : costs.inputs(steps[s])) {
+        for (int w : writers[costs.root_of(v)]) ready = std::max(ready, host_[static_cast<size_t>(w)] >= 0 ? host_[static_cast<size_t>(w)] : w);
+      }
+      for (int r : readers[costs.root_of(node.outputs[0])]) due = std::min(due, r);
+      place(s, ready, due);
+    }
+  }
+
+  std::vector<Step> run() const {
+    std::vector<std::vector<size_t>> beside(steps_.size());
+    for (size_t s = 0; s < steps_.size(); ++s) {
+      if (host_[s] >= 0) beside[static_cast<size_t>(host_[s])].push_back(s);
+    }
+    std::vector<Step> order;
+    for (size_t s = 0; s < steps_.size(); ++s) {
+      if (host_[s] >= 0) continue;
+      const int at = static_cast<int>(order.size());
+      order.push_back(steps_[s]);
+      for (size_t x : beside[s]) order.push_back(steps_[x]), order.back().with = at;
+    }
+    return order;
+  }
+
+ private:
+  /// Beside the first contraction behind `ready` and before `due` that has the time.
+  void place(size_t s, int ready, int due) {
+    const int64_t cycles = costs_.dma_cycles(steps_[s]);
+    for (int at = ready + 1; at < due; ++at) {
+      const size_t c = static_cast<size_t>(at);
+      if (slack_[c] < cycles) continue;
+      slack_[c] -= cycles, host_[s] = at;
+      return;
+    }
+  }
+
+  const std::vector<Step>& steps_;
+  const Costs& costs_;
+  std::vector<int> host_;      ///< contraction beside which a copy runs, or -1
+  std::vector<int64_t> slack_;
+};
+
 }  // namespace
+
+std::vector<Step> copies_beside(const Graph& graph, const std::vector<Step>& steps, const std::vector<ValueId>& root, const Machine& machine) {
+  const Costs costs(graph, root, machine);
+  return LargeCopies(graph, steps, costs, machine).run();
+}
 
 std::vector<Step> copies_first(const Graph& graph, const std::vector<Step>& steps, const std::vector<ValueId>& root, const Machine& machine) { return copies_first(graph, steps, Costs(graph, root, machine), machine); }
 

@@ -165,7 +165,7 @@ struct Grid {
  private:
   int64_t length_of(size_t i) const {
     const int64_t all = g.out[i] + reach(i), s = g.stride[i];
-    int64_t shared = all;
+    int64_t shared = reach(i);  // the output's positions are all there
     for (int64_t tap = 0; tap < g.kernel[i]; ++tap) {
       const auto from = [&](int64_t position) { return std::max<int64_t>(0, (position - phase(i, tap) + s - 1) / s); };  // first index at or behind it
       shared = std::min({shared, from(g.pad[i]), std::max<int64_t>(0, all - from(g.pad[i] + g.in[i]))});
@@ -228,62 +228,98 @@ Operands operands_by_row(Builder& b, const Grid& grid, ValueId x, ValueId dy) {
   const int64_t height = grid.length[0], width = g.out[1], positions = b.shape(x)[0] * height * width;
   const int64_t lengths[2] = {height, width + grid.reach(1) + 1};
   const ValueId whole = fitted(b, g, x, lengths);
-  std::vector<ValueId> side_by_side;
-  for (int64_t kw = 0; kw < g.kernel[1]; ++kw) {
-    const int64_t from = kw * g.dilation[1];
-    side_by_side.push_back(b.slice(whole, {2}, {from}, {from + (width - 1) * g.stride[1] + 1}, {g.stride[1]}));
-  }
-  const ValueId windows = b.concat(side_by_side, 3);
   std::vector<ValueId> phases(static_cast<size_t>(g.stride[0]), kNoValue);
+  const auto windows = [&](int64_t row) {
+    const ValueId seen = b.slice(whole, {1}, {row}, {height * g.stride[0]}, {g.stride[0]});
+    std::vector<ValueId> side_by_side;
+    for (int64_t kw = 0; kw < g.kernel[1]; ++kw) {
+      const int64_t from = kw * g.dilation[1];
+      side_by_side.push_back(b.slice(seen, {2}, {from}, {from + (width - 1) * g.stride[1] + 1}, {g.stride[1]}));
+    }
+    return b.concat(side_by_side, 3);
+  };
   Operands o{channels_by_position(b, dy, height, width), {}};
   for (int64_t kh = 0; kh < g.kernel[0]; ++kh) {
     ValueId& phase = phases[static_cast<size_t>(grid.phase(0, kh))];
-    if (phase == kNoValue) phase = by_position(b, b.slice(windows, {1}, {grid.phase(0, kh)}, {height * g.stride[0]}, {g.stride[0]}), grid.reach(0) * width);
+    if (phase == kNoValue) phase = by_position(b, windows(grid.phase(0, kh)), grid.reach(0) * width);
     o.taps.push_back(rows(b, phase, grid.offset(0, kh) * width, positions));
   }
   return o;
 }
 
-/// dW [Co, C] of kernels with one tap: the tensor with fewer channels is turned, the other passes by once.
-ValueId gradient_of_one_tap(Builder& b, const ConvolutionGeometry& g, ValueId x, ValueId dy, int64_t elements) {
+/// Rows [from, to) of the output and the rows of the input that they see, as a convolution of its own. Tensors are [N, H, W, C].
+struct RowBlock {
+  ConvolutionGeometry geometry;
+  int64_t from, to, first, last;  ///< rows of output and input
+  RowBlock(const ConvolutionGeometry& g, int64_t from_row, int64_t to_row) : geometry(g), from(from_row), to(to_row) {
+    const int64_t top = from * g.stride[0] - g.pad[0];
+    first = std::clamp<int64_t>(top, 0, g.in[0]), last = std::clamp<int64_t>(top + (to - from - 1) * g.stride[0] + (g.kernel[0] - 1) * g.dilation[0] + 1, first, g.in[0]);
+    geometry.out[0] = to - from, geometry.in[0] = last - first, geometry.pad[0] = std::max<int64_t>(0, -top);
+  }
+  ValueId input(Builder& b, ValueId x) const { return b.slice(x, {1}, {first}, {last}, {1}); }
+  ValueId gradient(Builder& b, ValueId dy) const { return b.slice(dy, {1}, {from}, {to}, {1}); }
+};
+
+/// sum + a [M, positions] over its positions; [M].
+ValueId add_rows(Builder& b, ValueId sum, ValueId a) {
+  const ValueId rows = b.sum(a, {1}, false);
+  return sum == kNoValue ? rows : b.add(sum, rows);
+}
+
+/// dW [Co, C] of kernels with one tap: the tensor with fewer channels is turned, the other passes by once. If that is the gradient, a row of
+/// ones beside the input's channels makes dB.
+WeightGradient gradient_of_one_tap(Builder& b, const ConvolutionGeometry& g, ValueId x, ValueId dy, BiasSum bias, int64_t elements) {
   const Grid grid(g);
   const int64_t samples = b.shape(x)[0], channels = b.shape(x)[3], columns = b.shape(dy)[3], positions = grid.length[0] * grid.length[1];
-  const bool turns_input = channels < columns;
+  const bool turns_input = channels < columns, ones = turns_input && bias == BiasSum::kOfProducts;
   const int64_t at_once = std::max<int64_t>(1, std::min(Builder::kLongestProduct / positions, elements / (positions * std::min(channels, columns))));
-  ValueId sum = kNoValue;
+  ValueId sum = kNoValue, rows = kNoValue;
   for (int64_t from = 0; from < samples; from += at_once) {
     const int64_t to = std::min(samples, from + at_once);
     const auto part = [&](ValueId v) { return b.slice(v, {0}, {from}, {to}, {1}); };
-    const ValueId seen = b.slice(fitted(b, g, part(x), grid.length), {1, 2}, {0, 0}, {grid.length[0] * g.stride[0], grid.length[1] * g.stride[1]}, {g.stride[0], g.stride[1]});
-    sum = turns_input ? b.add_product(sum, channels_by_position(b, seen, grid.length[0], grid.length[1]), by_position(b, part(dy), 0))
-                      : b.add_product(sum, channels_by_position(b, part(dy), grid.length[0], grid.length[1]), by_position(b, seen, 0));
+    ValueId seen = b.slice(fitted(b, g, part(x), grid.length), {1, 2}, {0, 0}, {grid.length[0] * g.stride[0], grid.length[1] * g.stride[1]}, {g.stride[0], g.stride[1]});
+    if (ones) seen = b.pad(seen, {0, 0, 0, 0}, {0, 0, 0, 1}, 1);
+    const ValueId turned = channels_by_position(b, turns_input ? seen : part(dy), grid.length[0], grid.length[1]);
+    if (!turns_input && bias != BiasSum::kNone) rows = add_rows(b, rows, turned);
+    sum = b.add_product(sum, turned, by_position(b, turns_input ? part(dy) : seen, 0));
   }
-  return turns_input ? b.transpose(sum, {1, 0}) : sum;
+  if (ones) rows = b.reshape(b.slice(sum, {0}, {channels}, {channels + 1}, {1}), {columns});
+  return {turns_input ? b.transpose(b.slice_to(sum, {0}, {channels}), {1, 0}) : sum, rows};
 }
 
 }  // namespace
 
-ValueId convolution_weight_gradient(Builder& b, const ConvolutionGeometry& g, ValueId input, ValueId output_gradient, int64_t elements) {
+WeightGradient convolution_weight_gradient(Builder& b, const ConvolutionGeometry& g, ValueId input, ValueId output_gradient, BiasSum bias, int64_t elements) {
   constexpr int64_t kFewChannels = 16, kLargeSums = 1 << 20;
   const Grid grid(g);
   const int64_t samples = b.shape(input)[0], channels = b.shape(input)[1], columns = b.shape(output_gradient)[1], taps = g.kernel[0] * g.kernel[1];
   // Samples are runs of bytes where channels are last; parts of their pixels would be copies.
   const ValueId x = b.transpose(input, {0, 2, 3, 1}), dy = b.transpose(output_gradient, {0, 2, 3, 1});
-  if (taps == 1) return b.reshape(gradient_of_one_tap(b, g, x, dy, elements), {columns, channels, 1, 1});
+  if (taps == 1) {
+    WeightGradient one = gradient_of_one_tap(b, g, x, dy, bias, elements);
+    if (bias != BiasSum::kNone && one.bias == kNoValue) one.bias = b.sum(output_gradient, {0, 2, 3}, false);
+    return {b.reshape(one.weights, {columns, channels, 1, 1}), one.bias};
+  }
   const bool by_row = channels <= kFewChannels && g.kernel[1] > 1;
   const int64_t positions = grid.length[0] * (by_row ? g.out[1] : grid.length[1]), width = by_row ? g.kernel[1] * channels : channels;
   // Sums that have no place in a scratchpad pass once for each chunk.
   if (taps * channels * columns > kLargeSums) elements *= 2;
-  const int64_t at_once = std::max<int64_t>(1, std::min(Builder::kLongestProduct / positions, elements / (positions * (width + columns))));
+  const int64_t sample = positions * (width + columns), at_once = std::max<int64_t>(1, std::min(Builder::kLongestProduct / positions, elements / sample));
+  const int64_t rows_at_once = at_once > 1 ? g.out[0] : ceil_div(g.out[0], std::min(g.out[0], ceil_div(sample, elements)));
   std::vector<ValueId> sums;
+  ValueId bias_sum = kNoValue;
   for (int64_t from = 0; from < samples; from += at_once) {
     const auto part = [&](ValueId v) { return b.slice(v, {0}, {from}, {std::min(samples, from + at_once)}, {1}); };
-    const Operands o = (by_row ? operands_by_row : operands_by_tap)(b, grid, part(x), part(dy));
-    sums.resize(o.taps.size(), kNoValue);
-    for (size_t t = 0; t < o.taps.size(); ++t) sums[t] = b.add_product(sums[t], o.gradient, o.taps[t]);
+    for (int64_t row = 0; row < g.out[0]; row += rows_at_once) {
+      const RowBlock block(g, row, std::min(g.out[0], row + rows_at_once));
+      const Operands o = (by_row ? operands_by_row : operands_by_tap)(b, Grid(block.geometry), block.input(b, part(x)), block.gradient(b, part(dy)));
+      if (bias != BiasSum::kNone) bias_sum = add_rows(b, bias_sum, o.gradient);
+      sums.resize(o.taps.size(), kNoValue);
+      for (size_t t = 0; t < o.taps.size(); ++t) sums[t] = b.add_product(sums[t], o.gradient, o.taps[t]);
+    }
   }
   for (ValueId& sum : sums) sum = b.reshape(sum, {1, columns, by_row ? g.kernel[1] : 1, channels});
-  return b.transpose(b.reshape(b.transpose(b.concat(sums, 0), {0, 2, 1, 3}), {g.kernel[0], g.kernel[1], columns, channels}), {2, 3, 0, 1});
+  return {b.transpose(b.reshape(b.transpose(b.concat(sums, 0), {0, 2, 1, 3}), {g.kernel[0], g.kernel[1], columns, channels}), {2, 3, 0, 1}), bias_sum};
 }
 
 void spread_transposed_convolutions(Graph& graph) {

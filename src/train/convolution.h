@@ -28,9 +28,17 @@ ValueId interleave(Builder& b, const std::vector<ValueId>& phases, const int64_t
 /// dX [N, C, H, W] of dY: the gradient convolved with the turned kernel [Co, C, KH, KW]; with strides, one plain convolution for each
 /// place within a stride. A transposed convolution is the same, and has a bias.
 ValueId convolution_data_gradient(Builder& b, const ConvolutionGeometry& g, ValueId dy, ValueId weights, const Shape& input, ValueId bias = kNoValue);
-/// dW [Co, C, KH, KW], tap by tap: channels of the output's gradient against channels of the input, contracted over all pixels of the batch.
-/// Samples are taken in chunks of so many `elements` of both (at least one sample): what a scratchpad of a few MiB holds beside the sums.
-ValueId convolution_weight_gradient(Builder& b, const ConvolutionGeometry& g, ValueId input, ValueId output_gradient, int64_t elements = 1 << 19);
+/// dW [Co, C, KH, KW] and, where wanted, dB [Co].
+struct WeightGradient {
+  ValueId weights, bias = kNoValue;
+};
+/// How dB is summed: not; from the gradient as products read it; or also as a product with a row of ones, which costs no further pass over the
+/// gradient but wants operands that keep their values (fp8 scales each by its largest).
+enum class BiasSum { kNone, kOfOperands, kOfProducts };
+
+/// Tap by tap: channels of the output's gradient against channels of the input, contracted over all pixels of the batch. Samples are taken
+/// in chunks of so many `elements` of both (at least one sample): what a scratchpad of a few MiB holds beside the sums.
+WeightGradient convolution_weight_gradient(Builder& b, const ConvolutionGeometry& g, ValueId input, ValueId output_gradient, BiasSum bias = BiasSum::kNone, int64_t elements = 1 << 19);
 
 /// Transposed convolutions whose weights are no constants, as convolutions.
 void spread_transposed_convolutions(Graph& graph);

@@ -44,7 +44,7 @@ std::vector<bool> dependents(const Graph& g, const std::vector<ValueId>& wrt) {
 
 }  // namespace
 
-std::vector<ValueId> backward(Graph& graph, const std::map<ValueId, ValueId>& seeds, const std::vector<ValueId>& wrt) {
+std::vector<ValueId> backward(Graph& graph, const std::map<ValueId, ValueId>& seeds, const std::vector<ValueId>& wrt, bool rounds_operands) {
   const std::vector<bool> depends = dependents(graph, wrt);
   std::vector<std::vector<ValueId>> parts(graph.values.size());  // gradients still to be added up
   for (const auto& [value, seed] : seeds) parts[static_cast<size_t>(value)].push_back(seed);
@@ -76,7 +76,7 @@ std::vector<ValueId> backward(Graph& graph, const std::map<ValueId, ValueId>& se
       missing.insert(op.full_name() + " ('" + n.name + "')");
       continue;
     }
-    GradientCall call{b, n, outputs, std::vector<ValueId>(n.inputs.size(), kNoValue), wanted};
+    GradientCall call{b, n, outputs, std::vector<ValueId>(n.inputs.size(), kNoValue), wanted, rounds_operands};
     rule(call);
     for (size_t k = 0; k < n.inputs.size(); ++k) {
       if (wanted[k] && call.inputs[k] != kNoValue) parts[static_cast<size_t>(n.inputs[k])].push_back(call.inputs[k]);

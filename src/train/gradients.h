@@ -26,6 +26,7 @@ struct GradientCall {
   /// Whether input k needs a gradient.
   bool wants(size_t k) const { return wanted.at(k); }
   const std::vector<bool>& wanted;
+  bool rounds_operands = false;  ///< each operand of a product will be rounded by a scale of its own (fp8)
 };
 
 struct GradientRule {
@@ -44,6 +45,7 @@ bool has_gradient(const std::string& type);
 
 /// Appends to `graph` the gradients of `loss` (its own gradient is `seed`) with respect to `wrt`. Every value on the way must
 /// have a known shape. Fails (kUnsupported) listing operators without a rule. kNoValue where the loss does not depend on one.
-std::vector<ValueId> backward(Graph& graph, const std::map<ValueId, ValueId>& seeds, const std::vector<ValueId>& wrt);
+/// `rounds_operands` as in GradientCall.
+std::vector<ValueId> backward(Graph& graph, const std::map<ValueId, ValueId>& seeds, const std::vector<ValueId>& wrt, bool rounds_operands = false);
 
 }  // namespace systole

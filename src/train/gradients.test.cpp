@@ -139,6 +139,9 @@ const std::vector<Case>& cases() {
       {"Gemm", {{4, 3}, {5, 4}, {5}}, [](Builder& b, In in) { return b.node("Gemm", in, {3, 5}, {{"transA", int64_t{1}}, {"transB", int64_t{1}}, {"alpha", 0.5f}, {"beta", 2.0f}}); }},
       {"Gemm plain", {{3, 4}, {4, 5}, {3, 5}}, [](Builder& b, In in) { return b.node("Gemm", in, {3, 5}); }},
       {"Conv", {{2, 3, 6, 7}, {4, 3, 3, 3}, {4}}, [](Builder& b, In in) { return conv(b, in, {2, 4, 6, 7}, {1, 1, 1, 1}, {1, 1}, {1, 1}); }},
+      {"Conv, one tap with pads", {{2, 3, 4, 5}, {4, 3, 1, 1}, {4}}, [](Builder& b, In in) { return conv(b, in, {2, 4, 6, 7}, {1, 1, 1, 1}, {1, 1}, {1, 1}); }},
+      {"Conv, one tap of few columns with pads", {{2, 3, 4, 5}, {2, 3, 1, 1}, {2}}, [](Builder& b, In in) { return conv(b, in, {2, 2, 7, 8}, {2, 1, 1, 2}, {1, 1}, {1, 1}); }},
+      {"Conv, pads beyond the kernel", {{2, 3, 4, 5}, {4, 3, 2, 2}, {4}}, [](Builder& b, In in) { return conv(b, in, {2, 4, 4, 5}, {3, 2, 2, 3}, {2, 2}, {1, 1}); }},
       {"Conv 1 x 1", {{2, 3, 4, 4}, {5, 3, 1, 1}, {5}}, [](Builder& b, In in) { return conv(b, in, {2, 5, 4, 4}, {0, 0, 0, 0}, {1, 1}, {1, 1}); }},
       {"Conv, stride 2", {{2, 3, 7, 8}, {4, 3, 3, 3}}, [](Builder& b, In in) { return conv(b, in, {2, 4, 4, 4}, {1, 1, 1, 1}, {2, 2}, {1, 1}); }},
       {"Conv, stride 2, even kernel", {{1, 2, 8, 8}, {3, 2, 2, 4}}, [](Builder& b, In in) { return conv(b, in, {1, 3, 4, 3}, {0, 0, 0, 0}, {2, 2}, {1, 1}); }},
@@ -255,22 +258,34 @@ TEST(Gradients, MissingRulesAreNamed) {
 }
 
 TEST(Gradients, ChunksOfSamplesAddUp) {
-  const struct { int64_t channels, columns, kernel, stride; } kCases[] = {{3, 5, 3, 1}, {3, 5, 3, 2}, {20, 5, 3, 1}, {20, 5, 3, 2}, {3, 5, 1, 1}, {6, 4, 1, 2}};
+  const struct { int64_t channels, columns, kernel, stride, pad; } kCases[] = {{3, 5, 3, 1, 1}, {3, 5, 3, 2, 1}, {20, 5, 3, 1, 1}, {20, 5, 3, 2, 0}, {3, 5, 1, 1, 0}, {3, 5, 1, 1, 1}, {6, 4, 1, 2, 0}};
   for (const auto& k : kCases) {
-    const int64_t pad = k.kernel / 2, out = (8 + 2 * pad - k.kernel) / k.stride + 1;
-    const Node node{"conv", OnnxOp{"", "Conv", 18, {{"pads", std::vector<int64_t>(4, pad)}, {"strides", std::vector<int64_t>(2, k.stride)}}}, {}, {}};
+    const int64_t out = (8 + 2 * k.pad - k.kernel) / k.stride + 1;
+    const Node node{"conv", OnnxOp{"", "Conv", 18, {{"pads", std::vector<int64_t>(4, k.pad)}, {"strides", std::vector<int64_t>(2, k.stride)}}}, {}, {}};
     const Shape x = {7, k.channels, 8, 8}, w = {k.columns, k.channels, k.kernel, k.kernel}, y = {7, k.columns, out, out};
     Graph g;
     Builder b(g, "g.");
     const ValueId in = b.input("x", DType::kF32, x), dy = b.input("dy", DType::kF32, y);
     const ConvolutionGeometry geometry(node, x, w, y);
     const int64_t sample = 100 * (k.channels + k.columns);
-    for (const int64_t elements : {int64_t{1} << 19, int64_t{1}, 3 * sample}) g.outputs.push_back(convolution_weight_gradient(b, geometry, in, dy, elements));
+    std::vector<ValueId> biases = {b.sum(dy, {0, 2, 3}, false)};
+    for (const int64_t elements : {int64_t{1} << 19, int64_t{1}, 3 * sample}) {  // all at once; row by row; three samples
+      for (const BiasSum sum : {BiasSum::kNone, BiasSum::kOfOperands, BiasSum::kOfProducts}) {
+        const WeightGradient made = convolution_weight_gradient(b, geometry, in, dy, sum, elements);
+        g.outputs.push_back(made.weights);
+        EXPECT_EQ(made.bias == kNoValue, sum == BiasSum::kNone);
+        if (made.bias != kNoValue) biases.push_back(made.bias);
+      }
+    }
+    const size_t weights = g.outputs.size();
+    g.outputs.insert(g.outputs.end(), biases.begin(), biases.end());
     prune_and_sort(g);
     std::mt19937 rng(3);
     const auto results = run(g, {random_tensor(rng, x, -1, 1), random_tensor(rng, y, -1, 1)});
-    for (size_t r = 1; r < results.size(); ++r) {
-      for (int64_t i = 0; i < results[0].count(); ++i) ASSERT_NEAR(results[r].at(i), results[0].at(i), 1e-4) << k.channels << " channels, kernel " << k.kernel << ", stride " << k.stride << ", " << r;
+    for (size_t r = 0; r < results.size(); ++r) {
+      const Tensor& expected = results[r < weights ? 0 : weights];
+      ASSERT_EQ(results[r].count(), expected.count()) << r;
+      for (int64_t i = 0; i < expected.count(); ++i) ASSERT_NEAR(results[r].at(i), expected.at(i), 1e-4) << k.channels << " channels, kernel " << k.kernel << ", stride " << k.stride << ", " << r;
     }
   }
 }

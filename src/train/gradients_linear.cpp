@@ -72,7 +72,7 @@ void in_groups(GradientCall& c, int64_t groups, void (*rule)(GradientCall&)) {
     node.inputs = {part(c.in(0), 1, g), part(c.in(1), 0, g)}, node.outputs = {part(c.out(), 1, g)};
     const std::vector<ValueId> dy = {part(c.dy(), 1, g)};
     const std::vector<bool> wanted = {c.wants(0), c.wants(1)};
-    GradientCall call{b, node, dy, {kNoValue, kNoValue}, wanted};
+    GradientCall call{b, node, dy, {kNoValue, kNoValue}, wanted, c.rounds_operands};
     rule(call);
     dx.push_back(call.inputs[0]), dw.push_back(call.inputs[1]);
   }
@@ -96,7 +96,7 @@ void in_two_dimensions(GradientCall& c, void (*rule)(GradientCall&)) {
   if (const auto pads = c.op().integers("pads"); !pads.empty()) attributes["pads"] = std::vector<int64_t>{0, pads[0], 0, pads[1]};
   node.inputs[0] = wide(c.in(0)), node.inputs[1] = wide(c.in(1)), node.outputs = {wide(c.out())};
   const std::vector<ValueId> dy = {wide(c.dy())};
-  GradientCall call{b, node, dy, std::vector<ValueId>(c.inputs.size(), kNoValue), c.wanted};
+  GradientCall call{b, node, dy, std::vector<ValueId>(c.inputs.size(), kNoValue), c.wanted, c.rounds_operands};
   rule(call);
   for (size_t k = 0; k < c.inputs.size(); ++k) c.inputs[k] = call.inputs[k] == kNoValue ? kNoValue : b.reshape(call.inputs[k], c.shape(k));
 }
@@ -108,8 +108,15 @@ void conv(GradientCall& c) {
   const bool depthwise = g.groups > 1 && w[1] == 1 && w[0] == g.groups;
   if (g.groups > 1 && !depthwise) return in_groups(c, g.groups, conv);
   if (c.wants(0)) c.inputs[0] = convolution_data_gradient(c.b, g, c.dy(), c.in(1), c.shape(0));
-  if (c.wants(1)) c.inputs[1] = depthwise ? depthwise_weight_gradient(c, g) : convolution_weight_gradient(c.b, g, c.in(0), c.dy());
-  if (c.in(2) != kNoValue && c.wants(2)) c.inputs[2] = c.b.sum(c.dy(), {0, 2, 3}, false);
+  const bool biased = c.in(2) != kNoValue && c.wants(2);
+  if (c.wants(1) && !depthwise) {
+    const WeightGradient w_and_b = convolution_weight_gradient(c.b, g, c.in(0), c.dy(), !biased ? BiasSum::kNone : c.rounds_operands ? BiasSum::kOfOperands : BiasSum::kOfProducts);
+    c.inputs[1] = w_and_b.weights;
+    if (biased) c.inputs[2] = w_and_b.bias;
+    return;
+  }
+  if (c.wants(1)) c.inputs[1] = depthwise_weight_gradient(c, g);
+  if (biased) c.inputs[2] = c.b.sum(c.dy(), {0, 2, 3}, false);
 }
 
 /// A transposed convolution is the data gradient of a convolution from y to x with the same weights [C, Co, KH, KW].
@@ -123,7 +130,7 @@ void conv_transpose(GradientCall& c) {
     for (size_t i = 0; i < 2; ++i) pads[2 + i] = std::max<int64_t>(0, g.reach(i) - g.in[i] - g.pad[i]);
     c.inputs[0] = b.node("Conv", {c.dy(), c.in(1)}, x, {{"pads", pads}, {"strides", std::vector<int64_t>{g.stride[0], g.stride[1]}}, {"dilations", std::vector<int64_t>{g.dilation[0], g.dilation[1]}}, {"kernel_shape", std::vector<int64_t>{w[2], w[3]}}});
   }
-  if (c.wants(1)) c.inputs[1] = convolution_weight_gradient(b, g, c.dy(), c.in(0));
+  if (c.wants(1)) c.inputs[1] = convolution_weight_gradient(b, g, c.dy(), c.in(0)).weights;
   if (c.in(2) != kNoValue && c.wants(2)) c.inputs[2] = b.sum(c.dy(), {0, 2, 3}, false);
 }
 

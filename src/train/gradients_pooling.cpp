@@ -81,7 +81,12 @@ void global_average_pool(GradientCall& c) {
   const Shape& x = c.shape(0);
   double n = 1;
   for (size_t d = 2; d < x.size(); ++d) n *= static_cast<double>(x[d]);
-  c.inputs[0] = c.b.expand(c.b.scale(c.dy(), 1 / n), x);
+  // With channels last, as what it meets: in the other order it would turn every tensor on the way to the first convolution.
+  Shape one = {x[0]}, wide = {x[0]};
+  std::vector<int64_t> back = {0, static_cast<int64_t>(x.size()) - 1};
+  for (size_t d = 2; d < x.size(); ++d) one.push_back(1), wide.push_back(x[d]), back.push_back(static_cast<int64_t>(d) - 1);
+  one.push_back(x[1]), wide.push_back(x[1]);
+  c.inputs[0] = c.b.transpose(c.b.expand(c.b.reshape(c.b.scale(c.dy(), 1 / n), one), wide), back);
 }
 
 constexpr GradientRule kRules[] = {{"MaxPool", max_pool}, {"AveragePool", average_pool}, {"GlobalAveragePool", global_average_pool}};

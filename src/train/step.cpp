@@ -21,7 +21,7 @@ Compiled compile_graph(Graph graph, const std::string& precision, const StepOpti
   prune_and_sort(graph);
   spread_transposed_convolutions(graph);
   const FloatPolicy policy = choose_policy(graph, precision);
-  auto context = std::make_shared<PlanContext>(PlanContext{load_machine(o.npu), policy, policy_name(graph, precision), {}, o.cache ? ProgramCache::default_folder() : "", o.reference});
+  auto context = std::make_shared<PlanContext>(PlanContext{load_machine(o.npu), policy, policy_name(graph, precision), {}, o.cache ? ProgramCache::default_folder() : "", o.reference, o.recompute.mode != "none"});
   context->judge = [m = &context->machine](const isa::Program& p, int64_t limit) { return cost_of(p, *m, limit); };
   std::string name = graph.name;
   return std::make_shared<const CompiledModel>(std::move(name), std::make_unique<Plan>(std::move(graph), context), context);
@@ -134,7 +134,7 @@ TrainingPrograms::TrainingPrograms(const TrainableModel& model, const StepOption
   const Loss loss = build_loss(b, options.loss, f.logits, {options.class_axis, options.labels_each});
   if (options.loss == "ctc" && options.precision != "fp32") fail(ErrorCode::kBadInput, "--loss ctc", "precision " + options.precision, "fp32: it adds up logarithms of many paths", "--precision fp32");
   f.graph.outputs = {loss.losses, f.logits};
-  const auto gradients = backward(f.graph, {{f.logits, loss.gradient}}, wrt);
+  const auto gradients = backward(f.graph, {{f.logits, loss.gradient}}, wrt, fp8);
   for (size_t i = 0; i < gradients.size(); ++i) {
     if (gradients[i] == kNoValue) fail(ErrorCode::kUnsupported, "weight '" + model.parameters()[learning_[i]].name + "'", "the loss does not depend on it", "a weight on the way to the output", "leave it out with --freeze");
     f.graph.outputs.push_back(gradients[i]);

@@ -59,7 +59,7 @@ void count(const Machine& machine, const isa::VectorOp& op, Activity& a) {
     if (k < isa::kVectorDims - d.reduced) kept *= d.extents[static_cast<size_t>(k)];
   }
   const bool reduces = p.reduce != isa::Reduce::kNone;
-  for (int i = 0; i < p.pre_count + p.post_count && i < isa::kMicroOps; ++i) {
+  for (int i = isa::reduces_stream(p) ? 1 : 0; i < p.pre_count + p.post_count && i < isa::kMicroOps; ++i) {
     const auto micro = p.ops[static_cast<size_t>(i)].op;
     const double lanes = i < p.pre_count || !reduces ? read : kept;
     const MicroCost c = circuits_of(micro);
