@@ -1,4 +1,4 @@
-// What the tests of training share: small batches, options without a cache, steps on one batch, the outputs of a file.
+// What the tests of training share: small batches, options without a cache, steps on one batch, proofs of their programs, the outputs of a file.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "runtime/compiled.h"
+#include "sim/check/race_checker.h"
 #include "systole/systole.h"
 #include "train/step.h"
 
@@ -34,6 +36,16 @@ inline StepOptions options(const char* precision = "fp32") {
   return o;
 }
 
+/// Every access of its programs is in bounds, every conflicting pair ordered.
+inline void expect_no_races(const Compiled& model) {
+  model->with_plan([&](Plan& plan) {
+    plan.visit_programs([&](LoadedProgram& p) {
+      const CheckReport report = check_races(p.program, model->machine());
+      EXPECT_TRUE(report.races.empty()) << model->name << ": " << report.races[0].text();
+    });
+  });
+}
+
 struct Outcome {
   TrainingState state;
   std::vector<double> losses;
@@ -56,6 +68,7 @@ inline Outcome train(const TrainableModel& model, const StepOptions& o, int step
   const int64_t places = t.count() / classes;
   for (int64_t p = 0; p < places; ++p) t.data<float>()[p / inner * classes * inner + static_cast<int64_t>(rng() % static_cast<uint64_t>(classes)) * inner + p % inner] = 1;
   for (int s = 1; s <= steps; ++s) r.losses.push_back(programs.step(r.state, x, t, 1.0f / static_cast<float>(places), rate, s).loss);
+  if (!o.reference) expect_no_races(programs.forward_backward()), expect_no_races(programs.update());
   return r;
 }
 
