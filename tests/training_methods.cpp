@@ -183,6 +183,7 @@ TEST(Methods, RecomputationKeepsTheBitsAndLess) {
       for (const Tensor& t : state.weights) bits.insert(bits.end(), t.bytes.begin(), t.bytes.end());
       const int64_t bytes = profile(programs.forward_backward()).value().dram_footprint_bytes;
       if (expected.empty()) expected = bits, memory = bytes;
+      expect_no_races(programs.forward_backward());
       EXPECT_TRUE(bits == expected) << name << ", " << mode;
       std::printf("  %s, %s: %zu nodes again in %lld segments, %.2f MB of DRAM\n", name, mode, programs.recomputed().nodes, static_cast<long long>(programs.recomputed().segments), static_cast<double>(bytes) * 1e-6);
       if (std::string(mode) != "none") EXPECT_GT(programs.recomputed().nodes, 0u) << name;
