@@ -4,6 +4,8 @@
 
 #include <random>
 
+#include "codegen/attempt.h"
+#include "codegen/constants.h"
 #include "import/onnx.h"
 #include "import/writer.h"
 #include "ops/reference.h"
@@ -126,6 +128,63 @@ TEST(LargeTensors, PassesKeepEachElement) {
     EXPECT_FALSE(Schedule(blocks, Schedule::Order::kWoven, &machine).as_given());
     EXPECT_TRUE(Schedule(blocks).as_given());
   }
+}
+
+/// Two products, of which the second needs a large input turned, side by side in one tensor.
+std::string write_turned() {
+  const std::string file = std::string(SYSTOLE_BUILD) + "/large-turned.onnx";
+  ModelWriter w("turned", "", 17);
+  std::mt19937_64 rng(6);
+  auto random = [&](const char* name) {
+    Tensor t(DType::kF32, {256, 256});
+    for (int64_t i = 0; i < t.count(); ++i) t.set(i, static_cast<double>(static_cast<int64_t>(rng() % 2001) - 1000) * 1e-3);
+    return w.constant(name, t);
+  };
+  w.input("x", DType::kF32, {512, 256});
+  w.input("a", DType::kF32, {256, 512});
+  const std::string left = w.node("Relu", {w.node("MatMul", {"x", random("left")})});
+  const std::string right = w.node("Relu", {w.node("MatMul", {w.node("Transpose", {"a"}, {{"perm", std::vector<int64_t>{1, 0}}}), random("right")})});
+  w.node("Softmax", {w.node("Concat", {left, right}, {{"axis", int64_t{1}}})}, {}, "y");
+  w.output("y", DType::kF32, {512, 512});
+  w.save(file);
+  return file;
+}
+
+TEST(LargeTensors, EveryOrderAndRingKeepsTheBits) {
+  int beside = 0, small = 0, in_place = 0;
+  for (const char* name : {"nano", "edge", "server"}) {
+    const Machine machine = load_machine(name);
+    FrontResult front = run_front(import_onnx(write_turned(), {}), "bf16");
+    std::vector<Tensor> in;
+    for (ValueId v : front.graph.inputs) {
+      in.emplace_back(front.graph.value(v).type, front.graph.value(v).shape);
+      std::mt19937_64 rng(8);
+      for (int64_t i = 0; i < in.back().count(); ++i) in.back().set(i, static_cast<double>(static_cast<int64_t>(rng() % 4001) - 2000) * 1e-3);
+    }
+    const auto expected = evaluate(front.graph, in);
+    using Order = Schedule::Order;
+    for (const Order order : {Order::kAsGiven, Order::kCopiesFirst, Order::kCopiesBeside, Order::kWoven}) {
+      const auto source = std::make_shared<const Source>(front.graph, machine, order);
+      for (const int64_t groups : {int64_t{0}, machine.memory.groups / 8, machine.memory.groups / 4}) {
+        Learned learned;
+        Attempt a = attempt(source, machine, "bf16", {.ring_groups = machine.memory.groups * 3 / 4, .small_ring_groups = groups}, {}, learned);
+        const std::string where = std::string(name) + ", order " + std::to_string(static_cast<int>(order)) + ", small ring of " + std::to_string(groups);
+        ASSERT_TRUE(a.program) << where;
+        a.program->constants = constants_of(a.candidate.source->graph, *a.candidate.emitter);
+        EXPECT_TRUE(check_races(*a.program, machine).races.empty()) << where;
+        const Schedule& schedule = a.candidate.source->schedule;
+        for (const Step& s : schedule.steps) beside += s.with >= 0 && order == Order::kCopiesBeside;
+        for (char s : a.candidate.placement->in_small_ring) small += s;
+        for (const auto& s : schedule.strides) in_place += !s.empty();
+        LoadedProgram loaded(std::move(*a.program), machine);
+        const auto out = loaded.run(in);
+        for (size_t i = 0; i < out.size(); ++i) EXPECT_EQ(out[i].bytes, expected[i].bytes) << where << ", output " << i;
+      }
+    }
+  }
+  EXPECT_GT(beside, 0);
+  EXPECT_GT(small, 0);
+  EXPECT_GT(in_place, 0);
 }
 
 }  // namespace
