@@ -32,6 +32,14 @@ std::string write_normalised(const std::string& path) {
   return path;
 }
 
+/// Trains on one batch, expects the loss to end below this share of the first, and writes what was learned.
+Outcome learn(const TrainableModel& model, const StepOptions& o, int steps, double share, const std::string& file) {
+  const Outcome r = train(model, o, steps);
+  EXPECT_LT(r.losses.back(), share * r.losses.front());
+  model.write(r.state.weights, r.state.statistics, "trained", file);
+  return r;
+}
+
 TEST(Models, NormalisationsEvaluateLikeTheFileAndDifferentiate) {
   const std::string path = write_normalised(std::string(SYSTOLE_BUILD) + "/training-normalised.onnx");
   const TrainableModel model(path, 4, true, {});
@@ -152,9 +160,7 @@ TEST(Models, SizesComputedFromShapesAreKnown) {
   EXPECT_EQ(model.parameters().size(), 3u);
   StepOptions o;
   o.precision = "fp32", o.npu = "server", o.cache = false;
-  const Outcome r = train(model, o, 40);
-  EXPECT_LT(r.losses.back(), 0.8 * r.losses.front());
-  model.write(r.state.weights, r.state.statistics, "trained", out);
+  const Outcome r = learn(model, o, 40, 0.8, out);
   Tensor x(DType::kF32, {3, 2, 7, 6});
   for (int64_t i = 0; i < x.count(); ++i) x.data<float>()[i] = static_cast<float>(i % 11 - 5) / 6;
   expect_near(TrainingPrograms(model, o).evaluate(r.state, x), outputs_of_file(out, x), "sizes from shapes", 2e-5);
@@ -174,9 +180,7 @@ TEST(Models, ReshapesToABatchOfOneFollowTheBatch) {
   EXPECT_EQ(model.parameters().size(), 2u);
   StepOptions o;
   o.precision = "fp32", o.npu = "server", o.cache = false;
-  const Outcome r = train(model, o, 20);
-  EXPECT_LT(r.losses.back(), 0.7 * r.losses.front());
-  model.write(r.state.weights, r.state.statistics, "trained", out);
+  learn(model, o, 20, 0.7, out);
   CompileOptions options;
   options.precision = "fp32", options.cache = false;
   EXPECT_EQ(run(compile(out, options).value().model, {Tensor(DType::kF32, {1, 2, 4, 4})}).value()[0].shape, (Shape{1, 4}));

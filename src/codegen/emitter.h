@@ -101,8 +101,8 @@ class Ring {
   void free(int64_t address);
   int64_t bytes() const { return bytes_; }
   int64_t base() const { return base_; }
-  /// End of what was in use, as an address.
-  int64_t peak() const { return base_ + peak_; }
+  /// End of what was in use, as an address; 0 if nothing was.
+  int64_t peak() const { return peak_ ? base_ + peak_ : 0; }
 
  private:
   int64_t find(int64_t bytes, int64_t align, int64_t from, int64_t begin, int64_t end) const;
@@ -202,7 +202,7 @@ class Emitter {
     ring_peak_ = std::max(ring_peak_, ring.peak());
     ring = std::move(whole);
   }
-  int64_t ring_peak_bytes() const { return std::max({ring_peak_, ring.peak(), ring_is_small_ || placement.small_ring_bytes ? other_ring_.peak() : 0}) - placement.ring_base; }
+  int64_t ring_peak_bytes() const { return std::max({placement.ring_base, ring_peak_, ring.peak(), other_ring_.peak()}) - placement.ring_base; }
   /// In bytes.
   std::vector<int64_t> strides(ValueId v) const {
     const Value& value = graph.value(v);
