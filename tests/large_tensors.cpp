@@ -130,52 +130,71 @@ TEST(LargeTensors, PassesKeepEachElement) {
   }
 }
 
-/// Two products, of which the second needs a large input turned, side by side in one tensor.
+/// Two products side by side in one tensor, of which one has long sums; one that reads its operand turned; and a large input turned.
 std::string write_turned() {
   const std::string file = std::string(SYSTOLE_BUILD) + "/large-turned.onnx";
   ModelWriter w("turned", "", 17);
   std::mt19937_64 rng(6);
-  auto random = [&](const char* name) {
-    Tensor t(DType::kF32, {256, 256});
+  auto random = [&](const char* name, int64_t rows) {
+    Tensor t(DType::kF32, {rows, 256});
     for (int64_t i = 0; i < t.count(); ++i) t.set(i, static_cast<double>(static_cast<int64_t>(rng() % 2001) - 1000) * 1e-3);
     return w.constant(name, t);
   };
-  w.input("x", DType::kF32, {512, 256});
-  w.input("a", DType::kF32, {256, 512});
-  const std::string left = w.node("Relu", {w.node("MatMul", {"x", random("left")})});
-  const std::string right = w.node("Relu", {w.node("MatMul", {w.node("Transpose", {"a"}, {{"perm", std::vector<int64_t>{1, 0}}}), random("right")})});
-  w.node("Softmax", {w.node("Concat", {left, right}, {{"axis", int64_t{1}}})}, {}, "y");
+  w.input("x", DType::kF32, {512, 2048});
+  w.input("b", DType::kF32, {300, 512});
+  const auto turned = [&](const std::string& what, const std::string& as = {}) { return w.node("Transpose", {what}, {{"perm", std::vector<int64_t>{1, 0}}}, as); };
+  const auto product = [&](const std::string& by, const char* name, int64_t rows, const std::string& as = {}) { return w.node("Relu", {w.node("MatMul", {by, random(name, rows)})}, {}, as); };
+  const std::string shared = product("x", "shared", 2048), left = product(shared, "left", 256), right = product("x", "right", 2048);
+  const std::string beside = w.node("Concat", {left, right}, {{"axis", int64_t{1}}});
+  w.node("Softmax", {w.node("Softmax", {w.node("Softmax", {beside})})}, {}, "y");  // more than what a large ring leaves
   w.output("y", DType::kF32, {512, 512});
+  w.node("Tanh", {w.node("MatMul", {shared, random("both", 256)}, {}, "u")}, {}, "v");  // the product and what follows it
+  w.output("u", DType::kF32, {512, 256});
+  w.output("v", DType::kF32, {512, 256});
+  product(turned(shared), "across", 512, "t");
+  w.output("t", DType::kF32, {256, 256});
+  turned("b", "z");
+  w.output("z", DType::kF32, {512, 300});
   w.save(file);
   return file;
 }
 
 TEST(LargeTensors, EveryOrderAndRingKeepsTheBits) {
-  int beside = 0, small = 0, in_place = 0;
+  int beside = 0, small = 0, in_place = 0, operands = 0, parts = 0, followers = 0;
+  FrontResult front = run_front(import_onnx(write_turned(), {}), "bf16");
+  std::vector<Tensor> in;
+  for (ValueId v : front.graph.inputs) {
+    in.emplace_back(front.graph.value(v).type, front.graph.value(v).shape);
+    std::mt19937_64 rng(8);
+    for (int64_t i = 0; i < in.back().count(); ++i) in.back().set(i, static_cast<double>(static_cast<int64_t>(rng() % 4001) - 2000) * 1e-3);
+  }
+  const auto expected = evaluate(front.graph, in);
   for (const char* name : {"nano", "edge", "server"}) {
     const Machine machine = load_machine(name);
-    FrontResult front = run_front(import_onnx(write_turned(), {}), "bf16");
-    std::vector<Tensor> in;
-    for (ValueId v : front.graph.inputs) {
-      in.emplace_back(front.graph.value(v).type, front.graph.value(v).shape);
-      std::mt19937_64 rng(8);
-      for (int64_t i = 0; i < in.back().count(); ++i) in.back().set(i, static_cast<double>(static_cast<int64_t>(rng() % 4001) - 2000) * 1e-3);
-    }
-    const auto expected = evaluate(front.graph, in);
     using Order = Schedule::Order;
     for (const Order order : {Order::kAsGiven, Order::kCopiesFirst, Order::kCopiesBeside, Order::kWoven}) {
       const auto source = std::make_shared<const Source>(front.graph, machine, order);
-      for (const int64_t groups : {int64_t{0}, machine.memory.groups / 8, machine.memory.groups / 4}) {
+      const Graph& graph = source->graph;
+      for (const Node& n : graph.nodes) {
+        if (!std::holds_alternative<Contract>(n.op)) continue;
+        for (ValueId v : n.inputs) operands += !source->schedule.strides[static_cast<size_t>(v)].empty();
+      }
+      for (const auto& [groups, own] : {std::pair{int64_t{0}, true}, {int64_t{0}, false}, {machine.memory.groups / 8, true}, {machine.memory.groups / 4, true}}) {
         Learned learned;
-        Attempt a = attempt(source, machine, "bf16", {.ring_groups = machine.memory.groups * 3 / 4, .small_ring_groups = groups}, {}, learned);
-        const std::string where = std::string(name) + ", order " + std::to_string(static_cast<int>(order)) + ", small ring of " + std::to_string(groups);
+        const Preferences preferences{.ring_groups = machine.memory.groups * 3 / 4, .products_in_groups = own, .small_ring_groups = groups};
+        Attempt a = attempt(source, machine, "bf16", preferences, {}, learned);
+        const std::string where = std::string(name) + ", order " + std::to_string(static_cast<int>(order)) + ", small ring of " + std::to_string(groups) + (own ? "" : ", tiles may share groups");
         ASSERT_TRUE(a.program) << where;
         a.program->constants = constants_of(a.candidate.source->graph, *a.candidate.emitter);
         EXPECT_TRUE(check_races(*a.program, machine).races.empty()) << where;
         const Schedule& schedule = a.candidate.source->schedule;
-        for (const Step& s : schedule.steps) beside += s.with >= 0 && order == Order::kCopiesBeside;
-        for (char s : a.candidate.placement->in_small_ring) small += s;
+        for (const Step& s : schedule.steps) beside += s.with >= 0 && order == Order::kCopiesBeside, followers += s.then >= 0;
+        for (int64_t base : a.candidate.placement->ring_base) small += base > machine.memory.scratchpad_bytes - preferences.ring_groups * machine.group_bytes();
         for (const auto& s : schedule.strides) in_place += !s.empty();
+        for (const auto& i : a.program->code) {
+          const auto* m = std::get_if<isa::Matrix>(&i);
+          parts += m && m->init == isa::Init::kKeep;
+        }
         LoadedProgram loaded(std::move(*a.program), machine);
         const auto out = loaded.run(in);
         for (size_t i = 0; i < out.size(); ++i) EXPECT_EQ(out[i].bytes, expected[i].bytes) << where << ", output " << i;
@@ -184,7 +203,10 @@ TEST(LargeTensors, EveryOrderAndRingKeepsTheBits) {
   }
   EXPECT_GT(beside, 0);
   EXPECT_GT(small, 0);
-  EXPECT_GT(in_place, 0);
+  EXPECT_GT(operands, 0);
+  EXPECT_GT(in_place, operands);
+  EXPECT_GT(parts, 0);
+  EXPECT_GT(followers, 0);
 }
 
 }  // namespace

@@ -89,7 +89,7 @@ void emit_step(Emitter& e, const Graph& graph, const Schedule& schedule, size_t 
   const Step& step = schedule.steps[s];
   const Node& node = graph.nodes[static_cast<size_t>(step.node)];
   e.layer = static_cast<uint32_t>(s);
-  if (step.contract >= 0) emit_contract(e, graph.nodes[static_cast<size_t>(step.contract)], node);
+  if (step.contract >= 0) emit_contract(e, graph.nodes[static_cast<size_t>(step.contract)], node, step.then < 0 ? nullptr : &graph.nodes[static_cast<size_t>(step.then)]);
   else if (std::holds_alternative<Map>(node.op)) emit_map(e, node);
   else emit_move(e, node);
 }
@@ -100,7 +100,7 @@ void emit_woven(Emitter& e, const Graph& graph, const Schedule& schedule, size_t
   constexpr int64_t kPartBytes = 1 << 16;
   const int64_t group = e.machine.group_bytes(), bytes = e.ring.bytes();
   const bool copies = std::all_of(schedule.steps.begin() + static_cast<std::ptrdiff_t>(s) + 1, schedule.steps.begin() + static_cast<std::ptrdiff_t>(end), [&](const Step& x) { return std::holds_alternative<Move>(graph.nodes[static_cast<size_t>(x.node)].op); });
-  const int64_t cut = copies ? bytes : bytes >= 8 * group ? bytes - 3 * group : bytes / group / 2 * group;
+  const int64_t cut = copies ? bytes : bytes > 8 * group ? bytes - 3 * group : bytes / group / 2 * group;
   const size_t first = e.code.size();
   e.within(0, cut, [&] { emit_step(e, graph, schedule, s); });
   const size_t second = e.code.size();
@@ -176,8 +176,7 @@ isa::Program link(const Machine& machine, const std::string& precision, Candidat
     return out;
   };
   p.inputs = boundary(graph.inputs), p.outputs = boundary(graph.outputs);
-  const int64_t resident = c.placement->resident_peak_bytes, base = c.placement->ring_base;
-  p.scratchpad_peak_bytes = std::min(resident, base) + std::max(e.ring_peak_bytes(), resident - base);
+  p.scratchpad_peak_bytes = std::max(c.placement->resident_peak_bytes, e.ring_peak());
   p.compulsory_dram_bytes = compulsory_bytes(p);
   return p;
 }

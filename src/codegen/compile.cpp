@@ -71,7 +71,7 @@ class Search {
     std::move(orders.begin(), orders.end(), std::back_inserter(sources_));
     if (sources_.size() > 1) probe(forms > 1 ? forms : 0);
     try_layouts();
-    if (best_.program) try_small_rings(), try_orders(forms);
+    if (best_.program) try_dense_tiles(), try_small_rings(), try_orders(forms);
     return best_;
   }
 
@@ -109,6 +109,22 @@ class Search {
     std::vector<Number> attempts;
     for (size_t layout = 0; layout < layouts_.size(); ++layout) {
       if (!probed(layout) && (!few || layout % 2 == number_.layout % 2)) attempts.push_back({number_.source, layout});
+    }
+    try_all(attempts);
+  }
+  /// The best layouts with tiles that may share lock groups.
+  void try_dense_tiles() {
+    constexpr size_t kBest = 2;
+    std::vector<std::pair<int64_t, size_t>> known;
+    for (const auto& [number, cost] : costs_) {
+      if (number.source == number_.source) known.emplace_back(cost, number.layout);
+    }
+    std::sort(known.begin(), known.end());
+    std::vector<Number> attempts;
+    for (size_t i = 0; i < std::min(kBest, known.size()); ++i) {
+      Preferences dense = layouts_[known[i].second];
+      dense.products_in_groups = false;
+      layouts_.push_back(dense), attempts.push_back({number_.source, layouts_.size() - 1});
     }
     try_all(attempts);
   }

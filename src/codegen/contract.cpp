@@ -17,20 +17,25 @@ struct Pixels {
 struct Columns {
   int64_t first, count;  ///< output channels inside the group
 };
+struct Depth {
+  int64_t first, count;  ///< input channels inside the group
+};
 
 class ContractEmitter {
  public:
-  ContractEmitter(Emitter& e, const Node& node, const Node& drain)
-      : e_(e), node_(node), drain_(drain), c_(std::get<Contract>(node.op)), map_(std::get<Map>(drain.op)), a_(e.graph.value(node.inputs[0])), b_(e.graph.value(node.inputs[1])) {
+  ContractEmitter(Emitter& e, const Node& node, const Node& drain, const Node* then)
+      : e_(e), node_(node), drain_(drain), then_(then), c_(std::get<Contract>(node.op)), map_(std::get<Map>(drain.op)), a_(e.graph.value(node.inputs[0])), b_(e.graph.value(node.inputs[1])) {
     const Shape &out = e.graph.value(node.outputs[0]).shape;
     s_.contract = &c_;
-    s_.block_overhead_cycles = e.preferences.block_overhead_cycles;
+    s_.block_overhead_cycles = e.preferences.block_overhead_cycles, s_.tiles_in_groups = e.preferences.products_in_groups;
     s_.images = out[0], s_.in_h = a_.shape[1], s_.in_w = a_.shape[2], s_.in_c = a_.shape[3], s_.out_h = out[1], s_.out_w = out[2];
     s_.groups = c_.depthwise ? 1 : c_.groups;
     s_.k_channels = b_.shape[c_.b_transposed ? 5 : 4], s_.columns = b_.shape[c_.b_transposed ? 4 : 5];
     s_.multiplier = c_.depthwise ? out[3] / a_.shape[3] : 1;
     s_.a_bytes = bytes_of(a_.type), s_.out_bytes = bytes_of(e.graph.value(drain.outputs[0]).type);
-    s_.a_resident = e.resident(node.inputs[0]), s_.out_resident = e.resident(drain.outputs[0]);
+    a_strides_ = e.strides(node.inputs[0]);
+    s_.a_turned = a_.shape[3] > 1 && a_strides_[3] != s_.a_bytes;
+    s_.a_resident = e.resident(node.inputs[0]) && !s_.a_turned, s_.out_resident = e.resident(drain.outputs[0]);
     s_.weights_dynamic_resident = !b_.constant && e.resident(node.inputs[1]);
     if (c_.group_rows) {
       // What DRAM has to deliver, or the port to write if that takes longer, per column.
@@ -39,6 +44,8 @@ class ContractEmitter {
       s_.panel_columns = 8 / std::min<int64_t>(8, r.bits);
     }
     s_.drain_slots = static_cast<int64_t>(std::max<size_t>(1, map_.pre.size()));
+    if (then_) s_.drain_slots += static_cast<int64_t>(std::max<size_t>(1, std::get<Map>(then_->op).pre.size()));
+    if (then_ && !e.resident(then_->outputs[0])) s_.extra_bytes += bytes_of(e.graph.value(then_->outputs[0]).type);
     for (size_t k = 0; k < drain.inputs.size(); ++k) {
       if (drain.inputs[k] == node.outputs[0]) acc_input_ = static_cast<int>(k);
       else if (!e.resident(drain.inputs[k]) && element_count(e.graph.value(drain.inputs[k]).shape) > s_.columns) s_.extra_bytes += bytes_of(e.graph.value(drain.inputs[k]).type);
@@ -49,35 +56,65 @@ class ContractEmitter {
 
   void emit(const ContractTile& tile) {
     t_ = tile;
-    weights_ = std::make_unique<Held>(), pixels_ = std::make_unique<Held>();
+    weights_ = {}, pixels_ = {};
     inputs_.clear();
     for (ValueId v : drain_.inputs) inputs_.push_back(std::make_unique<StagedInput>(e_, v));
+    then_inputs_.clear();
+    for (size_t k = 0; then_ && k < then_->inputs.size(); ++k) then_inputs_.push_back(std::make_unique<StagedInput>(e_, then_->inputs[k]));
     bias_address_ = -1;
     if (node_.inputs.size() > 2) load_bias();
+    if (t_.depth < s_.k_channels) reserve();
     for (int64_t g = 0; g < s_.groups; ++g) emit_group(g);
-    release(*weights_), release(*pixels_);
-    inputs_.clear();
+    for (Held* h : {&weights_, &pixels_}) {
+      if (h->places.empty()) release(*h);
+      for (int64_t place : h->places) e_.ring.free(place);
+    }
+    inputs_.clear(), then_inputs_.clear();
     e_.ring.end_tiles();
     if (bias_address_ >= 0) e_.ring.free(bias_address_);
   }
 
  private:
-  /// A tile in the ring, and what it holds.
+  /// A tile in the ring, and what it holds: wherever there is room, or in turn in one of several places.
   struct Held {
-    std::vector<int64_t> key;
+    std::vector<int64_t> key, places;
     int64_t address = -1;
+    size_t turn = 0;
   };
   void release(Held& h) {
     if (h.address >= 0) e_.ring.free(h.address);
-    h = {};
+    h.address = -1;
   }
   /// True when the tile has to be loaded anew; then it has `bytes` of the ring.
   bool hold(Held& h, std::vector<int64_t> key, int64_t bytes) {
     if (h.address >= 0 && h.key == key) return false;
-    release(h);
-    h.address = e_.allocate(bytes, Ring::Side::kMatrix);
+    if (h.places.empty()) release(h), h.address = e_.allocate(bytes, Ring::Side::kMatrix);
+    else h.address = h.places[h.turn++ % h.places.size()];
     h.key = std::move(key);
     return true;
+  }
+
+  /// Places for parts of A, in lock groups of their own, for LD to fill one while MX reads another; and two for weights if there is room.
+  void reserve() {
+    constexpr size_t kMostParts = 4;
+    const int64_t group = e_.machine.group_bytes(), part = input_tile_bytes(s_, t_.rows, t_.cols, t_.depth);
+    const bool packed = b_.constant || c_.group_rows;
+    const int64_t weights = s_.weights_dynamic_resident ? 0 : s_.k() * (packed ? ceil_div(t_.weight_columns, t_.panel) * t_.panel : t_.weight_columns) * operand_bytes(c_.format);
+    const int64_t drained = 2 * t_.block_rows * t_.block_cols * t_.block_columns * (s_.extra_bytes + (s_.out_resident ? 0 : s_.out_bytes));
+    const auto add = [&](Held& h, int64_t bytes, size_t most) {
+      const Ring before = e_.ring;
+      const int64_t at = bytes == 0 || h.places.size() >= most ? -1 : e_.ring.allocate(ceil_div(bytes, group) * group, Ring::Side::kMatrix);
+      // What the drain needs has room as well.
+      if (Ring after = e_.ring; at >= 0 && after.allocate(drained, Ring::Side::kVector) >= 0) return h.places.push_back(at), true;
+      e_.ring = before;
+      return false;
+    };
+    if (weights && !add(weights_, weights, 1)) throw RingFull{};
+    add(pixels_, part, 2), add(pixels_, part, 2);
+    if (pixels_.places.size() < 2) throw RingFull{};
+    if (s_.groups * ceil_div(s_.columns, t_.weight_columns) > 1) add(weights_, weights, 2);
+    while (add(pixels_, part, kMostParts)) {
+    }
   }
 
   void load_bias() {
@@ -106,7 +143,8 @@ class ContractEmitter {
 
   void emit_tile(int64_t n, int64_t g, const Pixels& pixels, const Columns& columns) {
     locate_weights(n, g, columns);
-    locate_pixels(n, g, pixels, columns);
+    if (t_.depth < s_.k_channels) return emit_block(n, g, pixels, columns);
+    locate_pixels(n, g, pixels, columns, {0, s_.k_channels});
     for (int64_t r = 0; r < pixels.rows; r += t_.block_rows) {
       for (int64_t x = 0; x < pixels.cols; x += t_.block_cols) {
         for (int64_t o = 0; o < columns.count; o += t_.block_columns) {
@@ -127,36 +165,37 @@ class ContractEmitter {
       const int64_t panels = ceil_div(s_.columns, p), first = columns.first / p, count = ceil_div(columns.count, p);
       b_tile_pitch_ = k * p * element, b_row_pitch_ = p * element, b_column_pitch_ = element;
       const int64_t bytes = count * k * p * element;
-      if (hold(*weights_, {set, columns.first}, bytes)) {
+      if (hold(weights_, {set, columns.first}, bytes)) {
         Emitter::Copy c;
         c.src_address = kConstantBit + e_.constant_offset(node_.inputs[1], p, sets * panels * k * p * element) + static_cast<uint64_t>((set * panels + first) * k * p * element);
-        c.dst_address = static_cast<uint64_t>(weights_->address);
+        c.dst_address = static_cast<uint64_t>(weights_.address);
         c.element_bytes = 1, c.extents = {bytes}, c.src_strides = {1}, c.dst_strides = {1};
         e_.copy(c);
       }
-      b_address_ = static_cast<uint64_t>(weights_->address);
+      b_address_ = static_cast<uint64_t>(weights_.address);
       b_first_ = columns.first;
       return;
     }
-    // A run-time B is [K, N] or [N, K] per image and group; only matrix products have one.
-    const int64_t base = (batch * s_.groups + g) * k * s_.columns * element;
-    const int64_t row = c_.b_transposed ? element : s_.columns * element, column = c_.b_transposed ? k * element : element;
+    // A run-time B is [K, N] or [N, K] per image and group, wherever these lie; only matrix products have one.
+    const auto strides = e_.strides(node_.inputs[1]);
+    const int64_t base = batch * strides[0] + g * strides[1], row = strides[c_.b_transposed ? 5 : 4], column = strides[c_.b_transposed ? 4 : 5];
     if (s_.weights_dynamic_resident) {
       b_address_ = e_.location(node_.inputs[1]).address + static_cast<uint64_t>(base);
       b_row_pitch_ = row, b_column_pitch_ = column, b_tile_pitch_ = e_.machine.mx.columns * column, b_first_ = 0;
       return;
     }
-    const int64_t dense_row = c_.b_transposed ? element : columns.count * element, dense_column = c_.b_transposed ? k * element : element;
-    if (hold(*weights_, {batch, g, columns.first}, k * columns.count * element)) {
+    const bool rows_inside = row < column;  // K is the inner one: it stays so, for any order is read at the same speed
+    const int64_t dense_row = rows_inside ? element : columns.count * element, dense_column = rows_inside ? k * element : element;
+    if (hold(weights_, {batch, g, columns.first}, k * columns.count * element)) {
       Emitter::Copy c;
       c.src_address = e_.location(node_.inputs[1]).address + static_cast<uint64_t>(base + columns.first * column);
-      c.dst_address = static_cast<uint64_t>(weights_->address);
+      c.dst_address = static_cast<uint64_t>(weights_.address);
       c.element_bytes = element;
-      if (c_.b_transposed) c.extents = {columns.count, k}, c.src_strides = {column, row}, c.dst_strides = {dense_column, dense_row};
+      if (rows_inside) c.extents = {columns.count, k}, c.src_strides = {column, row}, c.dst_strides = {dense_column, dense_row};
       else c.extents = {k, columns.count}, c.src_strides = {row, column}, c.dst_strides = {dense_row, dense_column};
       e_.copy(c);
     }
-    b_address_ = static_cast<uint64_t>(weights_->address);
+    b_address_ = static_cast<uint64_t>(weights_.address);
     b_row_pitch_ = dense_row, b_column_pitch_ = dense_column, b_tile_pitch_ = e_.machine.mx.columns * dense_column, b_first_ = columns.first;
   }
 
@@ -166,46 +205,47 @@ class ContractEmitter {
     const isa::WeightRecord r = weight_record(e_.graph, node_, p);
     const int64_t groups = k / r.rows, panels = ceil_div(s_.columns, p), first = columns.first / p, count = ceil_div(columns.count, p), bytes = count * k * p * element;
     b_tile_pitch_ = k * p * element, b_row_pitch_ = p * element, b_column_pitch_ = element;
-    if (hold(*weights_, {columns.first}, bytes)) {
+    if (hold(weights_, {columns.first}, bytes)) {
       isa::Dequantize d;
       d.bits = static_cast<uint8_t>(r.bits), d.half_scales = r.scale_bytes == 2, d.to = static_cast<uint8_t>(c_.format);
       d.columns = static_cast<uint16_t>(p), d.rows = static_cast<uint16_t>(r.rows), d.records = static_cast<uint32_t>(count * groups);
       d.src_imm = kConstantBit + e_.constant_offset(node_.inputs[1], p, panels * groups * r.bytes(), &node_) + static_cast<uint64_t>(first * groups * r.bytes());
-      d.dst_imm = static_cast<uint64_t>(weights_->address);
+      d.dst_imm = static_cast<uint64_t>(weights_.address);
       e_.push(d, {{isa::Space::kScratchpad, d.dst_imm, d.dst_imm + static_cast<uint64_t>(bytes), true}, {isa::Space::kDram, d.src_imm, d.src_imm + static_cast<uint64_t>(count * groups * r.bytes()), false}});
     }
-    b_address_ = static_cast<uint64_t>(weights_->address);
+    b_address_ = static_cast<uint64_t>(weights_.address);
     b_first_ = columns.first;
   }
 
-  /// Sets where the image tile under these pixels lies.
-  void locate_pixels(int64_t n, int64_t g, const Pixels& p, const Columns& columns) {
+  /// Sets where these channels of the image tile under these pixels lie.
+  void locate_pixels(int64_t n, int64_t g, const Pixels& p, const Columns& columns, const Depth& depth) {
     const int64_t element = s_.a_bytes;
-    const int64_t c0 = c_.depthwise ? columns.first / s_.multiplier : g * s_.k_channels;
-    const int64_t channels = c_.depthwise ? ceil_div(columns.count, s_.multiplier) : s_.k_channels;
-    const int64_t row_pitch = s_.in_w * s_.in_c * element, pixel_pitch = s_.in_c * element, image = n * s_.in_h * row_pitch;
+    const int64_t c0 = c_.depthwise ? columns.first / s_.multiplier : g * s_.k_channels + depth.first;
+    const int64_t channels = c_.depthwise ? ceil_div(columns.count, s_.multiplier) : depth.count;
+    const int64_t image = n * a_strides_[0], row_pitch = a_strides_[1], pixel_pitch = a_strides_[2], channel_pitch = a_strides_[3];
     if (s_.a_resident) {
       a_address_ = e_.location(node_.inputs[0]).address + static_cast<uint64_t>(image);
-      a_row_ = 0, a_col_ = 0, a_channel_ = 0, a_rows_ = s_.in_h, a_cols_ = s_.in_w, a_row_pitch_ = row_pitch, a_pixel_pitch_ = pixel_pitch;
+      a_row_ = 0, a_col_ = 0, a_channel_ = 0, a_rows_ = s_.in_h, a_cols_ = s_.in_w, a_row_pitch_ = row_pitch, a_pixel_pitch_ = pixel_pitch, a_pixel_bytes_ = s_.in_c * element;
       return;
     }
     const int64_t r0 = std::clamp<int64_t>(p.row * c_.stride_h - c_.pad_top, 0, s_.in_h), x0 = std::clamp<int64_t>(p.col * c_.stride_w - c_.pad_left, 0, s_.in_w);
     const int64_t r1 = std::clamp<int64_t>((p.row + p.rows - 1) * c_.stride_h + (c_.kernel_h - 1) * c_.dilation_h - c_.pad_top + 1, r0, s_.in_h);
     const int64_t x1 = std::clamp<int64_t>((p.col + p.cols - 1) * c_.stride_w + (c_.kernel_w - 1) * c_.dilation_w - c_.pad_left + 1, x0, s_.in_w);
-    a_row_ = r0, a_col_ = x0, a_channel_ = c0, a_rows_ = r1 - r0, a_cols_ = x1 - x0, a_pixel_pitch_ = channels * element, a_row_pitch_ = a_cols_ * a_pixel_pitch_;
-    if (hold(*pixels_, {n, c0, channels, r0, r1, x0, x1}, a_rows_ * a_row_pitch_)) {
+    a_row_ = r0, a_col_ = x0, a_channel_ = c0, a_rows_ = r1 - r0, a_cols_ = x1 - x0, a_pixel_pitch_ = a_pixel_bytes_ = channels * element, a_row_pitch_ = a_cols_ * a_pixel_pitch_;
+    if (hold(pixels_, {n, c0, channels, r0, r1, x0, x1}, a_rows_ * a_row_pitch_)) {
       Emitter::Copy c;
       const bool constant = a_.constant != nullptr;
+      c.src = constant ? isa::Space::kDram : e_.location(node_.inputs[0]).space;
       c.src_address = (constant ? kConstantBit + e_.constant_offset(node_.inputs[0], 0, stored_bytes(a_)) : e_.location(node_.inputs[0]).address) +
-                      static_cast<uint64_t>(image + r0 * row_pitch + x0 * pixel_pitch + c0 * element);
-      c.dst_address = static_cast<uint64_t>(pixels_->address);
-      c.element_bytes = element, c.extents = {a_rows_, a_cols_, channels}, c.src_strides = {row_pitch, pixel_pitch, element}, c.dst_strides = {a_row_pitch_, a_pixel_pitch_, element};
+                      static_cast<uint64_t>(image + r0 * row_pitch + x0 * pixel_pitch + c0 * channel_pitch);
+      c.dst_address = static_cast<uint64_t>(pixels_.address);
+      c.element_bytes = element, c.extents = {a_rows_, a_cols_, channels}, c.src_strides = {row_pitch, pixel_pitch, channel_pitch}, c.dst_strides = {a_row_pitch_, a_pixel_pitch_, element};
       e_.copy(c);
     }
-    a_address_ = static_cast<uint64_t>(pixels_->address);
+    a_address_ = static_cast<uint64_t>(pixels_.address);
   }
 
-  isa::MatrixDesc descriptor() const {
+  isa::MatrixDesc descriptor(const Depth& depth) const {
     isa::MatrixDesc d;
     d.format = static_cast<uint8_t>(c_.format);
     d.a_signed = a_.type != DType::kU8, d.b_signed = b_.type != DType::kU8;
@@ -213,42 +253,57 @@ class ContractEmitter {
     d.a_zero = static_cast<int16_t>(c_.a_zero), d.b_zero = static_cast<int16_t>(c_.b_zero);
     d.kernel_h = static_cast<uint16_t>(c_.kernel_h), d.kernel_w = static_cast<uint16_t>(c_.kernel_w), d.stride_h = static_cast<uint16_t>(c_.stride_h), d.stride_w = static_cast<uint16_t>(c_.stride_w);
     d.dilation_h = static_cast<uint16_t>(c_.dilation_h), d.dilation_w = static_cast<uint16_t>(c_.dilation_w);
-    d.channels = static_cast<uint32_t>(s_.k_channels);
+    d.channels = static_cast<uint32_t>(depth.count);
     d.a_row_pitch = static_cast<uint32_t>(a_row_pitch_), d.a_pixel_pitch = static_cast<uint32_t>(a_pixel_pitch_), d.a_channel_pitch = static_cast<uint32_t>(s_.a_bytes);
     d.in_columns = static_cast<uint32_t>(a_cols_);
     d.b_tile_pitch = static_cast<uint32_t>(b_tile_pitch_), d.b_row_pitch = static_cast<uint32_t>(b_row_pitch_), d.b_column_pitch = static_cast<uint32_t>(b_column_pitch_);
     return d;
   }
 
+  /// A block and its drain; where a tile holds a part of the channels, part by part.
   void emit_block(int64_t n, int64_t g, const Pixels& p, const Columns& o) {
-    const int64_t half = e_.next_half;
+    const int64_t half = e_.next_half, first_channel = g * s_.columns + o.first;
     e_.next_half ^= 1;
+    const uint32_t acc = static_cast<uint32_t>(half * e_.machine.accumulator_elements());
+    for (int64_t k = 0; k < s_.k_channels; k += t_.depth) {
+      const Depth depth{k, std::min(t_.depth, s_.k_channels - k)};
+      if (t_.depth < s_.k_channels) locate_pixels(n, g, p, o, depth);
+      emit_products(g, p, o, depth, acc);
+    }
+    drain(n, p, first_channel, o.count, {acc_input_, acc, p.rows * p.cols, p.cols, {}});
+  }
+
+  void emit_products(int64_t g, const Pixels& p, const Columns& o, const Depth& depth, uint32_t acc) {
     const int64_t columns = e_.machine.mx.columns, slots = ceil_div(o.count, columns) * columns;
     isa::Matrix m;
-    m.acc = static_cast<uint32_t>(half * e_.machine.accumulator_elements());
+    m.acc = acc;
     m.out_rows = static_cast<uint16_t>(p.rows), m.out_columns = static_cast<uint16_t>(p.cols), m.n = static_cast<uint16_t>(o.count);
     m.in_rows = static_cast<uint32_t>(a_rows_);
     m.row_origin = static_cast<int32_t>(p.row * c_.stride_h - c_.pad_top - a_row_), m.column_origin = static_cast<int32_t>(p.col * c_.stride_w - c_.pad_left - a_col_);
-    const int64_t c0 = (c_.depthwise ? o.first / s_.multiplier : g * s_.k_channels) - a_channel_;
+    const int64_t c0 = (c_.depthwise ? o.first / s_.multiplier : g * s_.k_channels + depth.first) - a_channel_;
     m.a_imm = static_cast<uint32_t>(a_address_ + static_cast<uint64_t>(c0 * s_.a_bytes));
     const int64_t at = o.first - b_first_;
-    m.b_imm = static_cast<uint32_t>(b_address_ + static_cast<uint64_t>(b_.constant ? at / t_.panel * b_tile_pitch_ : at * b_column_pitch_));
-    const int64_t first_channel = g * s_.columns + o.first;
-    if (bias_address_ >= 0) m.init = isa::Init::kBias, m.bias_imm = static_cast<uint32_t>(bias_address_ + 4 * first_channel);
-    const int64_t pixels = p.rows * p.cols;
-    ByteRanges ranges = {{isa::Space::kScratchpad, a_address_, a_address_ + static_cast<uint64_t>(std::max<int64_t>(1, a_rows_ * a_row_pitch_)), false},
-                                 {isa::Space::kScratchpad, m.b_imm, m.b_imm + b_reach(o), false},
-                                 {isa::Space::kAccumulator, 4ull * m.acc, 4ull * (m.acc + static_cast<uint64_t>(pixels * slots)), true}};
-    if (bias_address_ >= 0) ranges.push_back({isa::Space::kScratchpad, m.bias_imm, m.bias_imm + static_cast<uint64_t>(4 * o.count), false});
+    m.b_imm = static_cast<uint32_t>(b_address_ + static_cast<uint64_t>((b_.constant ? at / t_.panel * b_tile_pitch_ : at * b_column_pitch_) + depth.first * b_row_pitch_));
+    const bool biased = bias_address_ >= 0 && depth.first == 0;
+    if (biased) m.init = isa::Init::kBias, m.bias_imm = static_cast<uint32_t>(bias_address_ + 4 * (g * s_.columns + o.first));
+    else if (depth.first > 0) m.init = isa::Init::kKeep;
+    ByteRanges ranges = {{isa::Space::kScratchpad, a_address_, a_address_ + a_reach(a_rows_), false},
+                                 {isa::Space::kScratchpad, m.b_imm, m.b_imm + b_reach(o, depth), false},
+                                 {isa::Space::kAccumulator, 4ull * m.acc, 4ull * (m.acc + static_cast<uint64_t>(p.rows * p.cols * slots)), true}};
+    if (biased) ranges.push_back({isa::Space::kScratchpad, m.bias_imm, m.bias_imm + static_cast<uint64_t>(4 * o.count), false});
     if (s_.a_resident) narrow_a_range(p, ranges[0]);
-    e_.push(m, ranges, e_.describe(descriptor()));
-    drain(n, p, first_channel, o.count, {acc_input_, m.acc, pixels, p.cols, {}});
+    e_.push(m, ranges, e_.describe(descriptor(depth)));
   }
 
-  uint64_t b_reach(const Columns& o) const {
+  uint64_t b_reach(const Columns& o, const Depth& depth) const {
     const int64_t columns = e_.machine.mx.columns, tiles = ceil_div(o.count, columns);
     const int64_t last_tile = tiles > 1 ? (tiles - 1) * b_tile_pitch_ : 0;
-    return static_cast<uint64_t>(last_tile + (s_.k() - 1) * b_row_pitch_ + (std::min(columns, o.count) - 1) * b_column_pitch_ + operand_bytes(c_.format));
+    return static_cast<uint64_t>(last_tile + (s_.taps() * depth.count - 1) * b_row_pitch_ + (std::min(columns, o.count) - 1) * b_column_pitch_ + operand_bytes(c_.format));
+  }
+
+  /// Bytes from the first of A's to the end of this many rows.
+  uint64_t a_reach(int64_t rows) const {
+    return rows < 1 || a_cols_ < 1 ? 1 : static_cast<uint64_t>((rows - 1) * a_row_pitch_ + (a_cols_ - 1) * a_pixel_pitch_ + a_pixel_bytes_);
   }
 
   /// A resident image is only touched in the rows under the block: narrower locks let other engines work on the rest.
@@ -256,7 +311,7 @@ class ContractEmitter {
     const int64_t first = std::clamp<int64_t>(p.row * c_.stride_h - c_.pad_top, 0, s_.in_h - 1);
     const int64_t last = std::clamp<int64_t>((p.row + p.rows - 1) * c_.stride_h + (c_.kernel_h - 1) * c_.dilation_h - c_.pad_top, first, s_.in_h - 1);
     range.lo = a_address_ + static_cast<uint64_t>(first * a_row_pitch_);
-    range.hi = a_address_ + static_cast<uint64_t>((last + 1) * a_row_pitch_);
+    range.hi = range.lo + a_reach(last - first + 1);
   }
 
   void drain(int64_t n, const Pixels& p, int64_t channel, int64_t channels, const AccumulatorTile& acc) {
@@ -272,23 +327,39 @@ class ContractEmitter {
     }
     StagedOutput output(e_, drain_.outputs[0]);
     const Box box{lo, extent};
-    emit_vector(e_, drain_, tiles, output.get(box), lo, extent, acc);
+    const Tile made = output.get(box);
+    emit_vector(e_, drain_, tiles, made, lo, extent, acc);
+    if (then_) follow(made, box);
+    output.store(box);
+  }
+
+  /// The map of what the drain made of this block.
+  void follow(const Tile& made, const Box& box) {
+    std::vector<Tile> tiles;
+    for (size_t k = 0; k < then_->inputs.size(); ++k) {
+      const Shape& shape = e_.graph.value(then_->inputs[k]).shape;
+      tiles.push_back(then_->inputs[k] == drain_.outputs[0] ? made : then_inputs_[k]->get({std::vector<int64_t>(shape.size(), 0), shape}));
+    }
+    StagedOutput output(e_, then_->outputs[0]);
+    emit_vector(e_, *then_, tiles, output.get(box), box.lo, box.extent, {});
     output.store(box);
   }
 
   Emitter& e_;
   const Node &node_, &drain_;
+  const Node* then_;
   const Contract& c_;
   const Map& map_;
   const Value &a_, &b_;
   ContractShape s_;
+  std::vector<int64_t> a_strides_;  ///< bytes
   ContractTile t_;
   int acc_input_ = 0;
-  std::unique_ptr<Held> weights_, pixels_;
-  std::vector<std::unique_ptr<StagedInput>> inputs_;
+  Held weights_, pixels_;
+  std::vector<std::unique_ptr<StagedInput>> inputs_, then_inputs_;
   int64_t bias_address_ = -1;
   uint64_t a_address_ = 0, b_address_ = 0;
-  int64_t a_row_ = 0, a_col_ = 0, a_channel_ = 0, a_rows_ = 0, a_cols_ = 0, a_row_pitch_ = 0, a_pixel_pitch_ = 0;
+  int64_t a_row_ = 0, a_col_ = 0, a_channel_ = 0, a_rows_ = 0, a_cols_ = 0, a_row_pitch_ = 0, a_pixel_pitch_ = 0, a_pixel_bytes_ = 0;
   int64_t b_tile_pitch_ = 0, b_row_pitch_ = 0, b_column_pitch_ = 0, b_first_ = 0;
 };
 
@@ -298,10 +369,10 @@ isa::WeightRecord weight_record(const Graph& graph, const Node& contract, int64_
   return {std::get<Contract>(contract.op).group_rows, panel, integer_kind(graph.value(contract.inputs[1]).type).bits, bytes_of(graph.value(contract.inputs[3]).type)};
 }
 
-void emit_contract(Emitter& e, const Node& contract, const Node& drain) {
+void emit_contract(Emitter& e, const Node& contract, const Node& drain, const Node* then) {
   if (element_count(e.graph.value(drain.outputs[0]).shape) == 0) return;
   const auto mark = e.mark();
-  ContractEmitter emitter(e, contract, drain);
+  ContractEmitter emitter(e, contract, drain, then);
   // Biases, drain constants and lock-group alignment take part of the ring.
   for (const ContractTile& tile : e.tiles.find(emitter.shape(), e.ring.bytes() - 64)) {
     try {

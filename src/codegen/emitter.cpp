@@ -24,6 +24,13 @@ int64_t Ring::find(int64_t bytes, int64_t align, int64_t from, int64_t begin, in
   return -1;
 }
 
+void Ring::begin_at(int64_t base) {
+  const int64_t end = base_ + bytes_;
+  const auto moved = [&](int64_t head) { return std::max<int64_t>(0, base_ + head - base); };
+  head_ = moved(head_), vector_head_ = moved(vector_head_);
+  base_ = base, bytes_ = end - base;
+}
+
 void Ring::begin_tile() {
   in_tile_ = true;
   head_ = (head_ + group_ - 1) / group_ * group_;
@@ -44,7 +51,7 @@ int64_t Ring::allocate(int64_t bytes, Side side) {
     if (at < 0) return -1;
     head_ = at + bytes;
     live_.push_back({at, bytes});
-    peak_ = std::max(peak_, at + bytes);
+    peak_ = std::max(peak_, base_ + at + bytes);
     return base_ + at;
   }
   const int64_t area = vector_area();
@@ -63,7 +70,7 @@ int64_t Ring::allocate(int64_t bytes, Side side) {
     head_ = at + bytes;
   }
   live_.push_back({at, bytes});
-  peak_ = std::max(peak_, at + bytes);
+  peak_ = std::max(peak_, base_ + at + bytes);
   return base_ + at;
 }
 
@@ -72,7 +79,7 @@ void Ring::free(int64_t address) {
 }
 
 Emitter::Emitter(const Graph& g, const Schedule& s, const Placement& p, const Machine& m, const Preferences& prefer)
-    : graph(g), schedule(s), placement(p), machine(m), ring(p.ring_base, p.ring_bytes, m.group_bytes(), prefer.ring_align_bytes), tiles(m), preferences(prefer), other_ring_(p.ring_base + p.ring_bytes - p.small_ring_bytes, p.small_ring_bytes, m.group_bytes(), prefer.ring_align_bytes) {}
+    : graph(g), schedule(s), placement(p), machine(m), ring(0, m.memory.scratchpad_bytes, m.group_bytes(), prefer.ring_align_bytes), tiles(m), preferences(prefer) {}
 
 void Emitter::rewind(const Mark& m) {
   code.resize(m.code);

@@ -87,6 +87,8 @@ struct ConstantUse {
 class Ring {
  public:
   Ring(int64_t base, int64_t bytes, int64_t group, int64_t align_bytes) : base_(base), bytes_(bytes), group_(group), align_bytes_(align_bytes) {}
+  /// From another byte to the same end; nothing of it is in use.
+  void begin_at(int64_t base);
   /// Who reads the block while MX runs. VX's constants and tiles keep to the first lock groups of the ring, so that MX,
   /// which holds the groups of its operands all the time, does not keep VX from them.
   enum class Side { kMatrix, kVector };
@@ -102,7 +104,7 @@ class Ring {
   int64_t bytes() const { return bytes_; }
   int64_t base() const { return base_; }
   /// End of what was in use, as an address; 0 if nothing was.
-  int64_t peak() const { return peak_ ? base_ + peak_ : 0; }
+  int64_t peak() const { return peak_; }
 
  private:
   int64_t find(int64_t bytes, int64_t align, int64_t from, int64_t begin, int64_t end) const;
@@ -158,11 +160,12 @@ class Emitter {
 
   std::vector<Descriptor> descriptors;
   DescriptorId describe(Descriptor descriptor);
-  /// The micro-program of a map, made by `make` where the last one was another map's.
+  /// The micro-program of a map, made by `make` where the last two were other maps'.
   template <class F>
   DescriptorId program_of(const Node& map, F&& make) {
-    if (programmed_.first != &map) programmed_ = {&map, describe(make())};
-    return programmed_.second;
+    if (programmed_[0].first != &map) std::swap(programmed_[0], programmed_[1]);
+    if (programmed_[0].first != &map) programmed_[0] = {&map, describe(make())};
+    return programmed_[0].second;
   }
 
   /// DRAM offset (from the constants' base) of a constant in this layout. Constants' addresses are relocated by link.
@@ -190,10 +193,7 @@ class Emitter {
     return l;
   }
   /// From here on the ring that step `s` has.
-  void ring_for(size_t s) {
-    const bool small = !placement.in_small_ring.empty() && placement.in_small_ring[s];
-    if (small != ring_is_small_) std::swap(ring, other_ring_), ring_is_small_ = small;
-  }
+  void ring_for(size_t s) { ring.begin_at(placement.ring_base[s]); }
   /// Emits `work` with bytes [from, to) of the ring, of which nothing is in use.
   template <class F>
   void within(int64_t from, int64_t to, F&& work) {
@@ -202,7 +202,8 @@ class Emitter {
     ring_peak_ = std::max(ring_peak_, ring.peak());
     ring = std::move(whole);
   }
-  int64_t ring_peak_bytes() const { return std::max({placement.ring_base, ring_peak_, ring.peak(), other_ring_.peak()}) - placement.ring_base; }
+  /// End of what was in use of any ring, as an address.
+  int64_t ring_peak() const { return std::max(ring_peak_, ring.peak()); }
   /// In bytes.
   std::vector<int64_t> strides(ValueId v) const {
     const Value& value = graph.value(v);
@@ -218,9 +219,7 @@ class Emitter {
   void copy_parts(const Copy& copy, const std::vector<CopyLoop>& loops, size_t cut, int64_t step);
 
   int64_t ring_peak_ = 0;
-  Ring other_ring_;
-  bool ring_is_small_ = false;
-  std::pair<const Node*, DescriptorId> programmed_{nullptr, kNoDescriptor};
+  std::array<std::pair<const Node*, DescriptorId>, 2> programmed_{{{nullptr, kNoDescriptor}, {nullptr, kNoDescriptor}}};
   std::map<std::tuple<ValueId, int64_t, const Node*>, uint64_t> constant_index_;
 };
 

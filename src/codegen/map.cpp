@@ -130,6 +130,8 @@ void emit_move(Emitter& e, const Node& node) {
       c.src_address = (in.constant ? kConstantBit + e.constant_offset(v, 0, stored_bytes(in)) : from.address) + static_cast<uint64_t>(r.src_offset * element);
       for (int64_t s : r.src_strides) c.src_strides.push_back(s * element);
     }
+    // LD goes on with what comes next while ST waits for what is made.
+    if (c.src == isa::Space::kScratchpad && c.dst == isa::Space::kDram) c.engine = isa::Engine::kStore;
     e.copy(c);
   }
 }

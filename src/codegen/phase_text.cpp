@@ -14,7 +14,10 @@ const char* space_name(isa::Space space) {
 }  // namespace
 
 std::string print_placement(const Graph& graph, const Schedule& schedule, const Placement& placement) {
-  std::string text = "# ring: scratchpad bytes " + std::to_string(placement.ring_base) + " to " + std::to_string(placement.ring_base + placement.ring_bytes) + "\n";
+  std::string text;
+  for (size_t s = 0; s < placement.ring_base.size(); ++s) {
+    if (s == 0 || placement.ring_base[s] != placement.ring_base[s - 1]) text += "# ring from step " + std::to_string(s) + ": scratchpad bytes " + std::to_string(placement.ring_base[s]) + " to the end\n";
+  }
   for (size_t v = 0; v < placement.of.size(); ++v) {
     const Location& at = placement.of[v];
     if (!at.stored) continue;

@@ -25,8 +25,9 @@ struct Life {
 /// One memory over time. Tensors are put by their first step, those that wait after all others.
 class Memory {
  public:
-  /// First address of `bytes` (aligned) free over the life, below `limit`; -1 when there is none.
-  int64_t put(int64_t bytes, const Life& life, int64_t align, int64_t limit) {
+  /// Address of `bytes` (aligned) free over the life, below `limit`: the first, or of tensors of `most_turning_bytes` and less the one that
+  /// has been unused for longest; -1 when there is none.
+  int64_t put(int64_t bytes, const Life& life, int64_t align, int64_t limit, int64_t most_turning_bytes = 0) {
     if (life.waits && !waiting_) waiting_ = true, recent_ = all_;  // from the first step again
     if (!waiting_ && recent_.size() > 2 * kept_ + 64) {  // what is over before this one's first step is over for all that follow
       std::erase_if(recent_, [&](const Block& b) { return b.last < life.first; });
@@ -37,18 +38,37 @@ class Memory {
       if (b.first <= life.last && life.first <= b.last) overlapping.push_back(&b);
     }
     std::sort(overlapping.begin(), overlapping.end(), [](const Block* a, const Block* b) { return a->address < b->address; });
-    int64_t at = 0;
+    const bool turns = bytes <= most_turning_bytes;
+    int64_t at = 0, best = -1;
+    const auto gap = [&](int64_t end) {  // [at, end) is free
+      const int64_t step = std::max(align, kPart);
+      for (int64_t a = at; a + bytes <= end && (turns || best < 0); a = (a / step + 1) * step) {
+        if (best < 0 || used_until(a, bytes) < used_until(best, bytes)) best = a;
+      }
+    };
     for (const Block* b : overlapping) {
-      if (at + bytes <= b->address) break;
+      gap(std::min(limit, b->address));
       at = std::max(at, (b->address + b->bytes + align - 1) / align * align);
     }
-    if (at + bytes > limit) return -1;
-    const Block block{at, bytes, life.first, life.last};
+    gap(limit);
+    if (best < 0) return -1;
+    const Block block{best, bytes, life.first, life.last};
     recent_.push_back(block), all_.push_back(block);
-    return at;
+    for (size_t i = static_cast<size_t>(best / kPart); most_turning_bytes && i <= static_cast<size_t>((best + bytes - 1) / kPart); ++i) {
+      if (i >= used_.size()) used_.resize(i + 1, -1);
+      used_[i] = std::max(used_[i], life.last);
+    }
+    return best;
   }
 
  private:
+  static constexpr int64_t kPart = 1 << 12;
+  /// The last step of what was put there so far.
+  int used_until(int64_t address, int64_t bytes) const {
+    int last = -1;
+    for (size_t i = static_cast<size_t>(address / kPart); i <= static_cast<size_t>((address + bytes - 1) / kPart) && i < used_.size(); ++i) last = std::max(last, used_[i]);
+    return last;
+  }
   struct Block {
     int64_t address, bytes;
     int first, last;
@@ -56,6 +76,7 @@ class Memory {
   std::vector<Block> recent_, all_;  ///< those that may overlap what comes next; all of them
   size_t kept_ = 0;
   bool waiting_ = false;
+  std::vector<int> used_;  ///< per part of the memory
 };
 
 /// Steps that do with a small ring: copies, and those whose tensors are few enough to be resident beside it. What streams through the ring,
@@ -64,7 +85,7 @@ std::vector<char> in_small_ring(const Graph& graph, const Schedule& schedule, co
   std::vector<char> small;
   for (const Step& step : schedule.steps) {
     std::set<size_t> values;
-    for (int n : {step.contract, step.node}) {
+    for (int n : {step.contract, step.node, step.then}) {
       if (n < 0) continue;
       for (const auto* list : {&graph.nodes[static_cast<size_t>(n)].inputs, &graph.nodes[static_cast<size_t>(n)].outputs}) {
         for (ValueId v : *list) {
@@ -81,6 +102,27 @@ std::vector<char> in_small_ring(const Graph& graph, const Schedule& schedule, co
   return small;
 }
 
+/// From the end of the tensors that are resident during a step, or during one that it runs beside, or one beside it.
+std::vector<int64_t> ring_bases(const Graph& graph, const Schedule& schedule, const Machine& machine, const Placement& p) {
+  std::vector<int64_t> base(schedule.steps.size(), 0);
+  for (size_t v = 0; v < p.of.size(); ++v) {
+    if (!p.of[v].stored || p.of[v].space != isa::Space::kScratchpad) continue;
+    const int64_t end = static_cast<int64_t>(p.of[v].address) + stored_bytes(graph.values[v]), group = machine.group_bytes();
+    for (int s = schedule.first[v]; s <= schedule.last[v]; ++s) {
+      int64_t& b = base[static_cast<size_t>(s)];
+      b = std::max(b, (end + group - 1) / group * group);
+    }
+  }
+  const auto share = [&](size_t s) {
+    if (schedule.steps[s].with < 0) return;
+    int64_t &a = base[s], &b = base[static_cast<size_t>(schedule.steps[s].with)];
+    a = b = std::max(a, b);
+  };
+  for (size_t s = 0; s < base.size(); ++s) share(s);
+  for (size_t s = base.size(); s-- > 0;) share(s);
+  return base;
+}
+
 }  // namespace
 
 int64_t stored_bytes(const Value& value) { return std::max<int64_t>(1, element_count(value.shape) * bytes_of(value.type)); }
@@ -88,8 +130,7 @@ int64_t stored_bytes(const Value& value) { return std::max<int64_t>(1, element_c
 Placement place(const Graph& graph, const Schedule& schedule, const Machine& machine, const Preferences& preferences) {
   Placement p;
   p.of.resize(graph.values.size());
-  p.ring_bytes = preferences.ring_groups * machine.group_bytes();
-  p.ring_base = machine.memory.scratchpad_bytes - p.ring_bytes;
+  const int64_t ring_base = machine.memory.scratchpad_bytes - preferences.ring_groups * machine.group_bytes();
   std::vector<bool> boundary(graph.values.size(), false);
   for (const auto* list : {&graph.inputs, &graph.outputs}) {
     for (ValueId v : *list) boundary[static_cast<size_t>(schedule.root[static_cast<size_t>(v)])] = true;
@@ -109,25 +150,25 @@ Placement place(const Graph& graph, const Schedule& schedule, const Machine& mac
     const auto key = [&](ValueId v) { return std::pair(last(v), schedule.first[static_cast<size_t>(v)]); };
     return key(a) < key(b);
   });
-  if (preferences.small_ring_groups) {
-    p.small_ring_bytes = preferences.small_ring_groups * machine.group_bytes();
-    p.in_small_ring = in_small_ring(graph, schedule, boundary, machine.memory.scratchpad_bytes - p.small_ring_bytes, p.small_ring_bytes);
-  }
+  const int64_t small_ring_bytes = preferences.small_ring_groups * machine.group_bytes(), small_ring_base = machine.memory.scratchpad_bytes - small_ring_bytes;
   std::vector<int> large_before(1, 0);  // steps with the whole ring
-  for (char small : p.in_small_ring) large_before.push_back(large_before.back() + !small);
+  if (small_ring_bytes) {
+    for (char small : in_small_ring(graph, schedule, boundary, small_ring_base, small_ring_bytes)) large_before.push_back(large_before.back() + !small);
+  }
   const auto limit = [&](const Life& life) {
-    const bool small = !p.in_small_ring.empty() && large_before[static_cast<size_t>(life.last) + 1] == large_before[static_cast<size_t>(life.first)];
-    return small ? machine.memory.scratchpad_bytes - p.small_ring_bytes : p.ring_base;
+    const bool small = small_ring_bytes && large_before[static_cast<size_t>(life.last) + 1] == large_before[static_cast<size_t>(life.first)];
+    return small ? small_ring_base : ring_base;
   };
   Memory scratchpad, dram;
+  const int64_t turning = machine.group_bytes();  // engines work on one of them at a time
   int64_t dram_end = boundary_end;
   for (ValueId id : order) {
     const size_t v = static_cast<size_t>(id);
     const Life life{schedule.first[v], schedule.last[v], last(id)};
     const int64_t bytes = stored_bytes(graph.values[v]), group = machine.group_bytes();
     // Large tensors start on a lock group of their own if they can: engines then work on different groups.
-    int64_t at = bytes >= preferences.resident_align_bytes ? scratchpad.put(bytes, life, group, limit(life)) : -1;
-    if (at < 0) at = scratchpad.put(bytes, life, kAlign, limit(life));
+    int64_t at = bytes >= preferences.resident_align_bytes ? scratchpad.put(bytes, life, group, limit(life), turning) : -1;
+    if (at < 0) at = scratchpad.put(bytes, life, kAlign, limit(life), turning);
     if (at >= 0) {
       p.of[v] = {isa::Space::kScratchpad, static_cast<uint64_t>(at), true};
       p.resident_peak_bytes = std::max(p.resident_peak_bytes, at + bytes);
@@ -138,6 +179,7 @@ Placement place(const Graph& graph, const Schedule& schedule, const Machine& mac
     p.of[v] = {isa::Space::kDram, static_cast<uint64_t>(boundary_end + at), true};
     dram_end = std::max(dram_end, boundary_end + at + bytes);
   }
+  p.ring_base = ring_bases(graph, schedule, machine, p);
   p.dram_bytes = static_cast<uint64_t>((dram_end + kAlign - 1) / kAlign * kAlign);
   return p;
 }

@@ -1,5 +1,5 @@
-// Where tensors live: resident in the scratchpad over their whole life where they fit, in DRAM otherwise. A ring of
-// whole lock groups is kept free for weights, tiles and constants on their way through.
+// Where tensors live: resident in the scratchpad over their whole life where they fit, in DRAM otherwise. What a step's tensors leave of
+// it, whole lock groups and some of them in any case, is its ring for weights, tiles and constants on their way through.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -18,21 +18,20 @@ struct Location {
 
 struct Placement {
   std::vector<Location> of;        ///< per root value
-  int64_t ring_base = 0, ring_bytes = 0;
-  int64_t small_ring_bytes = 0;    ///< the end of the ring, which is all of it in some steps: tensors that live in those alone have the rest
-  std::vector<char> in_small_ring; ///< per step
+  std::vector<int64_t> ring_base;  ///< per step: the scratchpad from here on; a contraction and what runs beside it have one
   int64_t resident_peak_bytes = 0;
   uint64_t dram_bytes = 0;         ///< inputs, outputs and spilled tensors, from address 0
 };
 
 /// What the code generator varies between candidates.
 struct Preferences {
-  int64_t ring_groups = 0;             ///< lock groups left to the ring
+  int64_t ring_groups = 0;             ///< lock groups left to the ring at least
   int64_t block_overhead_cycles = 4;   ///< charged per accumulator block by the tile search
   int64_t resident_align_bytes = 0;    ///< resident tensors of this size and more start on a lock group if they can
   int64_t ring_align_bytes = 0;        ///< the same for blocks of the ring
   bool waiting_last = false;           ///< tensors that lie unused for most of their life get the room that others leave
   bool tiles_in_groups = false;        ///< a map's tile with all its inputs and outputs lies in one lock group
+  bool products_in_groups = true;      ///< tiles of products are chosen for lock groups of their own, not for their bytes alone
   int64_t small_ring_groups = 0;       ///< left to the ring in steps whose tensors may all be resident beside it; 0: as in all others
 };
 

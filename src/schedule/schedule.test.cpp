@@ -1,6 +1,8 @@
 // Orders of work, and where tensors lie over it.
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "schedule/place.h"
 #include "schedule/weave.h"
 
@@ -39,6 +41,12 @@ struct Made {
     const auto strides = row_major_strides(s);
     const ValueId out = value(s);
     return node(Move{{{0, s, 0, 0, strides, strides}}, 0}, {v}, out);
+  }
+  /// The last two dimensions of [1, 1, m, n] in the other order.
+  ValueId turned(ValueId v) {
+    const int64_t rows = g.value(v).shape[3], columns = g.value(v).shape[2];
+    const ValueId out = value({1, 1, rows, columns});
+    return node(Move{{{0, {rows, columns}, 0, 0, {1, rows}, {columns, 1}}}, 0}, {v}, out);
   }
   /// [1, 1, m, k] times [k, n].
   ValueId product(ValueId a, ValueId b) {
@@ -83,8 +91,9 @@ TEST(Place, TensorsOfStepsWithASmallRingLieBesideItAlone) {
   for (size_t v = 0; v < m.g.values.size(); ++v) {
     if (schedule.first[v] < 0 || !resident(with, static_cast<ValueId>(v))) continue;
     const int64_t end = static_cast<int64_t>(with.of[v].address) + stored_bytes(m.g.values[v]);
-    above += end > with.ring_base;
-    for (int s = schedule.first[v]; s <= schedule.last[v]; ++s) EXPECT_LE(end, with.in_small_ring[static_cast<size_t>(s)] ? most - 4 * group : with.ring_base) << m.g.values[v].name;
+    above += end > most - 12 * group;
+    EXPECT_LE(end, most - 4 * group);
+    for (int s = schedule.first[v]; s <= schedule.last[v]; ++s) EXPECT_LE(end, with.ring_base[static_cast<size_t>(s)]) << m.g.values[v].name;
   }
   EXPECT_GT(above, 0);
 }
@@ -102,10 +111,15 @@ TEST(Place, WhatRunsBesideAContractionHasItsRing) {
   for (size_t s = 0; s < schedule.steps.size(); ++s) {
     if (schedule.steps[s].with < 0) continue;
     ++beside;
-    EXPECT_EQ(p.in_small_ring[s], p.in_small_ring[static_cast<size_t>(schedule.steps[s].with)]);
-    EXPECT_FALSE(p.in_small_ring[s]);
+    EXPECT_EQ(p.ring_base[s], p.ring_base[static_cast<size_t>(schedule.steps[s].with)]);
+    EXPECT_LE(p.ring_base[s], machine.memory.scratchpad_bytes - 12 * machine.group_bytes());
   }
   EXPECT_EQ(beside, 1);
+}
+
+/// Steps whose first output this is.
+auto steps_of(const Made& m, const Schedule& schedule, ValueId v) {
+  return std::count_if(schedule.steps.begin(), schedule.steps.end(), [&](const Step& s) { return m.g.nodes[static_cast<size_t>(s.node)].outputs[0] == v; });
 }
 
 TEST(Schedule, PartsOfAMoveAreMadeInTheirPlace) {
@@ -132,10 +146,60 @@ TEST(Schedule, PartsOfAMoveAreMadeInTheirPlace) {
   EXPECT_EQ(schedule.strides[static_cast<size_t>(right)], (std::vector<int64_t>{3 * 96, 96, 1}));
   EXPECT_EQ(schedule.root[static_cast<size_t>(read_twice)], read_twice);
   EXPECT_EQ(schedule.root[static_cast<size_t>(narrow)], narrow);
-  const auto steps_of = [&](ValueId v) { return std::count_if(schedule.steps.begin(), schedule.steps.end(), [&](const Step& s) { return m.g.nodes[static_cast<size_t>(s.node)].outputs[0] == v; }); };
-  EXPECT_EQ(steps_of(both), 0);
-  EXPECT_EQ(steps_of(other), 1);
-  EXPECT_EQ(steps_of(short_runs), 1);
+  EXPECT_EQ(steps_of(m, schedule, both), 0);
+  EXPECT_EQ(steps_of(m, schedule, other), 1);
+  EXPECT_EQ(steps_of(m, schedule, short_runs), 1);
+}
+
+TEST(Schedule, ProductsReadOperandsWhereAMoveFoundThem) {
+  Made m;
+  const ValueId x = m.map({m.input({1, 1, 64, 128})}), b = m.map({m.input({1, 1, 1, 1, 64, 32})});
+  const ValueId operand = m.turned(x), read_by_a_map = m.turned(x), twice = m.turned(x), given_out = m.turned(x);
+  m.g.outputs = {m.product(operand, b), m.product(read_by_a_map, b), m.map({read_by_a_map}), m.product(twice, b), m.product(twice, b), m.product(given_out, b), given_out};
+  const Schedule schedule(m.g);
+  EXPECT_EQ(schedule.root[static_cast<size_t>(operand)], x);
+  EXPECT_EQ(schedule.strides[static_cast<size_t>(operand)], (std::vector<int64_t>{0, 0, 1, 128}));
+  EXPECT_EQ(steps_of(m, schedule, operand), 0);
+  EXPECT_GE(schedule.last[static_cast<size_t>(x)], 0);
+  for (ValueId v : {read_by_a_map, twice, given_out}) {
+    EXPECT_EQ(schedule.root[static_cast<size_t>(v)], v);
+    EXPECT_EQ(steps_of(m, schedule, v), 1);
+  }
+  // What several products read is turned once where it fits the scratchpad.
+  const Machine machine = load_machine("server");
+  Made large;
+  const ValueId y = large.map({large.input({1, 1, 1024, 4096})}), c = large.map({large.input({1, 1, 1, 1, 1024, 32})}), shared = large.turned(y);  // 8 MiB
+  large.g.outputs = {large.product(shared, c), large.product(shared, c), large.map({y})};
+  EXPECT_EQ(Schedule(large.g, Schedule::Order::kAsGiven, &machine).root[static_cast<size_t>(shared)], y);
+}
+
+TEST(Schedule, AMapFollowsTheDrainThatMakesItsInput) {
+  Made m;
+  const ValueId a = m.map({m.input({1, 1, 64, 64})}), b = m.map({m.input({1, 1, 1, 1, 64, 64})}), other = m.map({m.input({1, 1, 64, 64})});
+  const ValueId followed = m.product(a, b), own = m.map({followed}), second = m.product(a, b), mixed = m.map({second, other}), third = m.product(a, b), across = m.map({third});
+  auto& turned = std::get<Map>(m.g.nodes.back().op).accesses[0].index;
+  std::swap(turned[2], turned[3]);
+  m.g.outputs = {followed, own, second, mixed, third, across};
+  const Schedule schedule(m.g);
+  const auto step_of = [&](ValueId v) { return *std::find_if(schedule.steps.begin(), schedule.steps.end(), [&](const Step& s) { return m.g.nodes[static_cast<size_t>(s.node)].outputs[0] == v; }); };
+  EXPECT_EQ(Schedule::made_by(m.g, step_of(followed)), (std::vector<ValueId>{followed, own}));
+  EXPECT_EQ(steps_of(m, schedule, own), 0);
+  EXPECT_EQ(schedule.first[static_cast<size_t>(own)], schedule.first[static_cast<size_t>(followed)]);
+  EXPECT_EQ(Schedule::made_by(m.g, step_of(second)), (std::vector<ValueId>{second})) << "another tensor is read besides";
+  EXPECT_EQ(Schedule::made_by(m.g, step_of(third)), (std::vector<ValueId>{third})) << "other elements are read";
+}
+
+TEST(Place, SmallTensorsTakeTurns) {
+  const Machine machine = load_machine("server");
+  Made m;
+  ValueId v = m.map({m.input({64, 1024})});  // half a lock group
+  for (int i = 0; i < 12; ++i) v = m.map({v});
+  m.g.outputs = {v};
+  const Schedule schedule(m.g);
+  const Placement p = place(m.g, schedule, machine, {.ring_groups = 4});
+  std::set<uint64_t> addresses;
+  for (size_t n = 0; n + 1 < m.g.nodes.size(); ++n) addresses.insert(p.of[static_cast<size_t>(m.g.nodes[n].outputs[0])].address);
+  EXPECT_EQ(addresses.size(), 12u) << "room that was in use is taken again before room that was not";
 }
 
 TEST(Orders, LargeCopiesRunBesideProducts) {

@@ -39,7 +39,7 @@ class Costs {
       if (whole.constant || boundary_.count(root_of(v)) || all >= machine_.memory.scratchpad_bytes / 8) bytes += elements * bytes_of(g_.value(v).type);
     };
     for (ValueId v : inputs(s)) add(v, elements_read(s, v));
-    add(node(s).outputs[0], element_count(g_.value(node(s).outputs[0]).shape));
+    for (ValueId v : Schedule::made_by(g_, s)) add(v, element_count(g_.value(v).shape));
     return dram_bound_cycles(machine_, bytes);
   }
   /// Of a contract.
@@ -99,8 +99,8 @@ std::vector<Step> copies_first(const Graph& g, const std::vector<Step>& steps, c
         const Step& before = order[at - 1];
         const auto inputs = costs.inputs(before);
         const bool parts = std::any_of(inputs.begin(), inputs.end(), [&](ValueId v) { return costs.root_of(v) == made; });
-        const size_t written = costs.root_of(costs.node(before).outputs[0]);
-        if (parts || reads.count(written) || written == made) break;
+        const auto written = Schedule::made_by(g, before);
+        if (parts || std::any_of(written.begin(), written.end(), [&](ValueId v) { return reads.count(costs.root_of(v)) || costs.root_of(v) == made; })) break;
         const int64_t taken = std::min(needed, slack[at - 1]);
         needed -= taken, slack[at - 1] -= taken, --at;
       }
@@ -115,7 +115,9 @@ class Weaver {
  public:
   Weaver(const Graph& g, const std::vector<Step>& steps, const Costs& costs) : steps_(steps), costs_(costs), missing_(steps.size(), 0), readers_(steps.size()) {
     std::vector<std::vector<size_t>> writers(g.values.size());
-    for (size_t s = 0; s < steps.size(); ++s) writers[costs.root_of(costs.node(steps[s]).outputs[0])].push_back(s);
+    for (size_t s = 0; s < steps.size(); ++s) {
+      for (ValueId v : Schedule::made_by(g, steps[s])) writers[costs.root_of(v)].push_back(s);
+    }
     for (size_t s = 0; s < steps.size(); ++s) {
       std::set<size_t> before;
       for (ValueId v : costs.inputs(steps[s])) before.insert(writers[costs.root_of(v)].begin(), writers[costs.root_of(v)].end());
@@ -185,7 +187,7 @@ class LargeCopies {
     std::vector<std::vector<int>> writers(g.values.size()), readers(g.values.size());
     for (size_t s = 0; s < steps.size(); ++s) {
       slack_[s] = costs.slack(steps[s]);
-      writers[costs.root_of(costs.node(steps[s]).outputs[0])].push_back(static_cast<int>(s));
+      for (ValueId v : Schedule::made_by(g, steps[s])) writers[costs.root_of(v)].push_back(static_cast<int>(s));
       for (ValueId v : costs.inputs(steps[s])) readers[costs.root_of(v)].push_back(static_cast<int>(s));
     }
     for (size_t s = 0; s < steps.size(); ++s) {
