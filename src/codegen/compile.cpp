@@ -42,16 +42,18 @@ Sources orders_of(const Source& form, const Machine& machine) {
   return sources;
 }
 
-/// Packed tightly with many small blocks, or spread over lock groups with fewer larger blocks, for several sizes of the ring.
-std::vector<Preferences> layouts_of(const Machine& machine, bool quick) {
+/// Packed tightly with many small blocks, or spread over lock groups with fewer larger blocks, for several sizes of the ring. Where memory
+/// counts, tensors take no turns: what is left of the scratchpad stays in one piece.
+std::vector<Preferences> layouts_of(const Machine& machine, const GenerateOptions& options) {
   const int64_t groups = machine.memory.groups, group = machine.group_bytes();
   std::vector<int64_t> rings = {groups / 4, groups * 3 / 8, groups / 2, groups * 5 / 8, groups * 3 / 4, groups};
-  if (quick) rings = {groups * 3 / 8, groups / 2, groups};
+  if (options.quick) rings = {groups * 3 / 8, groups / 2, groups};
   std::vector<Preferences> layouts;
   for (int64_t ring : rings) {
-    if (!quick) layouts.push_back({ring, 4, group / 8, group / 4, false, false});
+    if (!options.quick) layouts.push_back({ring, 4, group / 8, group / 4, false, false});
     layouts.push_back({ring, 48, 256, 1024, true, true});
   }
+  for (Preferences& p : layouts) p.take_turns = !options.least_memory;
   return layouts;
 }
 
@@ -61,7 +63,7 @@ std::vector<Preferences> layouts_of(const Machine& machine, bool quick) {
 class Search {
  public:
   Search(const Graph& graph, const Machine& machine, const std::string& precision, const GenerateOptions& options)
-      : sources_(forms_of(graph, machine)), layouts_(layouts_of(machine, options.quick)), probes_{layouts_.size() / 6, layouts_.size() * 7 / 12}, machine_(machine), precision_(precision), options_(options) {}
+      : sources_(forms_of(graph, machine)), layouts_(layouts_of(machine, options)), probes_{layouts_.size() / 6, layouts_.size() * 7 / 12}, machine_(machine), precision_(precision), options_(options) {}
 
   Attempt& run() {
     const size_t forms = sources_.size();
@@ -71,7 +73,9 @@ class Search {
     std::move(orders.begin(), orders.end(), std::back_inserter(sources_));
     if (sources_.size() > 1) probe(forms > 1 ? forms : 0);
     try_layouts();
-    if (best_.program) try_dense_tiles(), try_small_rings(), try_orders(forms);
+    if (!best_.program) return best_;
+    if (!options_.quick) try_variants();
+    try_small_rings(), try_orders(forms);
     return best_;
   }
 
@@ -112,8 +116,8 @@ class Search {
     }
     try_all(attempts);
   }
-  /// The best layouts with tiles that may share lock groups.
-  void try_dense_tiles() {
+  /// The best layouts with tiles that may share lock groups, and then the best with or without turns.
+  void try_variants() {
     constexpr size_t kBest = 2;
     std::vector<std::pair<int64_t, size_t>> known;
     for (const auto& [number, cost] : costs_) {
@@ -127,6 +131,10 @@ class Search {
       layouts_.push_back(dense), attempts.push_back({number_.source, layouts_.size() - 1});
     }
     try_all(attempts);
+    Preferences other = layouts_[number_.layout];
+    other.take_turns = !other.take_turns;
+    layouts_.push_back(other);
+    try_all({{number_.source, layouts_.size() - 1}});
   }
   /// Where they keep so many more bytes in the scratchpad that these, written and read once, are half a percent of the cost.
   void try_small_rings() {

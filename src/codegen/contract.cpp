@@ -310,8 +310,8 @@ class ContractEmitter {
   void narrow_a_range(const Pixels& p, ByteRange& range) const {
     const int64_t first = std::clamp<int64_t>(p.row * c_.stride_h - c_.pad_top, 0, s_.in_h - 1);
     const int64_t last = std::clamp<int64_t>((p.row + p.rows - 1) * c_.stride_h + (c_.kernel_h - 1) * c_.dilation_h - c_.pad_top, first, s_.in_h - 1);
-    range.lo = a_address_ + static_cast<uint64_t>(first * a_row_pitch_);
-    range.hi = range.lo + a_reach(last - first + 1);
+    const uint64_t lo = a_address_ + static_cast<uint64_t>(first * a_row_pitch_);
+    range = {isa::Space::kScratchpad, lo, lo + a_reach(last - first + 1), false};
   }
 
   void drain(int64_t n, const Pixels& p, int64_t channel, int64_t channels, const AccumulatorTile& acc) {

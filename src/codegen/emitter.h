@@ -25,7 +25,10 @@ struct ByteRange {
   isa::Space space = isa::Space::kScratchpad;
   bool write = false;
   ByteRange() = default;
-  ByteRange(isa::Space s, uint64_t l, uint64_t h, bool w) : lo(l), hi(h), space(s), write(w) {}
+  ByteRange(isa::Space s, uint64_t l, uint64_t h, bool w) : lo(l & kBits), hi(h & kBits), space(s), write(w) {}
+
+ private:
+  static constexpr uint64_t kBits = (uint64_t{1} << 56) - 1;
 };
 
 /// What one instruction touches, without memory of its own: programs have tens of thousands of them, for a dozen layouts each.

@@ -1,6 +1,7 @@
 #include "schedule/place.h"
 
 #include <algorithm>
+#include <climits>
 #include <set>
 
 #include "base/error.h"
@@ -40,10 +41,13 @@ class Memory {
     std::sort(overlapping.begin(), overlapping.end(), [](const Block* a, const Block* b) { return a->address < b->address; });
     const bool turns = bytes <= most_turning_bytes;
     int64_t at = 0, best = -1;
+    int best_until = INT_MAX;
     const auto gap = [&](int64_t end) {  // [at, end) is free
       const int64_t step = std::max(align, kPart);
-      for (int64_t a = at; a + bytes <= end && (turns || best < 0); a = (a / step + 1) * step) {
-        if (best < 0 || used_until(a, bytes) < used_until(best, bytes)) best = a;
+      for (int64_t a = at; a + bytes <= end && (turns || best < 0);) {
+        const auto [until, part] = used_until(a, bytes, best_until);
+        if (until < best_until) best = a, best_until = until;
+        a = (std::max(a, part * kPart) / step + 1) * step;  // what has that part is no better
       }
     };
     for (const Block* b : overlapping) {
@@ -63,11 +67,19 @@ class Memory {
 
  private:
   static constexpr int64_t kPart = 1 << 12;
-  /// The last step of what was put there so far.
-  int used_until(int64_t address, int64_t bytes) const {
-    int last = -1;
-    for (size_t i = static_cast<size_t>(address / kPart); i <= static_cast<size_t>((address + bytes - 1) / kPart) && i < used_.size(); ++i) last = std::max(last, used_[i]);
-    return last;
+  struct Used {
+    int until;
+    int64_t part;
+  };
+  /// The last step of what was put there so far, and the last part where that is `limit` or later; 0: none.
+  Used used_until(int64_t address, int64_t bytes, int limit) const {
+    Used used{-1, 0};
+    for (int64_t i = std::min((address + bytes - 1) / kPart, static_cast<int64_t>(used_.size()) - 1); i >= address / kPart; --i) {
+      const int until = used_[static_cast<size_t>(i)];
+      if (until >= limit) return {until, i};
+      used.until = std::max(used.until, until);
+    }
+    return used;
   }
   struct Block {
     int64_t address, bytes;
@@ -160,7 +172,7 @@ Placement place(const Graph& graph, const Schedule& schedule, const Machine& mac
     return small ? small_ring_base : ring_base;
   };
   Memory scratchpad, dram;
-  const int64_t turning = machine.group_bytes();  // engines work on one of them at a time
+  const int64_t turning = preferences.take_turns ? machine.group_bytes() : 0;
   int64_t dram_end = boundary_end;
   for (ValueId id : order) {
     const size_t v = static_cast<size_t>(id);

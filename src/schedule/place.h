@@ -31,6 +31,7 @@ struct Preferences {
   int64_t ring_align_bytes = 0;        ///< the same for blocks of the ring
   bool waiting_last = false;           ///< tensors that lie unused for most of their life get the room that others leave
   bool tiles_in_groups = false;        ///< a map's tile with all its inputs and outputs lies in one lock group
+  bool take_turns = true;              ///< tensors of up to a lock group lie where nothing has been for longest, not at the first place that is free
   bool products_in_groups = true;      ///< tiles of products are chosen for lock groups of their own, not for their bytes alone
   int64_t small_ring_groups = 0;       ///< left to the ring in steps whose tensors may all be resident beside it; 0: as in all others
 };

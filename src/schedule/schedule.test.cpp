@@ -122,6 +122,11 @@ auto steps_of(const Made& m, const Schedule& schedule, ValueId v) {
   return std::count_if(schedule.steps.begin(), schedule.steps.end(), [&](const Step& s) { return m.g.nodes[static_cast<size_t>(s.node)].outputs[0] == v; });
 }
 
+/// The first of them.
+Step step_of(const Made& m, const Schedule& schedule, ValueId v) {
+  return *std::find_if(schedule.steps.begin(), schedule.steps.end(), [&](const Step& s) { return m.g.nodes[static_cast<size_t>(s.node)].outputs[0] == v; });
+}
+
 TEST(Schedule, PartsOfAMoveAreMadeInTheirPlace) {
   Made m;
   const ValueId x = m.input({4, 3, 32}), y = m.input({4, 3, 64});
@@ -181,12 +186,11 @@ TEST(Schedule, AMapFollowsTheDrainThatMakesItsInput) {
   std::swap(turned[2], turned[3]);
   m.g.outputs = {followed, own, second, mixed, third, across};
   const Schedule schedule(m.g);
-  const auto step_of = [&](ValueId v) { return *std::find_if(schedule.steps.begin(), schedule.steps.end(), [&](const Step& s) { return m.g.nodes[static_cast<size_t>(s.node)].outputs[0] == v; }); };
-  EXPECT_EQ(Schedule::made_by(m.g, step_of(followed)), (std::vector<ValueId>{followed, own}));
+  EXPECT_EQ(Schedule::made_by(m.g, step_of(m, schedule, followed)), (std::vector<ValueId>{followed, own}));
   EXPECT_EQ(steps_of(m, schedule, own), 0);
   EXPECT_EQ(schedule.first[static_cast<size_t>(own)], schedule.first[static_cast<size_t>(followed)]);
-  EXPECT_EQ(Schedule::made_by(m.g, step_of(second)), (std::vector<ValueId>{second})) << "another tensor is read besides";
-  EXPECT_EQ(Schedule::made_by(m.g, step_of(third)), (std::vector<ValueId>{third})) << "other elements are read";
+  EXPECT_EQ(Schedule::made_by(m.g, step_of(m, schedule, second)), (std::vector<ValueId>{second})) << "another tensor is read besides";
+  EXPECT_EQ(Schedule::made_by(m.g, step_of(m, schedule, third)), (std::vector<ValueId>{third})) << "other elements are read";
 }
 
 TEST(Place, SmallTensorsTakeTurns) {
@@ -214,11 +218,10 @@ TEST(Orders, LargeCopiesRunBesideProducts) {
   m.g.outputs.insert(m.g.outputs.end(), {read, last, m.map({kept})});
   const Schedule schedule(m.g, Schedule::Order::kCopiesBeside, &machine);
   EXPECT_FALSE(schedule.as_given());
-  const auto step_of = [&](ValueId v) { return *std::find_if(schedule.steps.begin(), schedule.steps.end(), [&](const Step& s) { return m.g.nodes[static_cast<size_t>(s.node)].outputs[0] == v; }); };
-  const int host = step_of(early).with;
+  const int host = step_of(m, schedule, early).with;
   ASSERT_GE(host, 0);
   EXPECT_GE(schedule.steps[static_cast<size_t>(host)].contract, 0);
-  EXPECT_EQ(step_of(last).with, -1) << "no product is behind what it copies";
+  EXPECT_EQ(step_of(m, schedule, last).with, -1) << "no product is behind what it copies";
 }
 
 TEST(Orders, CopiesStandBeforeProductsThatLeaveDramTheTime) {

@@ -24,7 +24,7 @@ class Gelus {
   /// What a node makes: x/2 (1 + erf(x / sqrt 2)), or x/2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
   std::optional<Found> made_by(const Node& node) const {
     if (type_of(node) != "Mul" && type_of(node) != "Div") return {};
-    const Product whole = factors_of(node);
+    const Product whole = product_of(node);
     if (whole.factors.size() != 2 || !is(whole.constant, 0.5)) return {};
     for (size_t i : {size_t{0}, size_t{1}}) {
       const ValueId x = whole.factors[i];
@@ -48,9 +48,10 @@ class Gelus {
     const TensorPtr t = g_.value(v).constant;
     return t && t->count() == 1 && is_float(t->type) ? std::optional(t->at(0)) : std::nullopt;
   }
-  Product factors_of(const Node& node) const {
+  template <class Made>
+  Product product_of(const Made& made) const {
     Product p;
-    multiply(p, node);
+    multiply(p, made);
     return p;
   }
   void multiply(Product& p, const Node& node) const {
@@ -81,20 +82,17 @@ class Gelus {
     return nullptr;
   }
   bool is_scaled(ValueId v, double by, ValueId x) const {
-    Product p;
-    multiply(p, v);
+    const Product p = product_of(v);
     return is(p.constant, by) && p.factors == std::vector<ValueId>{x};
   }
   bool is_cubic(ValueId v, ValueId x) const {
-    Product p;
-    multiply(p, v);
+    const Product p = product_of(v);
     if (!is(p.constant, std::sqrt(2 / std::numbers::pi)) || p.factors.size() != 1) return false;
     const Node* sum = maker(p.factors[0]);
     if (!sum || type_of(*sum) != "Add") return false;
     for (size_t k : {size_t{0}, size_t{1}}) {
       if (sum->inputs[k] != x) continue;
-      Product cube;
-      multiply(cube, sum->inputs[1 - k]);
+      const Product cube = product_of(sum->inputs[1 - k]);
       if (is(cube.constant, 0.044715) && cube.factors == std::vector<ValueId>(3, x)) return true;
     }
     return false;
