@@ -224,6 +224,33 @@ TEST(Orders, LargeCopiesRunBesideProducts) {
   EXPECT_EQ(step_of(m, schedule, last).with, -1) << "no product is behind what it copies";
 }
 
+TEST(Orders, WhatReadsAFollowerComesBehindIt) {
+  const Machine machine = load_machine("server");
+  for (const auto order : {Schedule::Order::kCopiesFirst, Schedule::Order::kCopiesBeside, Schedule::Order::kWoven}) {
+    Made m;
+    const bool small = order == Schedule::Order::kCopiesFirst;  // what is copied
+    const int64_t sums = small ? 512 : 4096;
+    const ValueId a = m.map({m.input({1, 1, 320, sums})}), b = m.map({m.input({1, 1, 1, 1, sums, small ? 64 : 1024})});
+    std::vector<ValueId> products;
+    for (int i = 0; i < 3; ++i) products.push_back(m.product(a, b));
+    const ValueId followed = m.product(a, b), own = m.map({followed});
+    for (int i = 0; i < 2; ++i) products.push_back(m.product(a, b));
+    const ValueId copied = m.copy(own);
+    m.g.outputs = products;
+    m.g.outputs.insert(m.g.outputs.end(), {followed, own, copied});
+    const Schedule schedule(m.g, order, &machine);
+    EXPECT_FALSE(schedule.as_given()) << static_cast<int>(order);
+    const auto place_of = [&](ValueId v) {
+      for (size_t s = 0; s < schedule.steps.size(); ++s) {
+        if (const auto made = Schedule::made_by(m.g, schedule.steps[s]); std::find(made.begin(), made.end(), v) != made.end()) return static_cast<int>(s);
+      }
+      return -1;
+    };
+    EXPECT_EQ(place_of(own), place_of(followed));
+    EXPECT_GT(place_of(copied), place_of(own)) << static_cast<int>(order);
+  }
+}
+
 TEST(Orders, CopiesStandBeforeProductsThatLeaveDramTheTime) {
   const Machine machine = load_machine("server");
   Made m;
