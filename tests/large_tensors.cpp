@@ -66,7 +66,7 @@ std::string write(Parts parts) {
 }
 
 std::unique_ptr<Plan> plan_of(const FrontResult& front, bool reference) {
-  const Judge judge = [](const isa::Program& p, int64_t) { return simulate(isa::sequence(p.code, "test"), load_machine(kMachine)).cycles; };
+  const Judge judge = [](const isa::Program& p, const std::vector<isa::StandIn>&, int64_t) { return simulate(isa::sequence(p.code, "test"), load_machine(kMachine)).cycles; };
   return std::make_unique<Plan>(front.graph, std::make_shared<const PlanContext>(PlanContext{load_machine(kMachine), front.policy, front.precision, judge, {}, reference}));
 }
 
@@ -169,6 +169,8 @@ TEST(LargeTensors, EveryOrderAndRingKeepsTheBits) {
     for (int64_t i = 0; i < in.back().count(); ++i) in.back().set(i, static_cast<double>(static_cast<int64_t>(rng() % 4001) - 2000) * 1e-3);
   }
   const auto expected = evaluate(front.graph, in);
+  const std::string precision = "bf16";
+  const GenerateOptions options;
   for (const char* name : {"nano", "edge", "server"}) {
     const Machine machine = load_machine(name);
     using Order = Schedule::Order;
@@ -180,9 +182,8 @@ TEST(LargeTensors, EveryOrderAndRingKeepsTheBits) {
         for (ValueId v : n.inputs) operands += !source->schedule.strides[static_cast<size_t>(v)].empty();
       }
       for (const auto& [groups, own] : {std::pair{int64_t{0}, true}, {int64_t{0}, false}, {machine.memory.groups / 8, true}, {machine.memory.groups / 4, true}}) {
-        Learned learned;
         const Preferences preferences{.ring_groups = machine.memory.groups * 3 / 4, .products_in_groups = own, .small_ring_groups = groups};
-        Attempt a = attempt(source, machine, "bf16", preferences, {}, learned);
+        Attempt a = attempt(source, preferences, {machine, precision, options}, INT64_MAX);
         const std::string where = std::string(name) + ", order " + std::to_string(static_cast<int>(order)) + ", small ring of " + std::to_string(groups) + (own ? "" : ", tiles may share groups");
         ASSERT_TRUE(a.program) << where;
         a.program->constants = constants_of(a.candidate.source->graph, *a.candidate.emitter);

@@ -44,8 +44,9 @@ Timing timing_of(const isa::Program& p, const char* machine) { return simulate(i
 
 std::unique_ptr<Plan> plan_of(const std::string& file, const char* machine, const char* precision, bool reference) {
   const FrontResult front = run_onnx_passes(import_onnx(file, {}), precision);
-  const Judge judge = [machine](const isa::Program& p, int64_t limit) { return cost_of(p, load_machine(machine), limit); };
-  return std::make_unique<Plan>(front.graph, std::make_shared<const PlanContext>(PlanContext{load_machine(machine), front.policy, front.precision, judge, {}, reference}));
+  auto context = std::make_shared<PlanContext>(PlanContext{load_machine(machine), front.policy, front.precision, {}, {}, reference});
+  context->judge = judge_on(context->machine);
+  return std::make_unique<Plan>(front.graph, context);
 }
 
 TEST(LongAttention, BlocksGiveTheBitsOfTheWhole) {

@@ -114,7 +114,7 @@ struct Model {
 /// `preset` empty: the reference evaluator.
 Outcome execute(const Model& m, const std::string& preset, const std::string& where) {
   const auto context = std::make_shared<PlanContext>(PlanContext{load_machine(preset.empty() ? "edge" : preset), m.front.policy, m.front.precision, {}, {}, preset.empty()});
-  context->judge = [&machine = context->machine](const isa::Program& p, int64_t limit) { return cost_of(p, machine, limit); };
+  context->judge = judge_on(context->machine);
   Plan plan(m.front.graph, context);
   Outcome o;
   for (const HostValue& v : plan.run(m.inputs)) o.outputs.push_back(v.tensor ? *v.tensor : Tensor());

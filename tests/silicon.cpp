@@ -21,8 +21,7 @@ Report profile_of(const char* architecture, const Machine& machine) {
   const Architecture& a = find_architecture(architecture);
   a.write(path, 1, a.default_size);
   const FrontResult front = run_front(import_onnx(path, {}), "auto");
-  auto judge = [&](const isa::Program& p, int64_t limit) { return cost_of(p, machine, limit); };
-  const isa::Program program = generate(front.graph, machine, front.precision, {.judge = judge});
+  const isa::Program program = generate(front.graph, machine, front.precision, {.judge = judge_on(machine)});
   const auto sequence = isa::sequence(program.code, "t");
   return make_report(program, machine, sequence, simulate(sequence, machine));
 }

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <mutex>
 #include <regex>
 
 #include "architectures/architectures.h"
@@ -18,8 +19,8 @@ namespace systole {
 namespace {
 
 int64_t cycles(const Graph& graph, const Machine& machine) {
-  auto judge = [&](const isa::Program& p, int64_t) { return simulate(isa::sequence(p.code, "t"), machine).cycles; };
-  return judge(generate(graph, machine, "bf16", {.judge = judge}), INT64_MAX);
+  auto judge = [&](const isa::Program& p, const std::vector<isa::StandIn>&, int64_t) { return simulate(isa::sequence(p.code, "t"), machine).cycles; };
+  return judge(generate(graph, machine, "bf16", {.judge = judge}), {}, INT64_MAX);
 }
 
 struct Resource {
@@ -62,7 +63,7 @@ TEST(TimingBounds, MoreOfAnythingIsNeverMuchSlower) {
 
 TEST(TimingBounds, ResNet50ReachesSeventyPercentOfItsBound) {
   const Machine machine = load_machine("edge");
-  auto judge = [&](const isa::Program& p, int64_t) { return simulate(isa::sequence(p.code, "t"), machine).cycles; };
+  auto judge = [&](const isa::Program& p, const std::vector<isa::StandIn>&, int64_t) { return simulate(isa::sequence(p.code, "t"), machine).cycles; };
   for (const char* name : {"resnet50-qdq", "resnet50"}) {
     const std::string path = std::string(SYSTOLE_BUILD) + "/" + name + "-bounds.onnx";
     find_architecture(name).write(path, 1, 224);
@@ -91,8 +92,7 @@ Report convolution(const Machine& machine, const Shape& x, int64_t kernel, int64
   g.nodes = {{"contract", c, {g.inputs[0], g.inputs[1]}, {sums}}, {"drain", add, {sums, g.inputs[2]}, {out}}};
   g.outputs = {out};
   verify(g, "test");
-  auto judge = [&](const isa::Program& p, int64_t limit) { return cost_of(p, machine, limit); };
-  const isa::Program program = generate(g, machine, "bf16", {.judge = judge});
+  const isa::Program program = generate(g, machine, "bf16", {.judge = judge_on(machine)});
   const auto sequence = isa::sequence(program.code, "t");
   return make_report(program, machine, sequence, simulate(sequence, machine));
 }
@@ -118,13 +118,13 @@ TEST(TimingBounds, JudgesThatStopEarlyChooseTheSameProgram) {
     const Machine machine = load_machine(preset);
     const auto program = [&](int threads, bool stops) {
       set_thread_count(threads);
-      return generate(front.graph, machine, "bf16", {.judge = [&](const isa::Program& p, int64_t limit) { return cost_of(p, machine, stops ? limit : INT64_MAX); }});
+      return generate(front.graph, machine, "bf16", {.judge = [&](const isa::Program& p, const std::vector<isa::StandIn>& s, int64_t limit) { return cost_of(p, machine, s, stops ? limit : INT64_MAX); }});
     };
     const isa::Program p = program(1, false);
     const int64_t cost = cost_of(p, machine);
     for (int64_t limit : {int64_t{0}, cost / 4, cost - 1, cost, cost + 1}) {
-      if (limit >= cost) EXPECT_EQ(cost_of(p, machine, limit), cost) << limit;
-      else EXPECT_GT(cost_of(p, machine, limit), limit);
+      if (limit >= cost) EXPECT_EQ(cost_of(p, machine, {}, limit), cost) << limit;
+      else EXPECT_GT(cost_of(p, machine, {}, limit), limit);
     }
     for (int threads : {1, 2, 3}) EXPECT_EQ(isa::encode_all(program(threads, true).code), isa::encode_all(p.code)) << preset << ", " << threads << " threads";
     set_thread_count(0);
@@ -164,6 +164,28 @@ TEST(TimingBounds, DistanceGateIsTight) {
   EXPECT_LT(free_run.events[4].start, free_run.events[3].retire);
   const Timing locked = start_of_vector("vector locks=1 imms=0,0,0,0\n");
   EXPECT_EQ(locked.events[4].start, locked.events[3].retire);
+}
+
+/// What stands for the blocks that an excerpt leaves out tells what all of them cost, and the program that is chosen has them all.
+TEST(TimingBounds, ExcerptsOfRepeatedBlocksCostWhatTheWholeCosts) {
+  const std::string path = std::string(SYSTOLE_BUILD) + "/timing-repeated.onnx";
+  find_architecture("lstm").write(path, 1, 64);
+  const FrontResult front = run_front(import_onnx(path, {}), "bf16");
+  for (const char* preset : {"nano", "edge", "server"}) {
+    const Machine machine = load_machine(preset);
+    std::mutex mutex;
+    int64_t excerpt = INT64_MAX, whole = INT64_MAX, excerpts = 0, wholes = 0;
+    const isa::Program p = generate(front.graph, machine, "bf16", {.judge = [&](const isa::Program& candidate, const std::vector<isa::StandIn>& stand_ins, int64_t limit) {
+      const int64_t cost = cost_of(candidate, machine, stand_ins, limit);
+      const std::lock_guard lock(mutex);
+      auto& least = stand_ins.empty() ? whole : excerpt;
+      least = std::min(least, cost), ++(stand_ins.empty() ? wholes : excerpts);
+      return cost;
+    }});
+    EXPECT_GT(excerpts, wholes) << preset;
+    EXPECT_EQ(cost_of(p, machine), whole) << preset;
+    EXPECT_NEAR(static_cast<double>(excerpt) / static_cast<double>(whole), 1, 0.01) << preset;
+  }
 }
 
 }  // namespace

@@ -112,7 +112,7 @@ void emit_woven(Emitter& e, const Graph& graph, const Schedule& schedule, size_t
   interleave(e.code, first, second, e.descriptors);
 }
 
-Candidate emit_all(std::shared_ptr<const Source> source, const Machine& machine, const Preferences& preferences, size_t expected) {
+Candidate emit_all(std::shared_ptr<const Source> source, const Machine& machine, const Preferences& preferences, Extent extent) {
   Candidate c;
   c.placement = std::make_unique<Placement>(place(source->graph, source->schedule, machine, preferences));
   if (auto direct = without_spilled_copies(*source, *c.placement, machine)) {
@@ -123,9 +123,13 @@ Candidate emit_all(std::shared_ptr<const Source> source, const Machine& machine,
   const Schedule& schedule = source->schedule;
   c.source = source;
   c.emitter = std::make_unique<Emitter>(graph, schedule, *c.placement, machine, preferences);
-  c.emitter->code.reserve(expected);
   for (const Step& step : schedule.steps) c.layers.push_back(describe(graph, step, machine));
+  auto left_out = extent == Extent::kExcerpt ? source->left_out.begin() : source->left_out.end();
   for (size_t s = 0, end; s < schedule.steps.size(); s = end) {
+    if (left_out != source->left_out.end() && s == left_out->from) {
+      end = left_out++->to;
+      continue;
+    }
     for (end = s + 1; end < schedule.steps.size() && schedule.steps[end].with == static_cast<int>(s);) ++end;
     c.emitter->ring_for(s);
     if (end > s + 1) emit_woven(*c.emitter, graph, schedule, s, end);
@@ -183,17 +187,21 @@ isa::Program link(const Machine& machine, const std::string& precision, Candidat
 
 }  // namespace
 
-Attempt attempt(const std::shared_ptr<const Source>& source, const Machine& machine, const std::string& precision, const Preferences& preferences, const GenerateOptions& options, Learned& learned) {
+Attempt attempt(const std::shared_ptr<const Source>& source, const Preferences& preferences, const Task& task, int64_t limit) {
+  const auto& [machine, precision, options, extent] = task;
   Attempt a;
   try {
-    a.candidate = emit_all(source, machine, preferences, learned.instructions);
+    a.candidate = emit_all(source, machine, preferences, extent);
     std::vector<Emitted>& code = a.candidate.emitter->code;
     assign_descriptors(code, a.candidate.emitter->descriptors);
     synchronise(code, machine);
     isa::Program p = link(machine, precision, a.candidate);
-    learned.instructions = p.code.size() + p.code.size() / 8;
+    std::vector<isa::StandIn> stand_ins;
+    for (const LeftOut& l : a.candidate.source->left_out) {
+      if (extent == Extent::kExcerpt) stand_ins.push_back(l.by);
+    }
     if (options.judge && !options.phase_text) code = {};  // many megabytes that nobody reads again
-    a.candidate.cost = options.judge ? options.judge(p, learned.least_cost) : estimate(*a.candidate.emitter, machine, a.candidate.layers.size());
+    a.candidate.cost = options.judge ? options.judge(p, stand_ins, limit) : estimate(*a.candidate.emitter, machine, a.candidate.layers.size());
     if (options.least_memory) a.candidate.cost += static_cast<int64_t>(p.dram_bytes) / machine.dram.bytes_per_cycle;
     a.program = std::move(p);
   } catch (const Failure& f) {

@@ -1,12 +1,12 @@
 // One way to compile: a graph in some order of work, placed, tiled, emitted and linked with some preferences, and judged.
 #pragma once
-#include <atomic>
 #include <memory>
 #include <optional>
 
 #include "base/error.h"
 #include "codegen/compile.h"
 #include "codegen/emitter.h"
+#include "schedule/repetitions.h"
 
 namespace systole {
 
@@ -15,7 +15,8 @@ struct Source {
   Graph graph;
   Schedule::Order order;
   Schedule schedule;
-  Source(Graph g, const Machine& machine, Schedule::Order o = Schedule::Order::kAsGiven) : graph(std::move(g)), order(o), schedule(graph, o, &machine) {}
+  std::vector<LeftOut> left_out;  ///< by excerpts
+  Source(Graph g, const Machine& machine, Schedule::Order o = Schedule::Order::kAsGiven) : graph(std::move(g)), order(o), schedule(graph, o, &machine), left_out(left_out_of(repetitions_of(graph, schedule.steps))) {}
 };
 
 struct Candidate {
@@ -26,6 +27,9 @@ struct Candidate {
   int64_t cost = 0;
 };
 
+/// All of a program, or an excerpt that leaves most blocks of repetitions out, of which the cost tells as much.
+enum class Extent { kInFull, kExcerpt };
+
 /// One candidate, judged; or why it does not fit the machine.
 struct Attempt {
   Candidate candidate;
@@ -33,13 +37,16 @@ struct Attempt {
   std::optional<Failure> failure;
 };
 
-/// What attempts learn from those before them.
-struct Learned {
-  std::atomic<int64_t> least_cost{INT64_MAX};
-  std::atomic<size_t> instructions{4096};
+/// What all attempts of a search share.
+struct Task {
+  const Machine& machine;
+  const std::string& precision;
+  const GenerateOptions& options;
+  Extent extent = Extent::kInFull;
 };
 
-/// Fails as the passes do; a failure of kind kResource, that it does not fit, is part of the result.
-Attempt attempt(const std::shared_ptr<const Source>& source, const Machine& machine, const std::string& precision, const Preferences& preferences, const GenerateOptions& options, Learned& learned);
+/// A cost beyond `limit` may be any number beyond it. Fails as the passes do; a failure of kind kResource, that it does not fit, is part of the
+/// result.
+Attempt attempt(const std::shared_ptr<const Source>& source, const Preferences& preferences, const Task& task, int64_t limit);
 
 }  // namespace systole

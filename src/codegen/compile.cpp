@@ -59,23 +59,15 @@ std::vector<Preferences> layouts_of(const Machine& machine, const GenerateOption
 
 /// Tries forms of the graph, their orders and layouts, and keeps the cheapest attempt, the first of equals; the last failure where none fits.
 /// Where there are several sources two layouts probe which of them is best, first of the forms and then of its orders; all layouts are tried with
-/// that one, and the best of them with small rings, and with the other orders once more.
+/// that one, and the best of them with small rings, and with the other orders once more. Where a network repeats its blocks, all of this looks at
+/// excerpts, and the two best of them are tried in full.
 class Search {
  public:
   Search(const Graph& graph, const Machine& machine, const std::string& precision, const GenerateOptions& options)
-      : sources_(forms_of(graph, machine)), layouts_(layouts_of(machine, options)), probes_{layouts_.size() / 6, layouts_.size() * 7 / 12}, machine_(machine), precision_(precision), options_(options) {}
+      : sources_(forms_of(graph, machine)), layouts_(layouts_of(machine, options)), probes_{layouts_.size() / 6, layouts_.size() * 7 / 12}, forms_(sources_.size()), given_layouts_(layouts_.size()), task_{machine, precision, options} {}
 
   Attempt& run() {
-    const size_t forms = sources_.size();
-    if (forms > 1) probe(0);
-    form_ = number_.source;
-    Sources orders = orders_of(*sources_[form_], machine_);
-    std::move(orders.begin(), orders.end(), std::back_inserter(sources_));
-    if (sources_.size() > 1) probe(forms > 1 ? forms : 0);
-    try_layouts();
-    if (!best_.program) return best_;
-    if (!options_.quick) try_variants();
-    try_small_rings(), try_orders(forms);
+    if (!repeats() || !search(Extent::kExcerpt) || !in_full()) search(Extent::kInFull);
     return best_;
   }
 
@@ -85,18 +77,58 @@ class Search {
     auto operator<=>(const Number&) const = default;
   };
 
+  /// Whether excerpts leave out a good part of the work.
+  bool repeats() const {
+    size_t steps = 0;
+    for (const LeftOut& l : sources_[0]->left_out) steps += l.to - l.from;
+    return task_.options.judge && 3 * steps > sources_[0]->schedule.steps.size();
+  }
+
+  /// Whether any attempt fits.
+  bool search(Extent extent) {
+    task_.extent = extent, costs_.clear(), best_ = {}, number_ = {};
+    sources_.resize(forms_), layouts_.resize(given_layouts_);
+    if (forms_ > 1) probe(0);
+    form_ = number_.source;
+    Sources orders = orders_of(*sources_[form_], task_.machine);
+    std::move(orders.begin(), orders.end(), std::back_inserter(sources_));
+    if (sources_.size() > 1) probe(forms_ > 1 ? forms_ : 0);
+    try_layouts();
+    if (!best_.program) return false;
+    if (!task_.options.quick) try_variants();
+    try_small_rings(), try_orders();
+    return true;
+  }
+
+  /// The best excerpts, now with all their steps. Whether any fits.
+  bool in_full() {
+    const std::vector<Number> attempts = best_known(2);
+    task_.extent = Extent::kInFull, costs_.clear(), best_ = {};
+    try_all(attempts);
+    return best_.program.has_value();
+  }
+
+  /// Judges stop beyond the best cost before this batch, so that what is known is the same for any number of threads.
   void try_all(const std::vector<Number>& attempts) {
+    const int64_t limit = best_.program ? best_.candidate.cost : INT64_MAX;
     parallel_for(static_cast<int64_t>(attempts.size()), 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const Number number = attempts[static_cast<size_t>(i)];
-        Attempt a = attempt(sources_[number.source], machine_, precision_, layouts_[number.layout], options_, learned_);
+        Attempt a = attempt(sources_[number.source], layouts_[number.layout], task_, limit);
         const std::lock_guard lock(choosing_);
         if (a.program) costs_[number] = a.candidate.cost;
         const bool better = a.program ? !best_.program || std::pair(a.candidate.cost, number) < std::pair(best_.candidate.cost, number_) : !best_.program && number > number_;
         if (better) best_ = std::move(a), number_ = number;
-        if (better && best_.program) learned_.least_cost = best_.candidate.cost;
       }
     });
+  }
+  /// The best attempts of different costs: of one cost, they are mostly one program.
+  std::vector<Number> best_known(size_t most) const {
+    std::map<int64_t, Number> by_cost;
+    for (const auto& [number, cost] : costs_) by_cost.try_emplace(cost, number);
+    std::vector<Number> best;
+    for (auto i = by_cost.begin(); i != by_cost.end() && best.size() < most; ++i) best.push_back(i->second);
+    return best;
   }
   void probe(size_t from) {
     std::vector<Number> attempts;
@@ -118,17 +150,11 @@ class Search {
   }
   /// The best layouts with tiles that may share lock groups, and then the best with or without turns.
   void try_variants() {
-    constexpr size_t kBest = 2;
-    std::vector<std::pair<int64_t, size_t>> known;
-    for (const auto& [number, cost] : costs_) {
-      if (number.source == number_.source) known.emplace_back(cost, number.layout);
-    }
-    std::sort(known.begin(), known.end());
     std::vector<Number> attempts;
-    for (size_t i = 0; i < std::min(kBest, known.size()); ++i) {
-      Preferences dense = layouts_[known[i].second];
+    for (const Number& known : best_known(2)) {
+      Preferences dense = layouts_[known.layout];
       dense.products_in_groups = false;
-      layouts_.push_back(dense), attempts.push_back({number_.source, layouts_.size() - 1});
+      layouts_.push_back(dense), attempts.push_back({known.source, layouts_.size() - 1});
     }
     try_all(attempts);
     Preferences other = layouts_[number_.layout];
@@ -140,30 +166,30 @@ class Search {
   void try_small_rings() {
     std::vector<Number> attempts;
     const Preferences given = layouts_[number_.layout];
-    for (const int64_t groups : {machine_.memory.groups / 8, machine_.memory.groups / 4}) {
+    for (const int64_t groups : {task_.machine.memory.groups / 8, task_.machine.memory.groups / 4}) {
       Preferences small = given;
       small.small_ring_groups = groups;
-      if (groups == 0 || groups >= given.ring_groups || 2 * (resident_bytes(small) - resident_bytes(given)) / machine_.dram.bytes_per_cycle < best_.candidate.cost / 200) continue;
+      if (groups == 0 || groups >= given.ring_groups || 2 * (resident_bytes(small) - resident_bytes(given)) / task_.machine.dram.bytes_per_cycle < best_.candidate.cost / 200) continue;
       layouts_.push_back(small), attempts.push_back({number_.source, layouts_.size() - 1});
     }
     try_all(attempts);
   }
   int64_t resident_bytes(const Preferences& preferences) const {
     const Source& source = *sources_[number_.source];
-    const Placement p = place(source.graph, source.schedule, machine_, preferences);
+    const Placement p = place(source.graph, source.schedule, task_.machine, preferences);
     int64_t bytes = 0;
     for (size_t v = 0; v < p.of.size(); ++v) bytes += p.of[v].stored && p.of[v].space == isa::Space::kScratchpad ? stored_bytes(source.graph.values[v]) : 0;
     return bytes;
   }
   /// The best layout with the form as it is and its other orders, if probes with other layouts saw a difference.
-  void try_orders(size_t first_order) {
+  void try_orders() {
     std::vector<Number> attempts;
     for (size_t s = 0; s < sources_.size() && !probed(number_.layout); ++s) {
       const auto differs = [&](size_t layout) {
         const auto a = costs_.find({s, layout}), b = costs_.find({number_.source, layout});
         return a != costs_.end() && b != costs_.end() && a->second != b->second;
       };
-      if ((s >= first_order || s == form_) && std::any_of(probes_.begin(), probes_.end(), differs)) attempts.push_back({s, number_.layout});
+      if ((s >= forms_ || s == form_) && std::any_of(probes_.begin(), probes_.end(), differs)) attempts.push_back({s, number_.layout});
     }
     try_all(attempts);
   }
@@ -171,15 +197,13 @@ class Search {
   Sources sources_;
   std::vector<Preferences> layouts_;
   const std::set<size_t> probes_;
-  const Machine& machine_;
-  const std::string& precision_;
-  const GenerateOptions& options_;
+  const size_t forms_, given_layouts_;
+  Task task_;
   size_t form_ = 0;  ///< whose orders are tried
   std::map<Number, int64_t> costs_;  ///< known so far; beyond the best of their time they may be any number beyond it
   Attempt best_;
   Number number_;
   std::mutex choosing_;
-  Learned learned_;
 };
 
 }  // namespace

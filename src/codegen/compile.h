@@ -14,8 +14,9 @@ namespace systole {
 inline constexpr const char* kBackPhases[] = {"place", "emit", "synchronise"};
 
 /// Says how good a linked program is; less is better. The compiler does not know the machine models, so whoever has one
-/// passes it in. Called on programs whose constants are not filled in yet. A cost beyond `limit` (the best so far) may be any number beyond it.
-using Judge = std::function<int64_t(const isa::Program&, int64_t limit)>;
+/// passes it in. Called on programs whose constants are not filled in yet, and on programs that leave out most blocks of a network that repeats
+/// them. A cost beyond `limit` may be any number beyond it.
+using Judge = std::function<int64_t(const isa::Program&, const std::vector<isa::StandIn>&, int64_t limit)>;
 
 struct GenerateOptions {
   Judge judge;                   ///< default: the sum over layers of the busiest engine's cycles

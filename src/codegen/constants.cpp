@@ -17,12 +17,11 @@ template <class F>
 void pack(const Tensor& b, int64_t p, uint8_t* out, F&& copy) {
   const int64_t g = b.shape[0] * b.shape[1], k = b.shape[2] * b.shape[3] * b.shape[4], n = b.shape[5], panels = (n + p - 1) / p;
   const size_t element = static_cast<size_t>(bytes_of(b.type));
-  parallel_for(g * panels, std::max<int64_t>(1, (1 << 20) / std::max<int64_t>(1, k * p)), [&](int64_t begin, int64_t end) {
-    for (int64_t at = begin; at < end; ++at) {
-      const int64_t gi = at / panels, j = at % panels, width = std::min(p, n - j * p);
-      for (int64_t ki = 0; ki < k; ++ki) {
-        copy((gi * k + ki) * n + j * p, width, out + static_cast<size_t>((at * k + ki) * p) * element);
-      }
+  // Rows of b in order: memory is read as it lies, and written in whole lines.
+  parallel_for(g * k, std::max<int64_t>(1, (1 << 18) / n), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t gi = row / k, ki = row % k;
+      for (int64_t j = 0; j < panels; ++j) copy(row * n + j * p, std::min(p, n - j * p), out + static_cast<size_t>(((gi * panels + j) * k + ki) * p) * element);
     }
   });
 }

@@ -48,13 +48,16 @@ class CopyWalk {
   bool squares() const { return side_ > 0; }
   /// Words of the port's width that the side reads or writes (writes have byte enables).
   int64_t words() const { return words_; }
-  /// f(offset, bytes) for each run, in order; offsets are from the side's address.
+  /// f(offset, bytes, stride, count) for each row of runs, in order: `count` runs, `stride` apart; offsets are from the side's address.
   template <class F>
-  void for_each_run(F&& f) const {
+  void for_each_row(F&& f) const {
     std::array<int64_t, kCopyDims> index{};
+    const size_t rows = squares() || loops_ == 0 ? loops_ : loops_ - 1;  // the innermost loop is a row
     for (int64_t offset = 0;;) {
-      squares() ? visit_squares(offset, f) : f(offset, run_bytes_);
-      size_t k = loops_;
+      if (squares()) visit_squares(offset, f);
+      else if (rows < loops_) f(offset, run_bytes_, stride_[rows], extent_[rows]);
+      else f(offset, run_bytes_, 0, 1);
+      size_t k = rows;
       for (;; ) {
         if (k == 0) return;
         --k;
@@ -76,7 +79,7 @@ class CopyWalk {
         // Rows of the square: along the loop in which this side is contiguous.
         const bool run_is_outer = outer_.stride == element_bytes_;
         const int64_t rows = std::min(side_, (run_is_outer ? inner_.extent - b : outer_.extent - a)), run = std::min(side_, (run_is_outer ? outer_.extent - a : inner_.extent - b));
-        for (int64_t r = 0; r < rows; ++r) f(offset + a * outer_.stride + b * inner_.stride + r * (run_is_outer ? inner_ : outer_).stride, run * element_bytes_);
+        f(offset + a * outer_.stride + b * inner_.stride, run * element_bytes_, (run_is_outer ? inner_ : outer_).stride, rows);
       }
     }
   }

@@ -27,6 +27,12 @@ struct Layer {
   int64_t ideal_mx_cycles = 0;   ///< macs on the full array in this format
 };
 
+/// Layers [from, to) of a program, `blocks` that are alike, stand for `left_out` more like them: of such a program only the cost is asked.
+struct StandIn {
+  uint32_t from, to;
+  int64_t blocks, left_out;
+};
+
 struct Program {
   std::string model, precision, machine_name;
   uint64_t machine_hash = 0;

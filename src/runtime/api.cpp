@@ -33,7 +33,7 @@ std::vector<TensorInfo> describe(const std::vector<Plan::Boundary>& list) {
 /// Candidates are compared by the timing model itself.
 std::shared_ptr<PlanContext> context_for(Machine machine, FloatPolicy policy, std::string precision) {
   auto c = std::make_shared<PlanContext>(PlanContext{std::move(machine), policy, std::move(precision), {}});
-  c->judge = [m = &c->machine](const isa::Program& p, int64_t limit) { return cost_of(p, *m, limit); };
+  c->judge = judge_on(c->machine);
   return c;
 }
 
@@ -100,7 +100,7 @@ std::string phase_text(Graph graph, const Machine& machine, const CompileOptions
     return false;
   };
   const FrontResult front = run_front(std::move(graph), options.precision, observer);
-  if (!front.stopped) generate(front.graph, machine, front.precision, {.judge = [&](const isa::Program& p, int64_t limit) { return cost_of(p, machine, limit); }, .stop_after = options.stop_after, .phase_text = &text});
+  if (!front.stopped) generate(front.graph, machine, front.precision, {.judge = judge_on(machine), .stop_after = options.stop_after, .phase_text = &text});
   return text;
 }
 

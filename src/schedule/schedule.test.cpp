@@ -4,6 +4,7 @@
 #include <set>
 
 #include "schedule/place.h"
+#include "schedule/repetitions.h"
 #include "schedule/weave.h"
 
 namespace systole {
@@ -272,6 +273,59 @@ TEST(Orders, CopiesStandBeforeProductsThatLeaveDramTheTime) {
   EXPECT_GT(place_of(independent), place_of(late));
   EXPECT_GT(place_of(dependent), place_of(products.back()));
   for (size_t i = 1; i < products.size(); ++i) EXPECT_GT(place_of(products[i]), place_of(products[i - 1]));
+}
+
+/// A block of a network: two products and a sum, `width` wide inside.
+ValueId block(Made& m, ValueId x, int64_t width) {
+  const int64_t size = m.g.value(x).shape[3];
+  const ValueId inner = m.product(x, m.input({1, 1, 1, 1, size, width}));
+  return m.map({m.product(inner, m.input({1, 1, 1, 1, width, size})), x});
+}
+
+TEST(Repetitions, AreBlocksThatAreAlike) {
+  Made m;
+  ValueId x = m.map({m.input({1, 1, 32, 64})});
+  for (int i = 0; i < 9; ++i) x = block(m, x, 128);
+  x = m.copy(x);
+  for (int i = 0; i < 3; ++i) x = block(m, x, 96);  // too few
+  for (int i = 0; i < 80; ++i) x = m.map({x});
+  m.g.outputs = {x};
+  const Schedule schedule(m.g);
+  const auto found = repetitions_of(m.g, schedule.steps);
+  ASSERT_EQ(found.size(), 2u);
+  const size_t blocks = found[0].period * found[0].count;
+  EXPECT_EQ(found[0].count, 9u);
+  EXPECT_EQ(found[0].first + blocks, 1 + blocks);
+  EXPECT_EQ(found[1].period, 1u);
+  EXPECT_EQ(found[1].count, 80u);
+  EXPECT_EQ(found[1].first + 80, schedule.steps.size());
+
+  // Of 80, 24 stay until they settle, 20 that stand for 35, and the last.
+  const auto left_out = left_out_of(found);
+  ASSERT_EQ(left_out.size(), 1u);
+  EXPECT_EQ(left_out[0].from, found[1].first + 44);
+  EXPECT_EQ(left_out[0].to, found[1].first + 79);
+  EXPECT_EQ(left_out[0].by.from, found[1].first + 24);
+  EXPECT_EQ(left_out[0].by.to, found[1].first + 44);
+  EXPECT_EQ(left_out[0].by.blocks, 20);
+  EXPECT_EQ(left_out[0].by.left_out, 35);
+}
+
+TEST(Repetitions, NeverCutWhatRunsBesideAContraction) {
+  const Machine machine = load_machine("server");
+  Made m;
+  ValueId x = m.input({1, 1, 4096, 2048});
+  std::vector<ValueId> copied;
+  for (int i = 0; i < 12; ++i) copied.push_back(m.copy(m.input({512, 1024}))), x = m.product(x, m.input({1, 1, 1, 1, 2048, 2048}));
+  m.g.outputs = copied;
+  m.g.outputs.push_back(x);
+  const Schedule schedule(m.g, Schedule::Order::kCopiesBeside, &machine);
+  ASSERT_FALSE(schedule.as_given());
+  const auto found = repetitions_of(m.g, schedule.steps);
+  ASSERT_FALSE(found.empty());
+  for (const Repetition& r : found) {
+    for (size_t i = 0; i < r.count; ++i) EXPECT_LT(schedule.steps[r.first + i * r.period].with, 0);
+  }
 }
 
 }  // namespace

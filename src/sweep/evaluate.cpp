@@ -35,11 +35,10 @@ PointCost evaluate(const std::vector<SweepModel>& models, const Machine& machine
   try {
     const EnergyModel energy(machine);
     cost.area_mm2 = energy.area_mm2().total();
-    const auto judge = [&](const isa::Program& p, int64_t limit) { return cost_of(p, machine, limit); };
     for (const SweepModel& m : models) {
       ModelCost c;
       for (const Graph& g : m.graphs) {
-        const isa::Program program = generate(g, machine, m.precision, {.judge = judge, .quick = true, .code_only = true});
+        const isa::Program program = generate(g, machine, m.precision, {.judge = judge_on(machine), .quick = true, .code_only = true});
         const isa::Sequence sequence = isa::sequence(program.code, m.name);
         const Timing timing = simulate(sequence, machine);
         const ProgramEnergy e = program_energy(energy, machine, sequence, timing);

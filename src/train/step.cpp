@@ -22,7 +22,7 @@ Compiled compile_graph(Graph graph, const std::string& precision, const StepOpti
   spread_transposed_convolutions(graph);
   const FloatPolicy policy = choose_policy(graph, precision);
   auto context = std::make_shared<PlanContext>(PlanContext{load_machine(o.npu), policy, policy_name(graph, precision), {}, o.cache ? ProgramCache::default_folder() : "", o.reference, o.recompute.mode != "none"});
-  context->judge = [m = &context->machine](const isa::Program& p, int64_t limit) { return cost_of(p, *m, limit); };
+  context->judge = judge_on(context->machine);
   std::string name = graph.name;
   return std::make_shared<const CompiledModel>(std::move(name), std::make_unique<Plan>(std::move(graph), context), context);
 }

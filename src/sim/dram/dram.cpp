@@ -25,11 +25,11 @@ void Dram::refresh_until(int64_t cycle) {
   }
 }
 
-int64_t Dram::burst(int64_t cycle, int64_t row_index, bool write) {
+inline int64_t Dram::burst(int64_t cycle, int64_t row_index, bool write) {
   // Rows interleave over banks, so a stream opens the next row while it reads this one.
   Bank& bank = banks_[static_cast<size_t>(by_banks_.rest(row_index))];
   const int64_t row = by_banks_.of(row_index);
-  if (t_.refresh_interval_cycles) refresh_until(cycle);
+  if (t_.refresh_interval_cycles && std::max(cycle, bus_free_) >= next_refresh_) refresh_until(cycle);
   int64_t command = cycle;
   if (bank.row != row) {
     // The activate may have been issued as early as the bank was idle: the controller looks ahead in its queue by as much
@@ -97,6 +97,15 @@ int64_t Dram::access(int64_t cycle, uint64_t address, int64_t bytes, bool write)
     done = bus_free_ + t_.cas_cycles;
   }
   return done;
+}
+
+void Dram::access(Stream& s, uint64_t address, int64_t bytes, int64_t stride, int64_t count) {
+  int64_t at = static_cast<int64_t>(address);
+  for (int64_t i = 0; i < count; ++i, at += stride) {
+    const int64_t first = by_burst_.of(at), last = by_burst_.of(at + bytes - 1);
+    if (first != s.last_burst || bytes > t_.burst_bytes) s.done = first == last ? burst(s.cycle, by_row_.of(at - by_burst_.rest(at)), s.write) : access(s.cycle, static_cast<uint64_t>(at), bytes, s.write);
+    s.last_burst = last;
+  }
 }
 
 }  // namespace systole

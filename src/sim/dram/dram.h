@@ -29,6 +29,16 @@ class Dram {
   /// Serves the bytes [address, address + bytes) as bursts, not before `cycle`. Returns the cycle after the last beat.
   int64_t access(int64_t cycle, uint64_t address, int64_t bytes, bool write);
 
+  /// What one copy reads or writes, run by run.
+  struct Stream {
+    int64_t cycle;  ///< nothing of it begins before
+    bool write;
+    int64_t done;   ///< the cycle after its last beat so far
+    int64_t last_burst = -1;
+  };
+  /// `count` runs of `bytes` bytes, `stride` apart from `address` on. Neighbouring runs of up to a burst in one burst are one access.
+  void access(Stream& stream, uint64_t address, int64_t bytes, int64_t stride, int64_t count);
+
   /// Bytes moved over the bus, whole bursts.
   int64_t bytes_read() const { return bytes_read_; }
   int64_t bytes_written() const { return bytes_written_; }

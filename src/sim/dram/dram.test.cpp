@@ -8,15 +8,20 @@
 namespace systole {
 namespace {
 
+DramTiming random_timing(std::mt19937_64& rng) {
+  DramTiming t = load_machine(std::vector{"edge", "nano", "server"}[rng() % 3]).dram;
+  if (rng() % 3 == 0) t.refresh_interval_cycles = 0;
+  if (rng() % 4 == 0) t.banks = 1 + static_cast<int64_t>(rng() % 12);
+  if (rng() % 4 == 0) t.row_bytes = t.burst_bytes * (1 + static_cast<int64_t>(rng() % 9));
+  if (rng() % 4 == 0) t.bytes_per_cycle = 1 + static_cast<int64_t>(rng() % 70);
+  if (rng() % 4 == 0) t.refresh_interval_cycles = 300 + static_cast<int64_t>(rng() % 300);
+  return t;
+}
+
 TEST(Dram, LongAccessesAreTheirBurstsOneByOne) {
   std::mt19937_64 rng(21);
   for (int machine = 0; machine < 200; ++machine) {
-    DramTiming t = load_machine(std::vector{"edge", "nano", "server"}[rng() % 3]).dram;
-    if (rng() % 3 == 0) t.refresh_interval_cycles = 0;
-    if (rng() % 4 == 0) t.banks = 1 + static_cast<int64_t>(rng() % 12);
-    if (rng() % 4 == 0) t.row_bytes = t.burst_bytes * (1 + static_cast<int64_t>(rng() % 9));
-    if (rng() % 4 == 0) t.bytes_per_cycle = 1 + static_cast<int64_t>(rng() % 70);
-    if (rng() % 4 == 0) t.refresh_interval_cycles = 300 + static_cast<int64_t>(rng() % 300);
+    const DramTiming t = random_timing(rng);
     Dram fast(t), slow(t);
     for (int64_t access = 0, cycle = 0; access < 60; ++access) {
       const uint64_t address = rng() % (1 << 20) / (rng() % 2 ? 1 : static_cast<uint64_t>(t.row_bytes)) * (rng() % 2 ? 1 : static_cast<uint64_t>(t.row_bytes)) % (1 << 22);
@@ -30,6 +35,33 @@ TEST(Dram, LongAccessesAreTheirBurstsOneByOne) {
       ASSERT_EQ(fast.bytes_written(), slow.bytes_written());
       if (rng() % 2) cycle = done - static_cast<int64_t>(rng() % 100) + static_cast<int64_t>(rng() % 4 ? 0 : rng() % 2000);
       cycle = std::max<int64_t>(0, cycle);
+    }
+  }
+}
+
+TEST(Dram, StreamsAreTheirRunsOneByOne) {
+  std::mt19937_64 rng(22);
+  for (int machine = 0; machine < 200; ++machine) {
+    const DramTiming t = random_timing(rng);
+    Dram fast(t), slow(t);
+    for (int64_t copy = 0, cycle = 0; copy < 10; ++copy) {
+      const bool write = rng() % 2;
+      Dram::Stream stream{cycle, write, cycle};
+      int64_t done = cycle, last_burst = -1;
+      for (int64_t row = 0; row < 6; ++row) {
+        const int64_t size = t.burst_bytes, bytes = 1 + static_cast<int64_t>(rng() % (rng() % 3 ? 64 : 1000)), count = 1 + static_cast<int64_t>(rng() % 40);
+        const int64_t stride = rng() % 3 ? bytes + static_cast<int64_t>(rng() % 9) : static_cast<int64_t>(rng() % 10000);
+        const int64_t address = static_cast<int64_t>(rng() % (1 << 20));
+        fast.access(stream, static_cast<uint64_t>(address), bytes, stride, count);
+        for (int64_t i = 0, at = address; i < count; ++i, at += stride) {
+          if (at / size != last_burst || bytes > size) done = slow.access(cycle, static_cast<uint64_t>(at), bytes, write);
+          last_burst = (at + bytes - 1) / size;
+        }
+        ASSERT_EQ(stream.done, done) << "machine " << machine << ", copy " << copy << ", row " << row;
+      }
+      ASSERT_EQ(fast.row_misses(), slow.row_misses());
+      ASSERT_EQ(fast.bytes_read() + fast.bytes_written(), slow.bytes_read() + slow.bytes_written());
+      cycle = std::max<int64_t>(0, done - static_cast<int64_t>(rng() % 100));
     }
   }
 }

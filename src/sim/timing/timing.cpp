@@ -157,17 +157,11 @@ class Simulator {
 
   /// All bursts of one side of a copy; returns when the last one is done (seen through the interconnect).
   int64_t walk(const isa::CopyOp& c, int64_t cycle, bool write, int64_t& issued) {
-    const uint64_t base = write ? c.dst_address : c.src_address, burst = static_cast<uint64_t>(m_.dram.burst_bytes);
-    int64_t done = cycle;
-    uint64_t last_burst = ~uint64_t{0};
-    walk_of(m_, c, write).for_each_run([&](int64_t offset, int64_t run) {
-      // Neighbouring short runs in one burst are one access.
-      const uint64_t at = base + static_cast<uint64_t>(offset);
-      if (at / burst != last_burst || run > m_.dram.burst_bytes) done = dram_.access(cycle + m_.dram.port_cycles, at, run, write);
-      last_burst = (at + static_cast<uint64_t>(run) - 1) / burst;
-    });
-    issued = done;
-    return done + m_.dram.port_cycles;
+    const uint64_t base = write ? c.dst_address : c.src_address;
+    Dram::Stream stream{cycle + m_.dram.port_cycles, write, cycle};
+    walk_of(m_, c, write).for_each_row([&](int64_t offset, int64_t run, int64_t stride, int64_t count) { dram_.access(stream, base + static_cast<uint64_t>(offset), run, stride, count); });
+    issued = stream.done;
+    return stream.done + m_.dram.port_cycles;
   }
 
   int64_t next_event(int64_t now) const {
@@ -219,10 +213,26 @@ class Simulator {
 
 Timing simulate(const isa::Sequence& sequence, const Machine& machine) { return Simulator(sequence, machine).run(Simulator::Account::kInFull); }
 
-int64_t cost_of(const isa::Program& program, const Machine& machine, int64_t limit) {
+int64_t cost_of(const isa::Program& program, const Machine& machine, const std::vector<isa::StandIn>& stand_ins, int64_t limit) {
   const isa::Sequence sequence = isa::sequence(program.code, "candidate");
-  const Timing t = Simulator(sequence, machine).run(Simulator::Account::kCyclesAlone, limit);
-  return t.cycles + (t.dram_read_bytes + t.dram_write_bytes) / machine.dram.bytes_per_cycle / 2;
+  Timing t = Simulator(sequence, machine).run(Simulator::Account::kCyclesAlone, limit);
+  int64_t cycles = t.cycles, bytes = t.dram_read_bytes + t.dram_write_bytes;
+  for (const isa::StandIn& s : stand_ins) {
+    if (t.cycles > limit) break;  // and its last events unknown
+    int64_t begin = 0, end = 0, moved = 0;
+    for (size_t i = 0; i < t.events.size(); ++i) {
+      const uint32_t layer = program.layer_of[sequence.ops[i].index];
+      if (layer < s.from) begin = std::max(begin, t.events[i].retire);
+      if (layer < s.to) end = std::max(end, t.events[i].retire);
+      if (layer >= s.from && layer < s.to) moved += t.events[i].dram_read_bytes + t.events[i].dram_write_bytes;
+    }
+    cycles += (std::max(begin, end) - begin) * s.left_out / s.blocks, bytes += moved * s.left_out / s.blocks;
+  }
+  return cycles + bytes / machine.dram.bytes_per_cycle / 2;
+}
+
+std::function<int64_t(const isa::Program&, const std::vector<isa::StandIn>&, int64_t)> judge_on(const Machine& machine) {
+  return [&machine](const isa::Program& p, const std::vector<isa::StandIn>& stand_ins, int64_t limit) { return cost_of(p, machine, stand_ins, limit); };
 }
 
 }  // namespace systole

@@ -3,6 +3,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "isa/program.h"
@@ -41,6 +42,10 @@ Timing simulate(const isa::Sequence& sequence, const Machine& machine);
 
 /// What the compiler compares candidates by: cycles, and half the cycles that DRAM needs for all that is moved. Moving costs energy when it
 /// costs no time: a cycle of DRAM about as much as a cycle of the rest. Stops early, with a cost beyond `limit`, where the cycles alone are.
-int64_t cost_of(const isa::Program& program, const Machine& machine, int64_t limit = INT64_MAX);
+/// Layers that stand for others count as often.
+int64_t cost_of(const isa::Program& program, const Machine& machine, const std::vector<isa::StandIn>& stand_ins = {}, int64_t limit = INT64_MAX);
+
+/// The compiler's judge (codegen/compile.h): cost_of on a machine that outlives it.
+std::function<int64_t(const isa::Program&, const std::vector<isa::StandIn>&, int64_t)> judge_on(const Machine& machine);
 
 }  // namespace systole
