@@ -130,7 +130,8 @@ TEST(LargeTensors, PassesKeepEachElement) {
   }
 }
 
-/// Two products side by side in one tensor, of which one has long sums; one that reads its operand turned; and a large input turned.
+/// Two products side by side in one tensor, of which one has long sums; one that reads its operand turned; products of four heads of two
+/// sequences; and a large input turned.
 std::string write_turned() {
   const std::string file = std::string(SYSTOLE_BUILD) + "/large-turned.onnx";
   ModelWriter w("turned", "", 17);
@@ -153,6 +154,13 @@ std::string write_turned() {
   w.output("v", DType::kF32, {512, 256});
   product(turned(shared), "across", 512, "t");
   w.output("t", DType::kF32, {256, 256});
+  const auto moved = [&](const std::string& what, const std::vector<int64_t>& perm) { return w.node("Transpose", {what}, {{"perm", perm}}); };
+  const auto shaped = [&](const std::string& what, const std::vector<int64_t>& to) { return w.node("Reshape", {what, w.constant(what + ".shape", Tensor::from_ints(to, {static_cast<int64_t>(to.size())}))}); };
+  const auto heads = [&](const std::string& what, const std::vector<int64_t>& perm) { return moved(shaped(what, {2, 256, 4, 64}), perm); };
+  const std::string query = product("x", "query", 2048), key = product("x", "key", 2048), value = product("x", "value", 2048);
+  const std::string scores = w.node("Relu", {w.node("MatMul", {heads(query, {0, 2, 1, 3}), heads(key, {0, 2, 3, 1})})});
+  w.node("Tanh", {shaped(moved(w.node("MatMul", {scores, heads(value, {0, 2, 1, 3})}), {0, 2, 1, 3}), {512, 256})}, {}, "a");
+  w.output("a", DType::kF32, {512, 256});
   turned("b", "z");
   w.output("z", DType::kF32, {512, 300});
   w.save(file);
@@ -160,7 +168,7 @@ std::string write_turned() {
 }
 
 TEST(LargeTensors, EveryOrderAndRingKeepsTheBits) {
-  int beside = 0, small = 0, in_place = 0, operands = 0, parts = 0, followers = 0;
+  int heads = 0, beside = 0, small = 0, in_place = 0, operands = 0, parts = 0, followers = 0;
   FrontResult front = run_front(import_onnx(write_turned(), {}), "bf16");
   std::vector<Tensor> in;
   for (ValueId v : front.graph.inputs) {
@@ -191,7 +199,7 @@ TEST(LargeTensors, EveryOrderAndRingKeepsTheBits) {
         const Schedule& schedule = a.candidate.source->schedule;
         for (const Step& s : schedule.steps) beside += s.with >= 0 && order == Order::kCopiesBeside, followers += s.then >= 0;
         for (int64_t base : a.candidate.placement->ring_base) small += base > machine.memory.scratchpad_bytes - preferences.ring_groups * machine.group_bytes();
-        for (const auto& s : schedule.strides) in_place += !s.empty();
+        for (const Strides& s : schedule.strides) in_place += !s.empty(), heads += s.images > 0;
         for (const auto& i : a.program->code) {
           const auto* m = std::get_if<isa::Matrix>(&i);
           parts += m && m->init == isa::Init::kKeep;
@@ -202,6 +210,7 @@ TEST(LargeTensors, EveryOrderAndRingKeepsTheBits) {
       }
     }
   }
+  EXPECT_GT(heads, 0);
   EXPECT_GT(beside, 0);
   EXPECT_GT(small, 0);
   EXPECT_GT(operands, 0);

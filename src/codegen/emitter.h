@@ -210,11 +210,19 @@ class Emitter {
   /// In bytes.
   std::vector<int64_t> strides(ValueId v) const {
     const Value& value = graph.value(v);
-    const auto& placed = schedule.strides[static_cast<size_t>(v)];
-    auto list = placed.empty() ? row_major_strides(value.shape) : placed;
+    const Strides& placed = schedule.strides[static_cast<size_t>(v)];
+    auto list = placed.empty() ? row_major_strides(value.shape) : placed.of;
     for (int64_t& s : list) s *= bytes_of(value.type);
     return list;
   }
+  /// Of image `n` of v's first dimension, in bytes.
+  int64_t image_offset(ValueId v, int64_t n) const {
+    const Strides& placed = schedule.strides[static_cast<size_t>(v)];
+    const Value& value = graph.value(v);
+    return bytes_of(value.type) * (placed.empty() ? n * (element_count(value.shape) / value.shape[0]) : placed.image(n));
+  }
+  /// Whether v's images lie in rows, for which strides alone do not tell where: products are made and read image by image.
+  bool images_in_rows(ValueId v) const { return schedule.strides[static_cast<size_t>(v)].images > 0; }
   bool resident(ValueId v) const { return location(v).stored && location(v).space == isa::Space::kScratchpad; }
 
  private:

@@ -10,8 +10,8 @@ namespace systole {
 namespace {
 
 /// A region that copies all of a dense tensor of this shape, whose strides are `dense`: strides of what is copied on the other side; nothing
-/// where they are not the same along a dimension of the tensor.
-std::optional<std::vector<int64_t>> strides_of(const Shape& extents, const std::vector<int64_t>& dense, const std::vector<int64_t>& other, const Shape& shape) {
+/// where they are not the same along a dimension of the tensor, but for two along its first one.
+std::optional<Strides> strides_of(const Shape& extents, const std::vector<int64_t>& dense, const std::vector<int64_t>& other, const Shape& shape) {
   struct Loop {
     int64_t extent, below, stride;  // below: elements of the tensor that one iteration passes
   };
@@ -29,13 +29,17 @@ std::optional<std::vector<int64_t>> strides_of(const Shape& extents, const std::
     below *= extents[d];
   }
   if (below != element_count(shape)) return {};
-  std::vector<int64_t> strides(shape.size(), 0);
+  Strides strides{std::vector<int64_t>(shape.size(), 0)};
   below = 1;
   for (size_t d = shape.size(); d-- > 0; below *= shape[d]) {
     if (shape[d] == 1) continue;
-    const auto loop = std::find_if(loops.begin(), loops.end(), [&](const Loop& l) { return l.below <= below && below * shape[d] <= l.below * l.extent && below % l.below == 0; });
+    const auto loop = std::find_if(loops.begin(), loops.end(), [&](const Loop& l) { return l.below <= below && below < l.below * l.extent && below % l.below == 0; });
     if (loop == loops.end()) return {};
-    strides[d] = loop->stride * (below / loop->below);
+    strides.of[d] = loop->stride * (below / loop->below);
+    const int64_t end = loop->below * loop->extent;
+    if (below * shape[d] <= end) continue;
+    if (d > 0 || end % below || loop + 2 != loops.end()) return {};
+    strides.images = end / below, strides.outer = (loop + 1)->stride;
   }
   return strides;
 }
@@ -47,7 +51,7 @@ class Places {
 
   struct Place {
     ValueId value;  ///< the map's output
-    std::vector<int64_t> strides;
+    Strides strides;
   };
   /// For this region of a move whose regions do not overlap.
   std::optional<Place> of(const Node& move, const CopyRegion& region) const {
@@ -62,9 +66,9 @@ class Places {
     }
     const bool whole_part = std::holds_alternative<Map>(maker->op) && region.src_offset == 0;
     auto strides = whole_part ? strides_of(region.extents, region.src_strides, region.dst_strides, g_.value(v).shape) : std::nullopt;
-    if (!strides) return {};
+    if (!strides || (strides->images && !drains(*maker))) return {};
     const int64_t run = run_bytes(*strides, region.dst_offset, g_.value(v));
-    if (run == 0 || (machine_ && run < machine_->vx.lanes * bytes_of(part.type) && stored_bytes(whole) <= machine_->memory.scratchpad_bytes)) return {};
+    if (run == 0 || (machine_ && 2 * run < machine_->vx.lanes * bytes_of(part.type) && stored_bytes(whole) <= machine_->memory.scratchpad_bytes)) return {};
     return Place{v, std::move(*strides)};
   }
   bool disjoint(const Node& move) const {
@@ -78,20 +82,28 @@ class Places {
     const auto i = static_cast<size_t>(v);
     return uses_.producer[i] >= 0 && !uses_.is_output[i] && uses_.readers[i].size() == 1;
   }
+  /// Products are drained image by image.
+  bool drains(const Node& map) const {
+    return std::any_of(map.inputs.begin(), map.inputs.end(), [&](ValueId v) {
+      const int producer = v == kNoValue ? -1 : uses_.producer[static_cast<size_t>(v)];
+      return producer >= 0 && std::holds_alternative<Contract>(g_.nodes[static_cast<size_t>(producer)].op);
+    });
+  }
   bool same_bytes(ValueId a, ValueId b) const { return stored_bytes(g_.value(a)) == stored_bytes(g_.value(b)) && g_.value(a).type == g_.value(b).type; }
   /// Of a part in its place, whole bursts of DRAM; else 0. Shorter runs are cheaper to copy from the scratchpad than to store one by one, and
   /// in the scratchpad the vector engine's lanes would wait for what is shorter than they are many.
-  static int64_t run_bytes(const std::vector<int64_t>& strides, int64_t offset, const Value& part) {
+  static int64_t run_bytes(const Strides& strides, int64_t offset, const Value& part) {
     constexpr int64_t kBurstBytes = 64;
     const int64_t element = bytes_of(part.type);
     int64_t run = 1;
     bool inside = true;  // what is turned has no runs
-    for (size_t d = strides.size(); d-- > 0;) {
+    for (size_t d = strides.of.size(); d-- > 0;) {
       if (part.shape[d] == 1) continue;
-      inside = inside && strides[d] == run;
+      inside = inside && strides.of[d] == run && !(d == 0 && strides.images);
       if (inside) run *= part.shape[d];
-      else if (strides[d] * element % kBurstBytes) return 0;
+      else if (strides.of[d] * element % kBurstBytes) return 0;
     }
+    if (strides.outer * element % kBurstBytes) return 0;
     return run * element % kBurstBytes || offset * element % kBurstBytes ? 0 : run * element;
   }
 
@@ -107,11 +119,11 @@ class Operands {
 
   /// Values that share the output's bytes under other shapes, it first, if products alone read them, and all of them by strides of the
   /// move's input, which follow.
-  std::optional<std::vector<std::pair<ValueId, std::vector<int64_t>>>> of(const Node& move) const {
+  std::optional<std::vector<std::pair<ValueId, Strides>>> of(const Node& move) const {
     const auto& regions = std::get<Move>(move.op).regions;
     const ValueId made = move.outputs[0];
     if (regions.size() != 1 || regions[0].input < 0 || regions[0].dst_offset || g_.value(move.inputs[0]).constant) return {};
-    std::vector<std::pair<ValueId, std::vector<int64_t>>> shapes;
+    std::vector<std::pair<ValueId, Strides>> shapes;
     int readers = 0;
     if (!add(regions[0], made, shapes, readers)) return {};
     // What several read is turned once where it fits the scratchpad.
@@ -121,7 +133,7 @@ class Operands {
   }
 
  private:
-  bool add(const CopyRegion& region, ValueId v, std::vector<std::pair<ValueId, std::vector<int64_t>>>& shapes, int& readers) const {
+  bool add(const CopyRegion& region, ValueId v, std::vector<std::pair<ValueId, Strides>>& shapes, int& readers) const {
     auto strides = strides_of(region.extents, region.dst_strides, region.src_strides, g_.value(v).shape);
     if (!strides || uses_.is_output[static_cast<size_t>(v)] || !in_bursts(*strides, g_.value(v))) return false;
     shapes.emplace_back(v, std::move(*strides));
@@ -139,12 +151,13 @@ class Operands {
   }
 
   /// Whether elements that lie side by side in the source are a burst of DRAM at least.
-  static bool in_bursts(const std::vector<int64_t>& strides, const Value& value) {
+  static bool in_bursts(const Strides& strides, const Value& value) {
     constexpr int64_t kBurstBytes = 64;
     bool bursts = false;
-    for (size_t d = 0; d < strides.size(); ++d) {
-      if (strides[d] < 0) return false;
-      bursts = bursts || (strides[d] == 1 && value.shape[d] * bytes_of(value.type) >= kBurstBytes);
+    if (strides.outer < 0) return false;
+    for (size_t d = 0; d < strides.of.size(); ++d) {
+      if (strides.of[d] < 0) return false;
+      bursts = bursts || (strides.of[d] == 1 && value.shape[d] * bytes_of(value.type) >= kBurstBytes);
     }
     return bursts;
   }
@@ -158,7 +171,7 @@ class Operands {
 
 SharedBytes share_bytes(const Graph& graph, const Machine* machine) {
   const size_t values = graph.values.size();
-  SharedBytes shared{std::vector<ValueId>(values), std::vector<int64_t>(values, 0), std::vector<std::vector<int64_t>>(values)};
+  SharedBytes shared{std::vector<ValueId>(values), std::vector<int64_t>(values, 0), std::vector<Strides>(values)};
   auto& [root, offset, strides] = shared;
   for (size_t v = 0; v < values; ++v) root[v] = static_cast<ValueId>(v);
   const Places places(graph, machine);

@@ -8,11 +8,21 @@
 
 namespace systole {
 
+/// Where the elements of a value lie among those of another.
+struct Strides {
+  std::vector<int64_t> of;  ///< per dimension
+  /// Images (of the first dimension) that lie of[0] apart, before the next ones lie `outer` apart: heads in a sequence, sequences in a batch. 0: all.
+  int64_t images = 0, outer = 0;
+  bool empty() const { return of.empty(); }
+  int64_t image(int64_t n) const { return images ? n / images * outer + n % images * of[0] : n * of[0]; }
+  bool operator==(const Strides&) const = default;
+};
+
 /// As in Schedule (steps.h), per value.
 struct SharedBytes {
   std::vector<ValueId> root;
   std::vector<int64_t> offset;
-  std::vector<std::vector<int64_t>> strides;
+  std::vector<Strides> strides;
 };
 SharedBytes share_bytes(const Graph& graph, const Machine* machine);
 

@@ -149,7 +149,7 @@ TEST(Schedule, PartsOfAMoveAreMadeInTheirPlace) {
   EXPECT_EQ(schedule.root[static_cast<size_t>(left)], both);
   EXPECT_EQ(schedule.root[static_cast<size_t>(right)], both);
   EXPECT_EQ(schedule.offset[static_cast<size_t>(right)], 32 * 2);
-  EXPECT_EQ(schedule.strides[static_cast<size_t>(right)], (std::vector<int64_t>{3 * 96, 96, 1}));
+  EXPECT_EQ(schedule.strides[static_cast<size_t>(right)].of, (std::vector<int64_t>{3 * 96, 96, 1}));
   EXPECT_EQ(schedule.root[static_cast<size_t>(read_twice)], read_twice);
   EXPECT_EQ(schedule.root[static_cast<size_t>(narrow)], narrow);
   EXPECT_EQ(steps_of(m, schedule, both), 0);
@@ -164,7 +164,7 @@ TEST(Schedule, ProductsReadOperandsWhereAMoveFoundThem) {
   m.g.outputs = {m.product(operand, b), m.product(read_by_a_map, b), m.map({read_by_a_map}), m.product(twice, b), m.product(twice, b), m.product(given_out, b), given_out};
   const Schedule schedule(m.g);
   EXPECT_EQ(schedule.root[static_cast<size_t>(operand)], x);
-  EXPECT_EQ(schedule.strides[static_cast<size_t>(operand)], (std::vector<int64_t>{0, 0, 1, 128}));
+  EXPECT_EQ(schedule.strides[static_cast<size_t>(operand)].of, (std::vector<int64_t>{0, 0, 1, 128}));
   EXPECT_EQ(steps_of(m, schedule, operand), 0);
   EXPECT_GE(schedule.last[static_cast<size_t>(x)], 0);
   for (ValueId v : {read_by_a_map, twice, given_out}) {
@@ -177,6 +177,30 @@ TEST(Schedule, ProductsReadOperandsWhereAMoveFoundThem) {
   const ValueId y = large.map({large.input({1, 1, 1024, 4096})}), c = large.map({large.input({1, 1, 1, 1, 1024, 32})}), shared = large.turned(y);  // 8 MiB
   large.g.outputs = {large.product(shared, c), large.product(shared, c), large.map({y})};
   EXPECT_EQ(Schedule(large.g, Schedule::Order::kAsGiven, &machine).root[static_cast<size_t>(shared)], y);
+}
+
+/// Heads of several sequences: two strides along the images of a product.
+TEST(Schedule, ProductsReadAndMakeHeadsOfABatchInTheirPlace) {
+  Made m;
+  const Shape rows = {2, 40, 3 * 64}, heads = {6, 1, 40, 64}, loops = {2, 3, 40, 64};
+  const std::vector<int64_t> in_rows = {40 * 192, 64, 192, 1}, in_heads = {3 * 40 * 64, 40 * 64, 64, 1};
+  const auto move = [&](ValueId v, const Shape& to, const auto& src, const auto& dst) { return m.node(Move{{{0, loops, 0, 0, src, dst}}, 0}, {v}, m.value(to)); };
+  const ValueId x = m.map({m.input(rows)}), operand = move(x, heads, in_rows, in_heads);
+  const ValueId sums = m.g.add_value("sums", DType::kF32, heads);
+  Contract c;
+  c.format = MacFormat::kBF16;
+  m.node(c, {operand, m.map({m.input({6, 1, 1, 1, 64, 64})})}, sums);
+  const ValueId made = m.map({sums}), back = move(made, rows, in_heads, in_rows);
+  const ValueId no_drain = m.map({m.input(heads)}), copied = move(no_drain, rows, in_heads, in_rows);
+  m.g.outputs = {m.map({x}), m.map({back}), m.map({copied})};
+  const Schedule schedule(m.g);
+  const Strides expected{{64, 0, 192, 1}, 3, 40 * 192};
+  EXPECT_EQ(schedule.root[static_cast<size_t>(operand)], x);
+  EXPECT_EQ(schedule.strides[static_cast<size_t>(operand)], expected);
+  EXPECT_EQ(schedule.root[static_cast<size_t>(made)], back);
+  EXPECT_EQ(schedule.strides[static_cast<size_t>(made)], expected);
+  EXPECT_EQ(expected.image(5), 40 * 192 + 2 * 64);
+  EXPECT_EQ(steps_of(m, schedule, copied), 1);  // maps that drain nothing take several images at a time
 }
 
 TEST(Schedule, AMapFollowsTheDrainThatMakesItsInput) {

@@ -5,6 +5,7 @@
 
 #include "graph/graph.h"
 #include "machine/machine.h"
+#include "schedule/places.h"
 
 namespace systole {
 
@@ -19,7 +20,7 @@ struct Schedule {
   std::vector<Step> steps;
   std::vector<ValueId> root;      ///< per value: the value whose bytes it shares (views, parts of a join, what moves need not copy)
   std::vector<int64_t> offset;    ///< of its first byte in the root's
-  std::vector<std::vector<int64_t>> strides;  ///< per value, in elements of the root: made where a move would put it, or an operand read where a move found it; empty: dense
+  std::vector<Strides> strides;   ///< per value, in elements of the root: made where a move would put it, or an operand read where a move found it; empty: dense
   std::vector<int> first, last;   ///< per root value: first and last step that touches it; -1: never stored
   std::vector<int> touches;       ///< per root value: how many steps write or read it
   /// In the graph's order, or another that is better for a machine (weave.h; it has to be given then). Without a machine parts of moves are

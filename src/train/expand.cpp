@@ -124,9 +124,17 @@ std::vector<int64_t> axes_from(int64_t first, int64_t rank) {
 }  // namespace
 
 ValueId expand_layer_normalization(Builder& b, const Node& n, ValueId x, ValueId scale, ValueId bias) {
-  const auto axes = axes_from(normalise_axis(n, op_of(n).integer("axis", -1), b.rank(x)), b.rank(x));
-  const ValueId y = b.mul(normalised(b, b.sub(x, b.mean(x, axes, true)), axes, epsilon_of(n)), scale);
-  return bias == kNoValue ? y : b.add(y, bias);
+  const int64_t axis = normalise_axis(n, op_of(n).integer("axis", -1), b.rank(x));
+  Shape rows = b.shape(x);
+  std::fill(rows.begin() + axis, rows.end(), 1);
+  std::vector<ValueId> inputs = {x, scale};
+  if (bias != kNoValue) inputs.push_back(bias);
+  const ValueId y = b.node("LayerNormalization", inputs, b.shape(x), {{"axis", axis}, {"epsilon", static_cast<float>(epsilon_of(n))}});
+  for (const char* statistic : {".mean", ".inverse_deviation"}) {
+    const ValueId v = b.graph().add_value(b.graph().value(y).name + statistic, DType::kF32, rows);
+    b.graph().nodes.back().outputs.push_back(v);
+  }
+  return y;
 }
 
 ValueId expand_rms_normalization(Builder& b, const Node& n, ValueId x, ValueId scale) {

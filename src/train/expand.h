@@ -9,7 +9,7 @@ namespace systole {
 /// y = (x - mean) / sqrt(variance + epsilon) scale + bias, along axis 1 (BatchNormalization 15).
 ValueId expand_batch_normalization(Builder& b, const Node& n, ValueId x, ValueId scale, ValueId bias, ValueId mean, ValueId variance);
 
-/// LayerNormalization 17.
+/// LayerNormalization 17, with its mean and inverse deviation as outputs for its gradient.
 ValueId expand_layer_normalization(Builder& b, const Node& n, ValueId x, ValueId scale, ValueId bias);
 
 /// RMSNormalization 23 and SimplifiedLayerNormalization.

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "train/expand.h"
 #include "train/finite_differences.h"
 
 namespace systole {
@@ -62,6 +63,11 @@ using In = const std::vector<ValueId>&;
 ValueId conv(Builder& b, In in, Shape out, std::vector<int64_t> pads, std::vector<int64_t> strides, std::vector<int64_t> dilations, int64_t group = 1) {
   const Shape w = b.shape(in[1]);
   return b.node("Conv", in, std::move(out), {{"pads", pads}, {"strides", strides}, {"dilations", dilations}, {"group", group}, {"kernel_shape", std::vector<int64_t>{w[2], w[3]}}});
+}
+
+ValueId layer_normalization(Builder& b, In in, int64_t axis) {
+  const Node node{"norm", OnnxOp{"", "LayerNormalization", 17, {{"axis", axis}, {"epsilon", 1e-3f}}}, {}, {}};
+  return expand_layer_normalization(b, node, in[0], in[1], in.size() > 2 ? in[2] : kNoValue);
 }
 
 ValueId conv_transpose(Builder& b, In in, Shape out, std::vector<int64_t> pads, std::vector<int64_t> strides, std::vector<int64_t> output_padding) {
@@ -182,6 +188,8 @@ const std::vector<Case>& cases() {
       {"Unsqueeze", {{3, 2}}, [](Builder& b, In in) { return b.node("Unsqueeze", {in[0], b.ints({0})}, {1, 3, 2}); }},
       {"Transpose", {{2, 3, 4}}, [](Builder& b, In in) { return b.transpose(in[0], {2, 0, 1}); }},
       {"Concat", {{2, 3}, {2, 1}}, [](Builder& b, In in) { return b.concat({in[0], in[1], in[0]}, 1); }},
+      {"LayerNormalization", {{3, 4, 5}, {5}, {5}}, [](Builder& b, In in) { return layer_normalization(b, in, -1); }},
+      {"LayerNormalization over two axes, without a bias", {{3, 4, 5}, {4, 5}}, [](Builder& b, In in) { return layer_normalization(b, in, 1); }},
       {"Split", {{2, 6}}, [](Builder& b, In in) {
          const ValueId first = b.node("Split", {in[0], b.ints({2, 4})}, {2, 2}, {{"axis", int64_t{1}}}), rest = b.graph().add_value("rest", DType::kF32, {2, 4});
          b.graph().nodes.back().outputs.push_back(rest);

@@ -76,6 +76,20 @@ void log_softmax(GradientCall& c) {
   const int64_t axis = normalise_axis(c.node, c.op().integer("axis", -1), c.b.rank(c.in(0)));
   c.inputs[0] = c.b.sub(c.dy(), c.b.mul(c.b.unary("Exp", c.out()), c.b.sum(c.dy(), {axis}, true)));
 }
+/// With x' = (x - mean) / deviation and g = dy scale: dx = (g - mean(g) - x' mean(g x')) / deviation. The node has its statistics as outputs
+/// (expand_layer_normalization).
+void layer_normalization(GradientCall& c) {
+  std::vector<int64_t> axes;
+  for (int64_t a = normalise_axis(c.node, c.op().integer("axis", -1), c.b.rank(c.in(0))); a < c.b.rank(c.in(0)); ++a) axes.push_back(a);
+  const ValueId mean = c.node.outputs.at(1), inverse = c.node.outputs.at(2);
+  const ValueId normal = c.b.mul(c.b.sub(c.in(0), mean), inverse);
+  if (c.wants(1)) give(c, 1, c.b.mul(c.dy(), normal));
+  if (c.in(2) != kNoValue) give(c, 2, c.dy());
+  if (!c.wants(0)) return;
+  const ValueId g = c.b.mul(c.dy(), c.in(1));
+  const ValueId along = c.b.mul(normal, c.b.mean(c.b.mul(g, normal), axes, true));
+  give(c, 0, c.b.mul(inverse, c.b.sub(c.b.sub(g, c.b.mean(g, axes, true)), along)));
+}
 /// Where(mask, a, b)
 void where(GradientCall& c) {
   const ValueId zero = c.b.scalar(0);
@@ -88,7 +102,7 @@ void where(GradientCall& c) {
 
 constexpr GradientRule kRules[] = {{"Add", add}, {"Sub", sub}, {"Mul", mul}, {"Div", div}, {"Sum", sum_of}, {"Identity", pass}, {"Cast", pass}, {"Dropout", pass}, {"Round", pass}, {"Neg", neg}, {"Exp", exp}, {"Log", log}, {"Sqrt", sqrt},
                                    {"Reciprocal", reciprocal}, {"Abs", abs}, {"Relu", relu}, {"Sigmoid", sigmoid}, {"Tanh", tanh}, {"LeakyRelu", leaky_relu}, {"Erf", erf}, {"Softplus", softplus}, {"Pow", pow},
-                                   {"Clip", clip}, {"Softmax", softmax}, {"LogSoftmax", log_softmax}, {"Where", where}};
+                                   {"Clip", clip}, {"Softmax", softmax}, {"LogSoftmax", log_softmax}, {"LayerNormalization", layer_normalization}, {"Where", where}};
 
 }  // namespace
 

@@ -18,32 +18,38 @@ DramTiming random_timing(std::mt19937_64& rng) {
   return t;
 }
 
-TEST(Dram, LongAccessesAreTheirBurstsOneByOne) {
-  std::mt19937_64 rng(21);
+/// test(rng, timing, fast, slow), with two memories of that timing.
+template <class F>
+void on_random_memories(uint64_t seed, F&& test) {
+  std::mt19937_64 rng(seed);
   for (int machine = 0; machine < 200; ++machine) {
+    SCOPED_TRACE("machine " + std::to_string(machine));
     const DramTiming t = random_timing(rng);
     Dram fast(t), slow(t);
+    test(rng, t, fast, slow);
+  }
+}
+
+TEST(Dram, LongAccessesAreTheirBurstsOneByOne) {
+  on_random_memories(21, [](std::mt19937_64& rng, const DramTiming& t, Dram& fast, Dram& slow) {
     for (int64_t access = 0, cycle = 0; access < 60; ++access) {
       const uint64_t address = rng() % (1 << 20) / (rng() % 2 ? 1 : static_cast<uint64_t>(t.row_bytes)) * (rng() % 2 ? 1 : static_cast<uint64_t>(t.row_bytes)) % (1 << 22);
       const int64_t bytes = 1 + static_cast<int64_t>(rng() % (rng() % 3 ? 60000 : 200)), size = t.burst_bytes;
       const bool write = rng() % 4 == 0;
       int64_t done = cycle;
       for (int64_t at = static_cast<int64_t>(address) / size * size; at < static_cast<int64_t>(address) + bytes; at += size) done = slow.access(cycle, static_cast<uint64_t>(at), size, write);
-      ASSERT_EQ(fast.access(cycle, address, bytes, write), done) << "machine " << machine << ", access " << access;
-      ASSERT_EQ(fast.row_misses(), slow.row_misses()) << "machine " << machine << ", access " << access;
+      ASSERT_EQ(fast.access(cycle, address, bytes, write), done) << "access " << access;
+      ASSERT_EQ(fast.row_misses(), slow.row_misses()) << "access " << access;
       ASSERT_EQ(fast.bytes_read(), slow.bytes_read());
       ASSERT_EQ(fast.bytes_written(), slow.bytes_written());
       if (rng() % 2) cycle = done - static_cast<int64_t>(rng() % 100) + static_cast<int64_t>(rng() % 4 ? 0 : rng() % 2000);
       cycle = std::max<int64_t>(0, cycle);
     }
-  }
+  });
 }
 
 TEST(Dram, StreamsAreTheirRunsOneByOne) {
-  std::mt19937_64 rng(22);
-  for (int machine = 0; machine < 200; ++machine) {
-    const DramTiming t = random_timing(rng);
-    Dram fast(t), slow(t);
+  on_random_memories(22, [](std::mt19937_64& rng, const DramTiming& t, Dram& fast, Dram& slow) {
     for (int64_t copy = 0, cycle = 0; copy < 10; ++copy) {
       const bool write = rng() % 2;
       Dram::Stream stream{cycle, write, cycle};
@@ -57,13 +63,13 @@ TEST(Dram, StreamsAreTheirRunsOneByOne) {
           if (at / size != last_burst || bytes > size) done = slow.access(cycle, static_cast<uint64_t>(at), bytes, write);
           last_burst = (at + bytes - 1) / size;
         }
-        ASSERT_EQ(stream.done, done) << "machine " << machine << ", copy " << copy << ", row " << row;
+        ASSERT_EQ(stream.done, done) << "copy " << copy << ", row " << row;
       }
       ASSERT_EQ(fast.row_misses(), slow.row_misses());
       ASSERT_EQ(fast.bytes_read() + fast.bytes_written(), slow.bytes_read() + slow.bytes_written());
       cycle = std::max<int64_t>(0, done - static_cast<int64_t>(rng() % 100));
     }
-  }
+  });
 }
 
 }  // namespace
