@@ -12,7 +12,7 @@
 namespace systole {
 namespace {
 
-/// Convolution, BatchNormalization, Relu, mean, LayerNormalization, Gemm.
+/// Convolution, BatchNormalization, Tanh, mean, LayerNormalization with all its outputs, Gemm.
 std::string write_normalised(const std::string& path) {
   ModelWriter w("normalised", "for a test");
   std::mt19937_64 rng(5);
@@ -25,8 +25,8 @@ std::string write_normalised(const std::string& path) {
   const std::string conv = w.node("Conv", {"x", random("w", {6, 3, 3, 3}, -0.4, 0.4), random("b", {6}, -0.1, 0.1)}, {{"pads", std::vector<int64_t>{1, 1, 1, 1}}});
   const std::string bn = w.node("BatchNormalization", {conv, random("scale", {6}, 0.5, 1.5), random("bias", {6}, -0.2, 0.2), random("mean", {6}, -0.2, 0.2), random("variance", {6}, 0.5, 2)}, {{"momentum", 0.8f}});
   const std::string flat = w.node("Flatten", {w.node("GlobalAveragePool", {w.node("Tanh", {bn})})}, {{"axis", int64_t{1}}});
-  const std::string ln = w.node("LayerNormalization", {flat, random("ln.scale", {6}, 0.5, 1.5), random("ln.bias", {6}, -0.2, 0.2)}, {{"axis", int64_t{-1}}});
-  w.node("Gemm", {ln, random("fc", {4, 6}, -0.6, 0.6), random("fc.bias", {4}, -0.1, 0.1)}, {{"transB", int64_t{1}}}, "logits");
+  const std::string ln = w.node_n("LayerNormalization", {flat, random("ln.scale", {6}, 0.5, 1.5), random("ln.bias", {6}, -0.2, 0.2)}, {"", "ln.mean", "ln.inverse"}, {{"axis", int64_t{-1}}});
+  w.node("Gemm", {w.node("Add", {ln, w.node("Mul", {"ln.mean", "ln.inverse"})}), random("fc", {4, 6}, -0.6, 0.6), random("fc.bias", {4}, -0.1, 0.1)}, {{"transB", int64_t{1}}}, "logits");
   w.output("logits", DType::kF32, {1, 4});
   w.save(path);
   return path;

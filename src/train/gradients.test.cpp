@@ -189,6 +189,15 @@ const std::vector<Case>& cases() {
       {"Transpose", {{2, 3, 4}}, [](Builder& b, In in) { return b.transpose(in[0], {2, 0, 1}); }},
       {"Concat", {{2, 3}, {2, 1}}, [](Builder& b, In in) { return b.concat({in[0], in[1], in[0]}, 1); }},
       {"LayerNormalization", {{3, 4, 5}, {5}, {5}}, [](Builder& b, In in) { return layer_normalization(b, in, -1); }},
+      {"LayerNormalization, all outputs", {{3, 4, 5}, {5}, {5}}, [](Builder& b, In in) {
+         const ValueId y = layer_normalization(b, in, -1);
+         const std::vector<ValueId> made = b.graph().nodes.back().outputs;
+         return b.add(y, b.add(b.mul(made[1], made[1]), made[2]));
+       }},
+      {"LayerNormalization, its deviation alone", {{3, 5}}, [](Builder& b, In in) {
+         layer_normalization(b, {in[0], b.scalar(1), b.scalar(0)}, -1);
+         return ValueId{b.graph().nodes.back().outputs[2]};
+       }},
       {"LayerNormalization over two axes, without a bias", {{3, 4, 5}, {4, 5}}, [](Builder& b, In in) { return layer_normalization(b, in, 1); }},
       {"Split", {{2, 6}}, [](Builder& b, In in) {
          const ValueId first = b.node("Split", {in[0], b.ints({2, 4})}, {2, 2}, {{"axis", int64_t{1}}}), rest = b.graph().add_value("rest", DType::kF32, {2, 4});

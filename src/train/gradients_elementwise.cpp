@@ -77,18 +77,25 @@ void log_softmax(GradientCall& c) {
   c.inputs[0] = c.b.sub(c.dy(), c.b.mul(c.b.unary("Exp", c.out()), c.b.sum(c.dy(), {axis}, true)));
 }
 /// With x' = (x - mean) / deviation and g = dy scale: dx = (g - mean(g) - x' mean(g x')) / deviation. The node has its statistics as outputs
-/// (expand_layer_normalization).
+/// (expand_layer_normalization), mean and r = 1 / deviation; what reads them gives (dmean - x' r^2 dr) / count beside.
 void layer_normalization(GradientCall& c) {
   std::vector<int64_t> axes;
   for (int64_t a = normalise_axis(c.node, c.op().integer("axis", -1), c.b.rank(c.in(0))); a < c.b.rank(c.in(0)); ++a) axes.push_back(a);
   const ValueId mean = c.node.outputs.at(1), inverse = c.node.outputs.at(2);
   const ValueId normal = c.b.mul(c.b.sub(c.in(0), mean), inverse);
-  if (c.wants(1)) give(c, 1, c.b.mul(c.dy(), normal));
-  if (c.in(2) != kNoValue) give(c, 2, c.dy());
-  if (!c.wants(0)) return;
-  const ValueId g = c.b.mul(c.dy(), c.in(1));
-  const ValueId along = c.b.mul(normal, c.b.mean(c.b.mul(g, normal), axes, true));
-  give(c, 0, c.b.mul(inverse, c.b.sub(c.b.sub(g, c.b.mean(g, axes, true)), along)));
+  ValueId dx = kNoValue;
+  const auto add = [&](ValueId part) { dx = dx == kNoValue ? part : c.b.add(dx, part); };
+  if (c.dy() != kNoValue) {
+    if (c.wants(1)) give(c, 1, c.b.mul(c.dy(), normal));
+    if (c.in(2) != kNoValue) give(c, 2, c.dy());
+    const ValueId g = c.b.mul(c.dy(), c.in(1));
+    const ValueId along = c.b.mul(normal, c.b.mean(c.b.mul(g, normal), axes, true));
+    add(c.b.mul(inverse, c.b.sub(c.b.sub(g, c.b.mean(g, axes, true)), along)));
+  }
+  const double share = static_cast<double>(element_count(c.b.shape(mean))) / static_cast<double>(element_count(c.shape(0)));
+  if (c.outputs.at(1) != kNoValue) add(c.b.expand(c.b.scale(c.outputs[1], share), c.shape(0)));
+  if (c.outputs.at(2) != kNoValue) add(c.b.mul(normal, c.b.scale(c.b.mul(c.outputs[2], c.b.mul(inverse, inverse)), -share)));
+  if (c.wants(0)) c.inputs[0] = dx;
 }
 /// Where(mask, a, b)
 void where(GradientCall& c) {

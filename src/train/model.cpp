@@ -279,7 +279,10 @@ ForwardGraph TrainableModel::forward(bool training) const {
     } else if (type == "Dropout") {
       now[n.outputs[0]] = training ? dropped(b, n, f) : n.inputs[0];
     } else if (type == "LayerNormalization") {
-      now[n.outputs[0]] = expand_layer_normalization(b, n, n.inputs[0], n.inputs[1], n.inputs.size() > 2 ? n.inputs[2] : kNoValue);
+      expand_layer_normalization(b, n, n.inputs[0], n.inputs[1], n.inputs.size() > 2 ? n.inputs[2] : kNoValue);
+      for (size_t k = 0; k < n.outputs.size(); ++k) {
+        if (n.outputs[k] != kNoValue) now[n.outputs[k]] = f.graph.nodes.back().outputs.at(k);
+      }
     } else if (type == "RMSNormalization") {
       now[n.outputs[0]] = expand_rms_normalization(b, n, n.inputs[0], n.inputs[1]);
     } else if (type == "InstanceNormalization") {
