@@ -185,6 +185,9 @@ TEST(TimingBounds, ExcerptsOfRepeatedBlocksCostWhatTheWholeCosts) {
     EXPECT_GT(excerpts, wholes) << preset;
     EXPECT_EQ(cost_of(p, machine), whole) << preset;
     EXPECT_NEAR(static_cast<double>(excerpt) / static_cast<double>(whole), 1, 0.01) << preset;
+    set_thread_count(1);
+    EXPECT_EQ(isa::encode_all(generate(front.graph, machine, "bf16", {.judge = judge_on(machine)}).code), isa::encode_all(p.code)) << preset;
+    set_thread_count(0);
   }
 }
 

@@ -197,8 +197,8 @@ Attempt attempt(const std::shared_ptr<const Source>& source, const Preferences& 
     synchronise(code, machine);
     isa::Program p = link(machine, precision, a.candidate);
     std::vector<isa::StandIn> stand_ins;
-    for (const LeftOut& l : a.candidate.source->left_out) {
-      if (extent == Extent::kExcerpt) stand_ins.push_back(l.by);
+    if (extent == Extent::kExcerpt) {
+      for (const LeftOut& l : a.candidate.source->left_out) stand_ins.push_back(l.by);
     }
     if (options.judge && !options.phase_text) code = {};  // many megabytes that nobody reads again
     a.candidate.cost = options.judge ? options.judge(p, stand_ins, limit) : estimate(*a.candidate.emitter, machine, a.candidate.layers.size());

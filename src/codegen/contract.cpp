@@ -178,7 +178,7 @@ class ContractEmitter {
     }
     // A run-time B is [K, N] or [N, K] per image and group, wherever these lie; only matrix products have one.
     const auto strides = e_.strides(node_.inputs[1]);
-    const int64_t base = e_.image_offset(node_.inputs[1], batch) + g * strides[1], row = strides[c_.b_transposed ? 5 : 4], column = strides[c_.b_transposed ? 4 : 5];
+    const int64_t base = e_.offset(node_.inputs[1], {&batch, 1}) + g * strides[1], row = strides[c_.b_transposed ? 5 : 4], column = strides[c_.b_transposed ? 4 : 5];
     if (s_.weights_dynamic_resident) {
       b_address_ = e_.location(node_.inputs[1]).address + static_cast<uint64_t>(base);
       b_row_pitch_ = row, b_column_pitch_ = column, b_tile_pitch_ = e_.machine.mx.columns * column, b_first_ = 0;
@@ -222,7 +222,7 @@ class ContractEmitter {
     const int64_t element = s_.a_bytes;
     const int64_t c0 = c_.depthwise ? columns.first / s_.multiplier : g * s_.k_channels + depth.first;
     const int64_t channels = c_.depthwise ? ceil_div(columns.count, s_.multiplier) : depth.count;
-    const int64_t image = e_.image_offset(node_.inputs[0], n), row_pitch = a_strides_[1], pixel_pitch = a_strides_[2], channel_pitch = a_strides_[3];
+    const int64_t image = e_.offset(node_.inputs[0], {&n, 1}), row_pitch = a_strides_[1], pixel_pitch = a_strides_[2], channel_pitch = a_strides_[3];
     if (s_.a_resident) {
       a_address_ = e_.location(node_.inputs[0]).address + static_cast<uint64_t>(image);
       a_row_ = 0, a_col_ = 0, a_channel_ = 0, a_rows_ = s_.in_h, a_cols_ = s_.in_w, a_row_pitch_ = row_pitch, a_pixel_pitch_ = pixel_pitch, a_pixel_bytes_ = s_.in_c * element;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <map>
+#include <span>
 #include <tuple>
 #include <utility>
 #include <variant>
@@ -215,14 +216,17 @@ class Emitter {
     for (int64_t& s : list) s *= bytes_of(value.type);
     return list;
   }
-  /// Of image `n` of v's first dimension, in bytes.
-  int64_t image_offset(ValueId v, int64_t n) const {
+  /// Of the element at `index` (of the first dimensions; 0 in the others), in bytes.
+  int64_t offset(ValueId v, std::span<const int64_t> index) const {
     const Strides& placed = schedule.strides[static_cast<size_t>(v)];
     const Value& value = graph.value(v);
-    return bytes_of(value.type) * (placed.empty() ? n * (element_count(value.shape) / value.shape[0]) : placed.image(n));
+    int64_t elements = 0, dense = 1;
+    for (size_t d = value.shape.size(); d-- > 0; dense *= value.shape[d]) {
+      if (d >= index.size()) continue;
+      elements += placed.empty() ? index[d] * dense : d == 0 ? placed.image(index[0]) : index[d] * placed.of[d];
+    }
+    return elements * bytes_of(value.type);
   }
-  /// Whether v's images lie in rows, for which strides alone do not tell where: products are made and read image by image.
-  bool images_in_rows(ValueId v) const { return schedule.strides[static_cast<size_t>(v)].images > 0; }
   bool resident(ValueId v) const { return location(v).stored && location(v).space == isa::Space::kScratchpad; }
 
  private:

@@ -17,12 +17,6 @@ int64_t dot(const std::vector<int64_t>& a, const std::vector<int64_t>& b) {
   return sum;
 }
 
-/// The image of a box that has one.
-int64_t one_image(const Box& box) {
-  SYSTOLE_CHECK(box.extent[0] == 1, "images of a box whose images lie in rows");
-  return box.lo[0];
-}
-
 }  // namespace
 
 int64_t staged_bytes(const Emitter& e, ValueId value, const Box& box) { return e.resident(value) ? 0 : element_count(box.extent) * bytes_of(e.graph.value(value).type); }
@@ -54,11 +48,8 @@ void StagedInput::release() {
 Tile StagedOutput::get(const Box& box) {
   const Value& v = e_.graph.value(value_);
   const int64_t element = bytes_of(v.type);
-  if (e_.resident(value_)) {
-    Tile tile{e_.location(value_).address, e_.strides(value_), std::vector<int64_t>(v.shape.size(), 0)};
-    if (e_.images_in_rows(value_)) tile.address += static_cast<uint64_t>(e_.image_offset(value_, one_image(box))), tile.lo[0] = box.lo[0];
-    return tile;
-  }
+  SYSTOLE_CHECK(e_.schedule.strides[static_cast<size_t>(value_)].images == 0 || box.extent[0] == 1, "several images of " + v.name);
+  if (e_.resident(value_)) return {e_.location(value_).address + static_cast<uint64_t>(e_.offset(value_, box.lo)), e_.strides(value_), box.lo};
   address_ = e_.allocate(element_count(box.extent) * element, Ring::Side::kVector);
   return {static_cast<uint64_t>(address_), byte_strides(box.extent, element), box.lo};
 }
@@ -72,8 +63,7 @@ void StagedOutput::store(const Box& box) {
   c.engine = isa::Engine::kStore;
   c.src = isa::Space::kScratchpad, c.dst = isa::Space::kDram;
   c.src_address = static_cast<uint64_t>(address_);
-  const int64_t rows = e_.images_in_rows(value_) ? e_.image_offset(value_, one_image(box)) - box.lo[0] * strides[0] : 0;
-  c.dst_address = e_.location(value_).address + static_cast<uint64_t>(dot(box.lo, strides) + rows);
+  c.dst_address = e_.location(value_).address + static_cast<uint64_t>(e_.offset(value_, box.lo));
   c.element_bytes = element, c.extents = box.extent, c.src_strides = byte_strides(box.extent, element), c.dst_strides = strides;
   e_.copy(c);
   e_.ring.free(address_);

@@ -52,12 +52,12 @@ class CopyWalk {
   template <class F>
   void for_each_row(F&& f) const {
     std::array<int64_t, kCopyDims> index{};
-    const size_t rows = squares() || loops_ == 0 ? loops_ : loops_ - 1;  // the innermost loop is a row
+    const size_t outer = squares() || loops_ == 0 ? loops_ : loops_ - 1;  // the innermost loop is a row
     for (int64_t offset = 0;;) {
       if (squares()) visit_squares(offset, f);
-      else if (rows < loops_) f(offset, run_bytes_, stride_[rows], extent_[rows]);
+      else if (outer < loops_) f(offset, run_bytes_, stride_[outer], extent_[outer]);
       else f(offset, run_bytes_, 0, 1);
-      size_t k = rows;
+      size_t k = outer;
       for (;; ) {
         if (k == 0) return;
         --k;

@@ -53,36 +53,30 @@ class Signature {
   std::vector<int64_t> facts_;
 };
 
-/// Finds repetitions in the words [begin, end) of a text, the one that covers most first, then those on both sides of it.
-class Finder {
- public:
-  Finder(const std::vector<uint64_t>& words, const std::vector<Step>& steps) : words_(words), steps_(steps) { find(0, words.size()); }
-  std::vector<Repetition> found;
-
- private:
-  void find(size_t begin, size_t end) {
-    Repetition best{0, 0, 0};
-    for (size_t period = 1; period <= std::min(kLongestPeriod, (end - begin) / kFewestBlocks); ++period) {
-      for (size_t i = begin; i + period < end;) {
-        size_t to = i;
-        while (to + period < end && words_[to] == words_[to + period]) ++to;
-        // Words [i, to + period) repeat; blocks begin at a step that is not woven into one before it.
-        size_t first = i;
-        while (first < to && steps_[first].with >= 0) ++first;
-        const size_t count = (to + period - first) / period;
-        if (count >= kFewestBlocks && count * period > best.count * best.period) best = {first, period, count};
-        i = to + 1;
-      }
+/// All repetitions of equal words, of every period; they overlap.
+std::vector<Repetition> all_of(const std::vector<uint64_t>& words) {
+  std::vector<Repetition> all;
+  for (size_t period = 1; period <= std::min(kLongestPeriod, words.size() / kFewestBlocks); ++period) {
+    for (size_t i = 0; i + period < words.size();) {
+      size_t to = i;
+      while (to + period < words.size() && words[to] == words[to + period]) ++to;
+      if (to + period - i >= kFewestBlocks * period) all.push_back({i, period, (to + period - i) / period});
+      i = to + 1;
     }
-    if (best.count == 0) return;
-    find(begin, best.first);
-    found.push_back(best);
-    find(best.first + best.count * best.period, end);
   }
+  return all;
+}
 
-  const std::vector<uint64_t>& words_;
-  const std::vector<Step>& steps_;
-};
+/// What `taken` leaves of a repetition, from a step on that is not woven into one before it; count 0: too little.
+Repetition what_is_left(const Repetition& r, const std::vector<bool>& taken, const std::vector<Step>& steps) {
+  const size_t limit = r.first + r.count * r.period;
+  size_t first = r.first;
+  while (first < limit && (taken[first] || steps[first].with >= 0)) ++first;
+  size_t end = first;
+  while (end < limit && !taken[end]) ++end;
+  const size_t count = (end - first) / r.period;
+  return {first, r.period, count < kFewestBlocks ? 0 : count};
+}
 
 }  // namespace
 
@@ -90,7 +84,17 @@ std::vector<Repetition> repetitions_of(const Graph& graph, const std::vector<Ste
   std::vector<uint64_t> words;
   words.reserve(steps.size());
   for (const Step& step : steps) words.push_back(Signature(graph, step).value());
-  return Finder(words, steps).found;
+  std::vector<Repetition> all = all_of(words), chosen;
+  std::stable_sort(all.begin(), all.end(), [](const Repetition& a, const Repetition& b) { return a.count * a.period > b.count * b.period; });
+  std::vector<bool> taken(words.size(), false);
+  for (const Repetition& r : all) {
+    const Repetition left = what_is_left(r, taken, steps);
+    if (left.count == 0) continue;
+    chosen.push_back(left);
+    std::fill_n(taken.begin() + static_cast<std::ptrdiff_t>(left.first), left.count * left.period, true);
+  }
+  std::sort(chosen.begin(), chosen.end(), [](const Repetition& a, const Repetition& b) { return a.first < b.first; });
+  return chosen;
 }
 
 std::vector<LeftOut> left_out_of(const std::vector<Repetition>& repetitions) {

@@ -335,6 +335,25 @@ TEST(Repetitions, AreBlocksThatAreAlike) {
   EXPECT_EQ(left_out[0].by.left_out, 35);
 }
 
+TEST(Repetitions, OfDifferentLengthsStandSideBySide) {
+  Made m;
+  ValueId x = m.map({m.input({1, 1, 32, 64})});
+  constexpr int kSorts = 40, kBlocks = 7;
+  for (int sort = 0; sort < kSorts; ++sort) {
+    for (int i = 0; i < kBlocks; ++i) x = block(m, x, 32 + 8 * sort);
+  }
+  m.g.outputs = {x};
+  const Schedule schedule(m.g);
+  const auto found = repetitions_of(m.g, schedule.steps);
+  ASSERT_EQ(found.size(), static_cast<size_t>(kSorts));
+  for (size_t i = 0; i < found.size(); ++i) {
+    EXPECT_GE(found[i].count, static_cast<size_t>(kBlocks - 1)) << i;  // the sum at the end of a block is the next sort's too
+    if (i > 0) {
+      EXPECT_GE(found[i].first, found[i - 1].first + found[i - 1].count * found[i - 1].period);
+    }
+  }
+}
+
 TEST(Repetitions, NeverCutWhatRunsBesideAContraction) {
   const Machine machine = load_machine("server");
   Made m;
