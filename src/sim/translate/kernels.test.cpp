@@ -179,6 +179,9 @@ isa::VectorDesc RandomInstructions::vector_desc() {
   d.types = {type(), once_in(2) ? type() : StreamType::kNone, once_in(4) ? type() : StreamType::kNone, type()};
   for (size_t k = 0; k < isa::kVectorDims; ++k) d.extents[k] = static_cast<uint32_t>(once_in(2) ? 1 : any(1, 6));
   d.extents[static_cast<size_t>(any(2, 5))] = static_cast<uint32_t>(once_in(4) ? any(60, 200) : any(1, 40));
+  if (d.reduced == 1 && once_in(6)) {  // sums around and beyond a block of docs/numerics.md, "Reductions"
+    d.extents = {1, 1, 1, 1, static_cast<uint32_t>(any(1, 2)), static_cast<uint32_t>(of({4095, 4096, 4097, 8192, 8200, 12345}))};
+  }
   std::array<int32_t, isa::kVectorDims>* strides[] = {&d.strides0, &d.strides1, &d.strides2, &d.out_strides};
   for (size_t s = 0; s <= isa::kVectorInputs; ++s) {
     if (d.types[s] == StreamType::kNone) continue;

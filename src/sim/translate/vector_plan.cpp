@@ -105,7 +105,7 @@ class Planner {
     VectorPlan p;
     p.kind = VectorPlan::Kind::kLanesReduced;
     if (!reduced.empty()) p.lanes = reduced[0];
-    if (!inputs_suit_lanes(p.lanes) || p.lanes.extent > kSumBlock) return {};
+    if (!inputs_suit_lanes(p.lanes)) return {};
     p.rows = take_longest(kept, [](const VectorLoop&) { return true; });
     p.outer = std::move(kept);
     return p;

@@ -32,7 +32,7 @@ struct VectorPlan {
 };
 
 /// Nothing where the machine code has no form for it: gathered lanes, guards along the lanes, formats of 8 bits and fewer,
-/// inputs that overlap the output out of step, sums over more than one block of docs/numerics.md.
+/// inputs that overlap the output out of step, lanes kept over more reduced positions than a block of docs/numerics.md has.
 std::optional<VectorPlan> plan_of(const isa::VectorOp& op);
 
 }  // namespace systole

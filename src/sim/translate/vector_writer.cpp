@@ -140,20 +140,16 @@ void VectorWriter::write_reduced_step(int partial, bool tail) {
   add_to_running(compute(0, p_.pre_count, tail), partial, tail);
 }
 
-void VectorWriter::write_reduced_row() {
-  const int64_t n = plan_.lanes.extent, rounds = n / 64;
+/// Lanes [first, first + n) into the running vectors; kLane is at the first, and ends behind the last whole register.
+void VectorWriter::write_reduced_lanes(int64_t first, int64_t n) {
+  const int64_t rounds = n / 64;
   start_running(first_of(p_.reduce));
-  hold_broadcast_streams(0, p_.pre_count);
-  xor_(kLane, kLane);
   if (rounds > 0) {
     Xbyak::Label next;
     L(next);
-    for (int i = 0; i < running_vectors(); ++i) {
-      write_reduced_step(i, false);
-      add(kLane, lanes_);
-    }
+    write_reduced_round();
     if (rounds > 1) {
-      cmp(kLane, static_cast<uint32_t>(rounds * 64));
+      cmp(kLane, static_cast<uint32_t>(first + rounds * 64));
       jl(next, T_NEAR);
     }
   }
@@ -166,7 +162,48 @@ void VectorWriter::write_reduced_row() {
     set_tail(static_cast<uint32_t>(rest % lanes_));
     write_reduced_step(rest / lanes_, true);
   }
+}
+
+void VectorWriter::write_reduced_round() {
+  for (int i = 0; i < running_vectors(); ++i) {
+    write_reduced_step(i, false);
+    add(kLane, lanes_);
+  }
+}
+
+/// Whole blocks of a sum, each folded and added to the total in the frame, which begins at +0: no block's sum is -0.
+void VectorWriter::write_blocks(int64_t count) {
+  Xbyak::Label block, round;
+  const int words = words_at();
+  vxorps(vec(12), vec(12), vec(12));
+  vmovaps(total_place(), vec(12));
+  xor_(eax, eax);
+  mov(ptr[rsp + words + kCountWord], rax);
+  L(block);
+  add(qword[rsp + words + kCountWord], static_cast<uint32_t>(kSumBlock));
+  start_running(0.0f);
+  L(round);
+  write_reduced_round();
+  cmp(kLane, ptr[rsp + words + kCountWord]);
+  jl(round, T_NEAR);
+  add_block();
+  cmp(kLane, static_cast<uint32_t>(count * kSumBlock));
+  jl(block, T_NEAR);
+}
+
+void VectorWriter::add_block() {
   finish_running();
+  vaddps(vec(11), vec(11), total_place());
+  vmovaps(total_place(), vec(11));
+}
+
+void VectorWriter::write_reduced_row() {
+  const int64_t n = plan_.lanes.extent, blocks = p_.reduce == Reduce::kSum && n > kSumBlock ? n / kSumBlock : 0, left = n - blocks * kSumBlock;
+  hold_broadcast_streams(0, p_.pre_count);
+  xor_(kLane, kLane);
+  if (blocks > 0) write_blocks(blocks);
+  if (left > 0) write_reduced_lanes(blocks * kSumBlock, left);
+  if (left > 0) blocks > 0 ? add_block() : finish_running();
   set_tail(1);
   const int last = p_.pre_count + p_.post_count;
   for (bool& held : stream_held_) held = false;

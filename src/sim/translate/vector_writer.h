@@ -93,6 +93,10 @@ class VectorWriter : public Xbyak::CodeGenerator {
   void write_map_row();
   void write_reduced_row();
   void write_reduced_step(int partial, bool tail);
+  void write_reduced_lanes(int64_t first, int64_t n);
+  void write_reduced_round();
+  void write_blocks(int64_t count);
+  void add_block();
   void write_kept(bool tail);
   void start();
   void fold_partials();
@@ -106,6 +110,7 @@ class VectorWriter : public Xbyak::CodeGenerator {
   bool stream_used(int first, int last, size_t stream) const;
   int running_at() const { return 12 * bytes_; }  ///< in the frame, behind registers saved around calls
   int partials_at() const { return running_at() + running_vectors() * bytes_; }
+  Address total_place() { return ptr[rsp + partials_at()]; }  ///< of a kLanesReduced sum's blocks
   int words_at() const { return partials_at() + bytes_ * partials_; }
 
   bool stream_held_[isa::kVectorInputs] = {};

@@ -101,7 +101,8 @@ LANES_INLINE Ints load_ints(const void* p) { return {load_256(p), load_256(stati
 LANES_INLINE Ints load_ints(const void* p, int n) {
   if (n == 16) return load_ints(p);
   const auto* at = static_cast<const int*>(p);
-  return {_mm256_maskload_epi32(at, first_of_eight(n)), _mm256_maskload_epi32(at + 8, first_of_eight(n - 8))};
+  if (n < 8) return {_mm256_maskload_epi32(at, first_of_eight(n)), _mm256_setzero_si256()};
+  return {load_256(at), n == 8 ? _mm256_setzero_si256() : _mm256_maskload_epi32(at + 8, first_of_eight(n - 8))};
 }
 LANES_INLINE Floats load_floats(const void* p) { return as_floats(load_ints(p)); }
 LANES_INLINE Floats load_floats(const void* p, int n) { return as_floats(load_ints(p, n)); }
@@ -112,8 +113,9 @@ LANES_INLINE void store(void* p, Ints v) {
 LANES_INLINE void store(void* p, Ints v, int n) {
   if (n == 16) return store(p, v);
   auto* at = static_cast<int*>(p);
-  _mm256_maskstore_epi32(at, first_of_eight(n), v.low);
-  _mm256_maskstore_epi32(at + 8, first_of_eight(n - 8), v.high);
+  if (n < 8) return _mm256_maskstore_epi32(at, first_of_eight(n), v.low);  // slow: some hosts take twenty operations
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), v.low);
+  if (n > 8) _mm256_maskstore_epi32(at + 8, first_of_eight(n - 8), v.high);
 }
 LANES_INLINE void store(void* p, Floats v) { store(p, as_ints(v)); }
 LANES_INLINE void store(void* p, Floats v, int n) { store(p, as_ints(v), n); }
