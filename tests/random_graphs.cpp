@@ -47,7 +47,9 @@ TEST(RandomGraphs, ReferenceEqualsFunctionalModel) {
   const std::vector<Machine> machines = {load_machine("edge"), load_machine("nano"), load_machine("server"), tiny()};
   const char* const kPrecisions[] = {"bf16", "fp32", "fp16"};
   const HostIsa kIsas[] = {HostIsa::kAvx512, HostIsa::kAvx2, HostIsa::kScalar};
-  int compiled = 0, too_small = 0, in_blocks = 0;
+  Machine small = load_machine("nano");
+  small.memory.scratchpad_bytes = 2048;
+  int compiled = 0, too_small = 0, in_blocks = 0, in_groups = 0;
   const uint64_t first = std::getenv("SYSTOLE_SEED") ? std::strtoull(std::getenv("SYSTOLE_SEED"), nullptr, 10) : 1;
   for (uint64_t seed = first; seed < first + 1000; ++seed) {
     RandomGraph random(seed);
@@ -68,6 +70,12 @@ TEST(RandomGraphs, ReferenceEqualsFunctionalModel) {
       verify(blocks, "tile_maps");
       const auto tiled = evaluate(blocks, inputs);
       for (size_t k = 0; k < tiled.size(); ++k) ASSERT_EQ(tiled[k].bytes, expected[k].bytes) << "seed " << seed << ": in blocks";
+    }
+    if (Graph groups = front.graph; tile_layers(groups, small, small.memory.scratchpad_bytes, 1)) {
+      ++in_groups;
+      verify(groups, "tile_layers");
+      const auto tiled = evaluate(groups, inputs);
+      for (size_t k = 0; k < tiled.size(); ++k) ASSERT_EQ(tiled[k].bytes, expected[k].bytes) << "seed " << seed << ": in groups of images";
     }
     const Machine& machine = machines[seed % machines.size()];
     set_thread_count(static_cast<int>(seed % 2 + 1));
@@ -92,8 +100,9 @@ TEST(RandomGraphs, ReferenceEqualsFunctionalModel) {
     limit_host_isa(HostIsa::kAmx);
   }
   set_thread_count(0);
-  std::printf("  %d graphs equal bit for bit, %d do not fit the tiny machine; %d have runs of maps that blocks suit\n", compiled, too_small, in_blocks);
+  std::printf("  %d graphs equal bit for bit, %d do not fit the tiny machine; %d have runs of maps that blocks suit, %d layers that groups suit\n", compiled, too_small, in_blocks, in_groups);
   EXPECT_GE(in_blocks, 20);
+  EXPECT_GE(in_groups, 20);
   EXPECT_GE(compiled, 900);
 }
 

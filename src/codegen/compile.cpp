@@ -16,8 +16,9 @@ namespace {
 
 using Sources = std::vector<std::shared_ptr<const Source>>;
 
-/// The graph as it is, its attention in blocks of three sizes, its runs of maps in blocks: as far as they differ.
-Sources forms_of(const Graph& graph, const Machine& machine) {
+/// The graph as it is, its attention in blocks of three sizes, its runs of maps in blocks, its layers in groups of images (not where
+/// memory counts: tensors that pass by in parts are put together worse): as far as they differ.
+Sources forms_of(const Graph& graph, const Machine& machine, bool least_memory) {
   Sources sources = {std::make_shared<const Source>(graph, machine)};
   const int64_t scratchpad = machine.memory.scratchpad_bytes;
   for (int64_t share : {2, 4, 8}) {
@@ -29,6 +30,11 @@ Sources forms_of(const Graph& graph, const Machine& machine) {
   if (Graph blocks = graph; tile_maps(blocks, scratchpad)) {
     verify(blocks, "tile_maps");
     sources.push_back(std::make_shared<const Source>(std::move(blocks), machine));
+  }
+  if (Graph layers = graph; !least_memory && tile_layers(layers, machine, scratchpad * 7 / 8)) {
+    tile_maps(layers, scratchpad);
+    verify(layers, "tile_layers");
+    sources.push_back(std::make_shared<const Source>(std::move(layers), machine));
   }
   return sources;
 }
@@ -64,7 +70,7 @@ std::vector<Preferences> layouts_of(const Machine& machine, const GenerateOption
 class Search {
  public:
   Search(const Graph& graph, const Machine& machine, const std::string& precision, const GenerateOptions& options)
-      : sources_(forms_of(graph, machine)), layouts_(layouts_of(machine, options)), probes_{layouts_.size() / 6, layouts_.size() * 7 / 12}, forms_(sources_.size()), given_layouts_(layouts_.size()), task_{machine, precision, options} {}
+      : sources_(forms_of(graph, machine, options.least_memory)), layouts_(layouts_of(machine, options)), probes_{layouts_.size() / 6, layouts_.size() * 7 / 12}, forms_(sources_.size()), given_layouts_(layouts_.size()), task_{machine, precision, options} {}
 
   Attempt& run() {
     if (!repeats() || !search(Extent::kExcerpt) || !in_full()) search(Extent::kInFull);

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "graph/graph.h"
+#include "machine/machine.h"
 #include "ops/lowering.h"
 
 namespace systole {
@@ -56,6 +57,10 @@ bool tile_attention(Graph& graph, int64_t scratchpad_bytes, int64_t block_bytes)
 
 /// After fuse_maps: runs of maps whose tensors exceed the scratchpad become runs over blocks of rows. True where there was one.
 bool tile_maps(Graph& graph, int64_t scratchpad_bytes);
+
+/// After fuse_maps: contractions, maps and moves over a batch whose tensors exceed the scratchpad become runs over groups of its images, of which at
+/// most `block_bytes` are live, where that saves more than a step of each group costs. True where there was one.
+bool tile_layers(Graph& graph, const Machine& machine, int64_t block_bytes, int64_t step_cycles = 2500);
 
 /// Precision asked for by name; "auto" is fp32 for quantised models and bf16 otherwise. Fails on another name.
 FloatPolicy choose_policy(const Graph& graph, const std::string& precision);

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "ops/reference.h"
 
 namespace systole {
@@ -218,6 +220,68 @@ TEST(Passes, MapsThatShareAnInputRunTogether) {
   keep(m, [](Graph& graph) { EXPECT_TRUE(tile_maps(graph, 4096)); });
   EXPECT_EQ(m.count(kMap) % 3, 0);
   EXPECT_GE(m.count(kMap), 3 * 32) << "all three in blocks";
+}
+
+/// 3 x 3 convolution of [N, H, W, C] to as many channels, drained by a map of it and of `with`.
+ValueId layer(Made& m, ValueId x, isa::Micro drain, ValueId with = kNoValue) {
+  const Shape s = m.g.value(x).shape;
+  Contract c;
+  c.format = MacFormat::kF32, c.kernel_h = c.kernel_w = 3, c.pad_top = c.pad_left = 1;
+  const ValueId sums = m.node(c, {x, m.input({1, 1, 3, 3, s[3], s[3]})}, s);
+  return with == kNoValue ? m.map(drain, {sums}) : m.map(drain, {sums, with});
+}
+void in_groups(Graph& g) {
+  Machine machine = load_machine("nano");
+  machine.memory.scratchpad_bytes = 8 << 10;
+  EXPECT_TRUE(tile_layers(g, machine, machine.memory.scratchpad_bytes * 3 / 4, 10));
+}
+
+/// What the first layer makes is read twice; zeros are put between pixels; the last map gathers from windows of its own image. Layers whose results
+/// others need too stay whole.
+void expect_groups(bool first_is_needed) {
+  Made m;
+  const Shape s = {8, 8, 8, 4};
+  const ValueId x = m.input(s), first = layer(m, x, isa::Micro::kRelu), second = layer(m, first, isa::Micro::kAdd, first), third = layer(m, second, isa::Micro::kRelu);
+  const ValueId spread = m.node(Move{{{-1, {8, 16, 8, 4}, 0, 0, {0, 0, 0, 0}, {512, 32, 4, 1}}, {0, s, 0, 0, {256, 32, 4, 1}, {512, 64, 4, 1}}}, 0}, {third}, {8, 16, 8, 4});
+  Map pool;
+  pool.extents = {8, 8, 8, 4, 3}, pool.reduced = 1, pool.reduce = isa::Reduce::kMax, pool.fill = -1;
+  pool.accesses = {{{{0, {{0, 1}}}, {-1, {{1, 2}, {4, 1}}}, {0, {{2, 1}}}, {0, {{3, 1}}}}, true}};
+  m.g.outputs = {m.node(std::move(pool), {spread}, s)};
+  if (first_is_needed) m.g.outputs.push_back(first);
+  keep(m, in_groups);
+  std::map<int64_t, int> layers;  // by images
+  for (const Node& n : m.g.nodes) {
+    if (std::holds_alternative<Contract>(n.op)) ++layers[m.g.value(n.outputs[0]).shape[0]];
+  }
+  EXPECT_EQ(layers[8], first_is_needed ? 1 : 0);
+  for (const auto& [images, count] : layers) {
+    if (images < 8) EXPECT_EQ(count, (first_is_needed ? 2 : 3) * 8 / images);
+  }
+}
+TEST(Passes, LayersGoInGroupsOfImages) {
+  expect_groups(false);
+  expect_groups(true);
+}
+
+TEST(Passes, ImagesThatNeedOthersStayTogether) {
+  for (const bool mixed : {false, true}) {
+    Made m;
+    const Shape s = {8, 8, 8, 4};
+    ValueId v = layer(m, layer(m, m.input(s), isa::Micro::kRelu), isa::Micro::kRelu);
+    if (mixed) {  // by the image before
+      Map other;
+      other.extents = s, other.pre = {{isa::Micro::kMove, {Operand::input(0)}}};
+      other.accesses = {plain(4)};
+      other.accesses[0].index[0].offset = -1, other.accesses[0].guarded = true;
+      v = m.node(std::move(other), {v}, s);
+    }
+    m.g.outputs = {layer(m, layer(m, v, isa::Micro::kRelu), isa::Micro::kRelu)};
+    keep(m, in_groups);
+    for (const Node& n : m.g.nodes) {
+      const bool is_mixing = mixed && std::holds_alternative<Map>(n.op) && std::get<Map>(n.op).accesses[0].guarded;
+      if (is_mixing) EXPECT_EQ(m.g.value(n.inputs[0]).shape, s) << n.name;
+    }
+  }
 }
 
 /// A value rounded to bf16.

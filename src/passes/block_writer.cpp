@@ -1,0 +1,229 @@
+#include "passes/block_writer.h"
+
+#include <algorithm>
+
+#include "passes/blocks.h"
+
+namespace systole {
+namespace {
+
+bool map_takes_own_block(const Graph& g, const Node& node, ValueId v, const Cut& from, const Cut& to) {
+  const Shape &shape = g.value(v).shape, &out = g.value(node.outputs[0]).shape;
+  for (size_t k = 0; k < node.inputs.size(); ++k) {
+    if (node.inputs[k] != v) continue;
+    const Access& a = std::get<Map>(node.op).accesses[k];
+    for (size_t d = 0; d < shape.size(); ++d) {
+      const auto at = std::find(from.dims.begin(), from.dims.end(), d);
+      const IndexExpr& e = a.index[d];
+      if (at == from.dims.end()) {
+        if (std::any_of(e.terms.begin(), e.terms.end(), [&](const IndexTerm& t) { return std::count(to.dims.begin(), to.dims.end(), static_cast<size_t>(t.loop)) != 0; })) return false;
+        continue;
+      }
+      const size_t loop = to.dims[static_cast<size_t>(at - from.dims.begin())];
+      if (e.offset || e.terms.size() != 1 || e.terms[0].coefficient != 1 || static_cast<size_t>(e.terms[0].loop) != loop || out[loop] != shape[d]) return false;
+    }
+  }
+  return true;
+}
+
+/// A's images, or its rows where kernels have one tap; B has one matrix for all of them, or one per image.
+bool contract_takes_own_block(const Graph& g, const Node& node, ValueId v, const Cut& from, const Cut& to) {
+  const auto& c = std::get<Contract>(node.op);
+  const Shape &a = g.value(node.inputs[0]).shape, &b = g.value(node.inputs[1]).shape, &out = g.value(node.outputs[0]).shape;
+  for (size_t k = 1; k < node.inputs.size(); ++k) {
+    if (node.inputs[k] == v && (k > 1 || b[0] != a[0] || from.dims != std::vector<size_t>{0})) return false;
+  }
+  if (from.dims != to.dims) return false;
+  const bool whole[] = {true, c.kernel_h == 1 && c.stride_h == 1 && c.pad_top == 0 && a[1] == out[1], c.kernel_w == 1 && c.stride_w == 1 && c.pad_left == 0 && a[2] == out[2], false};
+  return std::all_of(from.dims.begin(), from.dims.end(), [&](size_t d) { return whole[d] && (d == 0 || b[0] == 1); });
+}
+
+/// Least and greatest element of one side of a region.
+std::pair<int64_t, int64_t> range_of(int64_t offset, const Shape& extents, const std::vector<int64_t>& strides) {
+  std::pair<int64_t, int64_t> range = {offset, offset};
+  for (size_t d = 0; d < extents.size(); ++d) (strides[d] < 0 ? range.first : range.second) += (extents[d] - 1) * strides[d];
+  return range;
+}
+
+/// The move of the first block, where each block of the output is made of the same block of every input.
+std::optional<Move> first_block(const Graph& g, const Node& node, int64_t blocks) {
+  Move move = std::get<Move>(node.op);
+  const auto size = [&](ValueId v) { return element_count(g.value(v).shape) / blocks; };
+  const int64_t out = size(node.outputs[0]);
+  for (CopyRegion& r : move.regions) {
+    const int64_t in = r.input < 0 ? 0 : size(node.inputs[static_cast<size_t>(r.input)]);
+    const auto cuts = [&](size_t d) {
+      const int64_t step = r.extents[d] / blocks;
+      return r.extents[d] % blocks == 0 && r.dst_strides[d] * step == out && (r.input < 0 || r.src_strides[d] * step == in);
+    };
+    size_t d = 0;
+    while (d < r.extents.size() && !cuts(d)) ++d;
+    if (d == r.extents.size()) return {};
+    r.extents[d] /= blocks;
+    const auto to = range_of(r.dst_offset, r.extents, r.dst_strides), from = range_of(r.src_offset, r.extents, r.src_strides);
+    if (to.first < 0 || to.second >= out || (r.input >= 0 && (from.first < 0 || from.second >= in))) return {};
+  }
+  return move;
+}
+
+}  // namespace
+
+bool Cut::possible(const Shape& shape, int64_t blocks) {
+  for (size_t d = 0; d < shape.size() && blocks > 1; ++d) {
+    if (shape[d] % blocks == 0) return true;
+    if (blocks % shape[d] != 0) return false;
+    blocks /= shape[d];
+  }
+  return blocks == 1;
+}
+
+std::optional<Cut> Cut::of(const Shape& shape, int64_t blocks) {
+  if (!possible(shape, blocks)) return {};
+  Cut c{shape, {}};
+  for (size_t d = 0; d < shape.size() && blocks > 1; ++d) {
+    if (shape[d] == 1) continue;
+    c.dims.push_back(d);
+    if (shape[d] % blocks == 0) c.block[d] = shape[d] / blocks, blocks = 1;
+    else if (blocks % shape[d] == 0) c.block[d] = 1, blocks /= shape[d];
+    else return {};
+  }
+  return blocks == 1 ? std::optional(c) : std::nullopt;
+}
+
+std::vector<int64_t> Cut::start(const Shape& shape, int64_t number) const {
+  std::vector<int64_t> at(shape.size(), 0);
+  for (size_t i = dims.size(); i-- > 0;) {
+    const int64_t count = shape[dims[i]] / block[dims[i]];
+    at[dims[i]] = number % count * block[dims[i]], number /= count;
+  }
+  return at;
+}
+
+bool own_block(const Graph& graph, const Node& node, ValueId v, int64_t blocks) {
+  if (!std::count(node.inputs.begin(), node.inputs.end(), v)) return true;
+  if (std::holds_alternative<Move>(node.op)) return Cut::possible(graph.value(v).shape, blocks) && first_block(graph, node, blocks).has_value();
+  const bool map = std::holds_alternative<Map>(node.op);
+  if (!map && !std::holds_alternative<Contract>(node.op)) return false;
+  const auto from = Cut::of(graph.value(v).shape, blocks), to = Cut::of(graph.value(node.outputs[0]).shape, blocks);
+  if (!from || !to || from->dims.size() != to->dims.size()) return false;
+  return (map ? map_takes_own_block : contract_takes_own_block)(graph, node, v, *from, *to);
+}
+
+bool NodeSet::needed_outside(ValueId v) const {
+  const auto& readers = uses_.readers[static_cast<size_t>(v)];
+  return uses_.is_output[static_cast<size_t>(v)] || std::any_of(readers.begin(), readers.end(), [&](int r) {
+           const Node& reader = g_.nodes[static_cast<size_t>(r)];
+           return !has(static_cast<size_t>(r)) || (std::holds_alternative<View>(reader.op) && needed_outside(reader.outputs[0]));
+         });
+}
+
+int64_t NodeSet::readers_inside(ValueId v) const {
+  const auto& readers = uses_.readers[static_cast<size_t>(v)];
+  return std::count_if(readers.begin(), readers.end(), [&](int r) { return has(static_cast<size_t>(r)); });
+}
+
+namespace {
+
+class Writer {
+ public:
+  Writer(Graph& graph, const Uses& uses, const Blocks& blocks) : g_(graph), blocks_(blocks), inside_(graph, uses, blocks.nodes) {
+    for (size_t n : blocks.nodes) {
+      const Node& node = graph.nodes[n];
+      chain_.push_back(node);
+      const ValueId v = node.outputs[0];
+      if (!inside_.needed_outside(v)) continue;
+      if (std::holds_alternative<View>(node.op)) views_.push_back(node);
+      else joins_[v] = {g_.value(v).name + ".join", Join{}, {}, {v}};
+    }
+  }
+
+  std::vector<Node> run() {
+    for (number_ = 0; number_ < blocks_.count; ++number_) {
+      part_.clear(), seen_.clear();
+      for (ValueId v : blocks_.shared) part_[v] = copy(v, true);
+      for (const Node& n : chain_) write(n);
+    }
+    for (auto& [v, join] : joins_) nodes_.push_back(std::move(join));
+    std::move(views_.begin(), views_.end(), std::back_inserter(nodes_));
+    return std::move(nodes_);
+  }
+
+ private:
+  std::string name(const std::string& of) const { return of + "." + std::to_string(number_); }
+  ValueId add(const std::string& of, ValueId like, Op op, std::vector<ValueId> inputs) {
+    const Value was = g_.value(like);
+    const ValueId v = g_.add_value(name(of), was.type, Cut::of(was.shape, blocks_.count)->block);
+    nodes_.push_back({name(of), std::move(op), std::move(inputs), {v}});
+    return v;
+  }
+  int64_t block_elements(ValueId v) const { return element_count(g_.value(v).shape) / blocks_.count; }
+  /// The block of a value from outside, brought in; or of one made here, for a Join.
+  ValueId copy(ValueId v, bool in) {
+    const Value was = g_.value(v);
+    const Cut cut = *Cut::of(was.shape, blocks_.count);
+    const auto strides = row_major_strides(cut.block);
+    return add(was.name + (in ? ".in" : ".out"), v, Move{{{0, cut.block, in ? number_ * block_elements(v) : 0, 0, strides, strides}}, 0}, {in ? v : part_.at(v)});
+  }
+  /// The block that a contraction or move reads: made here, or where it lies in the whole.
+  ValueId operand(ValueId v) {
+    if (const auto own = part_.find(v); own != part_.end()) return own->second;
+    const auto [at, is_new] = seen_.try_emplace(v, kNoValue);
+    if (is_new) at->second = add(g_.value(v).name + ".seen", v, View{number_ * block_elements(v) * bytes_of(g_.value(v).type)}, {v});
+    return at->second;
+  }
+
+  void write(const Node& n) {
+    Op op = n.op;
+    std::vector<ValueId> in = n.inputs;
+    if (auto* map = std::get_if<Map>(&op)) {
+      const Shape& shape = g_.value(n.outputs[0]).shape;
+      const Cut cut = *Cut::of(shape, blocks_.count);
+      std::copy(cut.block.begin(), cut.block.end(), map->extents.begin());
+      read_block(*map, in, part_, cut.start(shape, number_));
+    } else if (std::holds_alternative<Contract>(op)) {
+      in[0] = operand(in[0]);
+      if (g_.value(in[1]).shape[0] > 1) in[1] = operand(in[1]);
+    } else {
+      if (std::holds_alternative<Move>(op)) op = *first_block(g_, n, blocks_.count);
+      for (ValueId& v : in) v = operand(v);
+    }
+    const ValueId v = n.outputs[0];
+    part_[v] = add(n.name, v, std::move(op), std::move(in));
+    if (const auto join = joins_.find(v); join != joins_.end()) join->second.inputs.push_back(inside_.readers_inside(v) > 0 ? copy(v, false) : part_.at(v));
+  }
+
+  Graph& g_;
+  const Blocks& blocks_;
+  const NodeSet inside_;
+  std::vector<Node> chain_;
+  std::map<ValueId, Node> joins_;    ///< of values that are needed outside
+  std::vector<Node> views_;          ///< of such values, that are needed outside themselves
+  int64_t number_ = 0;
+  std::map<ValueId, ValueId> part_, seen_;  ///< of this block: made or brought in; where it lies in a value from outside
+  std::vector<Node> nodes_;
+};
+
+}  // namespace
+
+void write_blocks(Graph& graph, const Uses& uses, const Blocks& blocks) {
+  std::vector<Node> written = Writer(graph, uses, blocks).run();
+  const std::set<size_t> gone(blocks.nodes.begin(), blocks.nodes.end());
+  const size_t first = blocks.nodes.front(), last = blocks.nodes.back();
+  std::set<ValueId> needed;  // by the blocks, from what is between their nodes
+  for (size_t i = last + 1; i-- > first;) {
+    const Node& node = graph.nodes[i];
+    const bool feeds = gone.count(i) || std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) { return needed.count(v) != 0; });
+    if (feeds) needed.insert(node.inputs.begin(), node.inputs.end());
+  }
+  std::vector<Node> nodes, after;
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const auto& made = graph.nodes[i].outputs;
+    const bool waits = i > first && i < last && std::none_of(made.begin(), made.end(), [&](ValueId v) { return needed.count(v) != 0; });
+    if (!gone.count(i)) (waits ? after : nodes).push_back(std::move(graph.nodes[i]));
+    if (i != last) continue;
+    for (auto* list : {&written, &after}) std::move(list->begin(), list->end(), std::back_inserter(nodes));
+  }
+  graph.nodes = std::move(nodes);
+}
+
+}  // namespace systole

@@ -1,0 +1,53 @@
+// Nodes of a graph over blocks of their tensors: for passes that let a block go through several nodes while it is in the scratchpad.
+#pragma once
+#include <map>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "graph/graph.h"
+
+namespace systole {
+
+/// A tensor cut into equal blocks along its leading dimensions, each contiguous.
+struct Cut {
+  Shape block;
+  std::vector<size_t> dims;  ///< that are cut, outermost first; all but the last of them to 1
+
+  /// Whether there is one: asked thousands of times for a map, of which few have an answer.
+  static bool possible(const Shape& shape, int64_t blocks);
+  static std::optional<Cut> of(const Shape& shape, int64_t blocks);
+  /// First index of a block along each dimension.
+  std::vector<int64_t> start(const Shape& shape, int64_t number) const;
+};
+
+/// Whether a block of the map's, contraction's or move's output reads the same block of `v`, if it reads it; false for other nodes that read it.
+bool own_block(const Graph& graph, const Node& node, ValueId v, int64_t blocks);
+
+/// Some nodes of a graph, as what they make is read.
+class NodeSet {
+ public:
+  NodeSet(const Graph& graph, const Uses& uses, const std::vector<size_t>& nodes) : g_(graph), uses_(uses), nodes_(nodes.begin(), nodes.end()) {}
+  bool has(size_t node) const { return nodes_.count(node) != 0; }
+  /// By others, as it is or through a view.
+  bool needed_outside(ValueId v) const;
+  int64_t readers_inside(ValueId v) const;
+
+ private:
+  const Graph& g_;
+  const Uses& uses_;
+  const std::set<size_t> nodes_;
+};
+
+/// What goes through a block by block.
+struct Blocks {
+  std::vector<size_t> nodes;    ///< maps, contractions, moves and views, in order
+  int64_t count = 1;            ///< of blocks
+  std::set<ValueId> shared;     ///< values from outside that are brought in block by block, for several readers
+};
+
+/// Puts blocks where the nodes were: behind what they need of what is between the nodes, before the rest of it. What others need of what they
+/// make is joined, from copies where the blocks' own nodes read it too.
+void write_blocks(Graph& graph, const Uses& uses, const Blocks& blocks);
+
+}  // namespace systole
