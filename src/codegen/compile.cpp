@@ -32,7 +32,6 @@ Sources forms_of(const Graph& graph, const Machine& machine, bool least_memory) 
     sources.push_back(std::make_shared<const Source>(std::move(blocks), machine));
   }
   if (Graph layers = graph; !least_memory && tile_layers(layers, machine, scratchpad * 7 / 8)) {
-    tile_maps(layers, scratchpad);
     verify(layers, "tile_layers");
     sources.push_back(std::make_shared<const Source>(std::move(layers), machine));
   }

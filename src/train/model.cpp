@@ -164,6 +164,7 @@ TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logi
   infer_for_batch(batch_of_file, batch);
   fold_shapes(file_);
   recognise_gelu(file_);
+  pool_before_relu(file_);
   values_before_ = file_.values.size();
   write_out(file_);
   if (logits_shape().empty() || logits_shape()[0] != batch) fail(ErrorCode::kUnsupported, path, "an output of shape " + to_string(logits_shape()) + " for a batch of " + std::to_string(batch), "a first extent that follows the batch", "the model may reshape to a fixed batch of 1");
