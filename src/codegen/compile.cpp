@@ -17,12 +17,12 @@ namespace {
 using Sources = std::vector<std::shared_ptr<const Source>>;
 
 /// The graph as it is, its attention in blocks of three sizes, its runs of maps in blocks, its layers in groups of images (not where
-/// memory counts: tensors that pass by in parts are put together worse): as far as they differ.
+/// memory or the compiler's time counts: tensors that pass by in parts are put together worse): as far as they differ.
 struct Forms {
   Sources sources;
   bool layers = false;  ///< the last one is that in groups of images
 };
-Forms forms_of(const Graph& graph, const Machine& machine, bool least_memory) {
+Forms forms_of(const Graph& graph, const Machine& machine, const GenerateOptions& options) {
   Forms forms;
   Sources& sources = forms.sources;
   sources = {std::make_shared<const Source>(graph, machine)};
@@ -37,7 +37,7 @@ Forms forms_of(const Graph& graph, const Machine& machine, bool least_memory) {
     verify(blocks, "tile_maps");
     sources.push_back(std::make_shared<const Source>(std::move(blocks), machine));
   }
-  if (Graph layers = graph; !least_memory && tile_layers(layers, machine, scratchpad * 7 / 8)) {
+  if (Graph layers = graph; !options.least_memory && !options.quick && tile_layers(layers, machine, scratchpad * 7 / 8)) {
     verify(layers, "tile_layers");
     sources.push_back(std::make_shared<const Source>(std::move(layers), machine));
     forms.layers = true;
@@ -76,7 +76,7 @@ std::vector<Preferences> layouts_of(const Machine& machine, const GenerateOption
 class Search {
  public:
   Search(const Graph& graph, const Machine& machine, const std::string& precision, const GenerateOptions& options)
-      : given_(forms_of(graph, machine, options.least_memory)), sources_(given_.sources), layouts_(layouts_of(machine, options)), probes_{layouts_.size() / 6, layouts_.size() * 7 / 12}, forms_(sources_.size()), given_layouts_(layouts_.size()), task_{machine, precision, options} {}
+      : given_(forms_of(graph, machine, options)), sources_(given_.sources), layouts_(layouts_of(machine, options)), probes_{layouts_.size() / 6, layouts_.size() * 7 / 12}, forms_(sources_.size()), given_layouts_(layouts_.size()), task_{machine, precision, options} {}
 
   Attempt& run() {
     if (!repeats() || !search(Extent::kExcerpt) || !in_full()) search(Extent::kInFull);
