@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "architectures/architectures.h"
 #include "codegen/attempt.h"
 #include "codegen/constants.h"
 #include "import/onnx.h"
@@ -230,6 +231,28 @@ TEST(LargeTensors, EveryOrderAndRingKeepsTheBits) {
   EXPECT_GT(in_place, operands);
   EXPECT_GT(parts, 0);
   EXPECT_GT(followers, 0);
+}
+
+/// Networks over a batch on a machine whose scratchpad holds some images: DRAM's traffic, with layers in groups of images and layer by layer.
+TEST(LargeTensors, LayersOfABatchStayOnTheChip) {
+  const Machine machine = load_machine("server");
+  const struct { const char* name; int64_t images; } kBatches[] = {{"resnet50", 32}, {"mobilenetv2", 8}};
+  for (const auto& [name, images] : kBatches) {
+    const std::string file = std::string(SYSTOLE_BUILD) + "/batch-" + name + ".onnx";
+    find_architecture(name).write(file, 1, find_architecture(name).default_size);
+    Graph graph = import_onnx(file, {});
+    graph.value(graph.inputs[0]).shape[0] = images;
+    const FrontResult front = run_front(std::move(graph), "bf16");
+    Timing timing[2];
+    for (const bool groups : {false, true}) {
+      const isa::Program p = generate(front.graph, machine, "bf16", {.judge = judge_on(machine), .quick = !groups});
+      timing[groups] = simulate(isa::sequence(p.code, "test"), machine);
+      EXPECT_TRUE(check_races(p, machine).races.empty()) << name;
+      std::printf("  %s, %ld images on server%s: %.2f ms, %.0f MiB through DRAM\n", name, images, groups ? ", in groups" : "", static_cast<double>(timing[groups].cycles) * 1e-6, static_cast<double>(timing[groups].dram_read_bytes + timing[groups].dram_write_bytes) / (1 << 20));
+    }
+    EXPECT_LT(timing[1].cycles, timing[0].cycles * 9 / 10) << name;
+    EXPECT_LT(timing[1].dram_read_bytes + timing[1].dram_write_bytes, (timing[0].dram_read_bytes + timing[0].dram_write_bytes) * 2 / 3) << name;
+  }
 }
 
 }  // namespace

@@ -51,23 +51,22 @@ class Growth {
   /// The run as it is now, with the number of blocks that saves most; nothing where it cannot end here or saves nothing.
   std::optional<Run> run() const {
     if (nodes_.size() < 3 || std::holds_alternative<View>(g_.nodes[nodes_.back()].op)) return {};
-    std::optional<Run> best;
-    for (int64_t b : counts_) {
-      auto run = with_blocks(b);
-      if (run && run->saved_cost > (best ? best->saved_cost : 0)) best = std::move(run);
-    }
-    return best;
-  }
-
- private:
-  std::optional<Run> with_blocks(int64_t b) const {
     const NodeSet inside(g_, uses_, nodes_);
     // Others may read what the run itself does not: the rest would take room until it is copied.
     const bool ends = std::all_of(nodes_.begin(), nodes_.end(), [&](size_t n) {
       const ValueId v = g_.nodes[n].outputs[0];
       return !inside.needed_outside(v) || (!is_contract(n) && inside.readers_inside(v) == 0);
     });
-    if (!ends) return {};
+    std::optional<Run> best;
+    for (int64_t b : ends ? counts_ : std::vector<int64_t>{}) {
+      auto run = with_blocks(b, inside);
+      if (run && run->saved_cost > (best ? best->saved_cost : 0)) best = std::move(run);
+    }
+    return best;
+  }
+
+ private:
+  std::optional<Run> with_blocks(int64_t b, const NodeSet& inside) const {
     const std::set<ValueId> shared = shared_inputs(inside, b);
     if (peak_bytes(inside, shared) / b > block_bytes_) return {};
     int64_t before = 0, after = 0;
@@ -103,7 +102,7 @@ class Growth {
     Step s;
     for (size_t k = 0; k < node.inputs.size(); ++k) {
       const ValueId v = node.inputs[k];
-      if (v == kNoValue || k != static_cast<size_t>(std::find(node.inputs.begin(), node.inputs.end(), v) - node.inputs.begin())) continue;
+      if (v == kNoValue || std::count(node.inputs.begin(), node.inputs.begin() + static_cast<std::ptrdiff_t>(k), v)) continue;  // once
       const int p = uses_.producer[static_cast<size_t>(v)];
       const bool weights = is_contract(n) && k == 1 && g_.value(v).shape[0] == 1;
       if (weights) s.before += bytes(v), s.after += bytes(v) * b;
@@ -174,17 +173,12 @@ class Growth {
   /// What lies in the scratchpad at once if the batch were one block.
   int64_t peak_bytes(const NodeSet& inside, const std::set<ValueId>& shared) const {
     std::vector<int64_t> change(nodes_.size() + 1, 0);
-    const auto live = [&](ValueId v, size_t from) {
-      change[from] += bytes(v), change[last_reader(v, from) + 1] -= bytes(v);
-    };
+    const auto live = [&](ValueId v, size_t from) { change[from] += bytes(v), change[last_reader(v, from) + 1] -= bytes(v); };
     for (size_t i = 0; i < nodes_.size(); ++i) {
       const Node& node = g_.nodes[nodes_[i]];
       if (!std::holds_alternative<Contract>(node.op) && !std::holds_alternative<View>(node.op) && inside.readers_inside(node.outputs[0]) > 0) live(node.outputs[0], i);
     }
-    for (ValueId v : shared) {
-      const auto first = std::find_if(nodes_.begin(), nodes_.end(), [&](size_t n) { return std::count(g_.nodes[n].inputs.begin(), g_.nodes[n].inputs.end(), v) != 0; });
-      live(v, static_cast<size_t>(first - nodes_.begin()));
-    }
+    for (ValueId v : shared) live(v, 0);  // brought in first
     int64_t peak = 0, now = 0;
     for (int64_t c : change) now += c, peak = std::max(peak, now);
     return peak;
@@ -215,7 +209,7 @@ std::vector<Run> best_runs(const Graph& graph, const Uses& uses, const Machine& 
   const size_t n = graph.nodes.size();
   struct Best {
     int64_t saved_cost = 0;  ///< by the nodes before this one
-    size_t from = 0;          ///< where its last run begins
+    size_t from = 0;         ///< where its last run begins
     std::optional<Run> run;
   };
   std::vector<Best> best(n + 1);

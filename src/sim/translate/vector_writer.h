@@ -32,7 +32,7 @@ class VectorWriter : public Xbyak::CodeGenerator {
   /// `lanes` of a vector register; functions are those of `kernels`.
   VectorWriter(const isa::VectorDesc& desc, const isa::VectorProgram& program, const VectorPlan& plan, int lanes, const LaneKernels& kernels);
 
-  // vector_writer.cpp: the frame, the loops, the order of reductions
+  // vector_writer.cpp: the frame, the loops, the operations
   void load_streams(int first, int last, bool tail, bool scalar);
   Vec compute(int first, int last, bool tail);
   bool live_after(int at, int last, uint8_t number) const;
@@ -85,21 +85,23 @@ class VectorWriter : public Xbyak::CodeGenerator {
   std::map<uint64_t, std::unique_ptr<Xbyak::Label>> pool_;  ///< values, and keys above 32 bits of the subclass
 
  private:
+  // vector_writer_reductions.cpp
+  void write_reduced_row();
+  void write_kept(bool tail);
+  void write_reduced_step(int partial, bool tail);
+  void write_reduced_lanes(int64_t first, int64_t n);
+  void write_reduced_round();
+  void write_blocks(int64_t count);
+  void add_block();
+  void fold_partials();
+
+  // vector_writer.cpp
   void write_body();
   void enter();
   void leave();
   void write_rows(const std::function<void()>& row);
   void write_lanes(const std::function<void(bool tail)>& body);
   void write_map_row();
-  void write_reduced_row();
-  void write_reduced_step(int partial, bool tail);
-  void write_reduced_lanes(int64_t first, int64_t n);
-  void write_reduced_round();
-  void write_blocks(int64_t count);
-  void add_block();
-  void write_kept(bool tail);
-  void start();
-  void fold_partials();
   void point_at_position(const Reg64& position);
   void add_bytes(const Reg64& r, int64_t bytes);
   void hold_broadcast_streams(int first, int last);
@@ -112,6 +114,10 @@ class VectorWriter : public Xbyak::CodeGenerator {
   int partials_at() const { return running_at() + running_vectors() * bytes_; }
   Address total_place() { return ptr[rsp + partials_at()]; }  ///< of a kLanesReduced sum's blocks
   int words_at() const { return partials_at() + bytes_ * partials_; }
+
+  static constexpr int kWords = 64;  ///< bytes of the frame's words, behind everything else
+  static constexpr int kStackWord = 0, kCallWord = 8, kCountWord = 16, kPartialWord = 24, kBlockEndWord = 32;
+  const Reg64 kLane = Xbyak::util::r15;
 
   bool stream_held_[isa::kVectorInputs] = {};
 };
