@@ -142,6 +142,7 @@ class Writer {
       part_.clear(), seen_.clear();
       for (ValueId v : blocks_.shared) part_[v] = copy(v, true);
       for (const Node& n : chain_) write(n);
+      for (auto& [v, join] : joins_) join.inputs.push_back(inside_.readers_inside(v) > 0 ? copy(v, false) : part_.at(v));
     }
     for (auto& [v, join] : joins_) nodes_.push_back(std::move(join));
     std::move(views_.begin(), views_.end(), std::back_inserter(nodes_));
@@ -187,9 +188,7 @@ class Writer {
       if (std::holds_alternative<Move>(op)) op = *first_block(g_, n, blocks_.count);
       for (ValueId& v : in) v = operand(v);
     }
-    const ValueId v = n.outputs[0];
-    part_[v] = add(n.name, v, std::move(op), std::move(in));
-    if (const auto join = joins_.find(v); join != joins_.end()) join->second.inputs.push_back(inside_.readers_inside(v) > 0 ? copy(v, false) : part_.at(v));
+    part_[n.outputs[0]] = add(n.name, n.outputs[0], std::move(op), std::move(in));
   }
 
   Graph& g_;
@@ -208,19 +207,12 @@ class Writer {
 void write_blocks(Graph& graph, const Uses& uses, const Blocks& blocks) {
   std::vector<Node> written = Writer(graph, uses, blocks).run();
   const std::set<size_t> gone(blocks.nodes.begin(), blocks.nodes.end());
-  const size_t first = blocks.nodes.front(), last = blocks.nodes.back();
-  std::set<ValueId> needed;  // by the blocks, from what is between their nodes
-  for (size_t i = last + 1; i-- > first;) {
-    const Node& node = graph.nodes[i];
-    const bool feeds = gone.count(i) || std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) { return needed.count(v) != 0; });
-    if (feeds) needed.insert(node.inputs.begin(), node.inputs.end());
-  }
   std::vector<Node> nodes, after;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
-    const auto& made = graph.nodes[i].outputs;
-    const bool waits = i > first && i < last && std::none_of(made.begin(), made.end(), [&](ValueId v) { return needed.count(v) != 0; });
-    if (!gone.count(i)) (waits ? after : nodes).push_back(std::move(graph.nodes[i]));
-    if (i != last) continue;
+    const bool inside = i >= blocks.nodes.front() && i <= blocks.nodes.back();
+    const bool depends = std::any_of(graph.nodes[i].outputs.begin(), graph.nodes[i].outputs.end(), [&](ValueId v) { return blocks.tainted.count(v) != 0; });
+    if (!gone.count(i)) (inside && depends ? after : nodes).push_back(std::move(graph.nodes[i]));
+    if (i != blocks.nodes.back()) continue;
     for (auto* list : {&written, &after}) std::move(list->begin(), list->end(), std::back_inserter(nodes));
   }
   graph.nodes = std::move(nodes);

@@ -44,9 +44,10 @@ struct Blocks {
   std::vector<size_t> nodes;    ///< maps, contractions, moves and views, in order
   int64_t count = 1;            ///< of blocks
   std::set<ValueId> shared;     ///< values from outside that are brought in block by block, for several readers
+  std::set<ValueId> tainted;    ///< made from what they make, by nodes between them
 };
 
-/// Puts blocks where the nodes were: behind what they need of what is between the nodes, before the rest of it. What others need of what they
+/// Puts blocks where the nodes were: before what depends on them, after what is between them and does not. What others need of what they
 /// make is joined, from copies where the blocks' own nodes read it too.
 void write_blocks(Graph& graph, const Uses& uses, const Blocks& blocks);
 

@@ -83,7 +83,7 @@ class Growth {
       before += cost(step.array, step.before), after += cost(step.array, step.after) + b * step_cycles_;
     }
     if (before - after < before / 32) return {};
-    return Run{{nodes_, b, shared}, before - after};
+    return Run{{nodes_, b, shared, {}}, before - after};
   }
 
   /// Cycles, and half of those that DRAM needs: as programs are judged (docs/decisions/0013).

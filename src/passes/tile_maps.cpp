@@ -126,7 +126,7 @@ bool tile_maps(Graph& graph, int64_t scratchpad_bytes) {
     const auto found = begins ? finder->from(n) : std::nullopt;
     if (!found) continue;
     const auto& [chain, blocks] = *found;
-    write_blocks(graph, finder->uses(), {chain.nodes, blocks, finder->shared_inputs(chain, blocks)});
+    write_blocks(graph, finder->uses(), {chain.nodes, blocks, finder->shared_inputs(chain, blocks), chain.tainted});
     finder = std::make_unique<Finder>(graph, scratchpad_bytes);
     --n;  // what stood between the run's nodes stands here now
     tiled = true;
