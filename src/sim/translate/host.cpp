@@ -1,5 +1,7 @@
 #include "sim/translate/host.h"
 
+#include <atomic>
+
 #ifdef SYSTOLE_X86
 #include <cpuid.h>
 #endif
@@ -14,7 +16,20 @@ bool has_f16c() {
   return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
+bool is_amd() {
+  unsigned a, b, c, d;
+  return __get_cpuid(0, &a, &b, &c, &d) && b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx;
+}
+
+std::atomic<bool> g_integers_beside_floats{is_amd()};
+
 }  // namespace
+
+bool integers_beside_floats() { return g_integers_beside_floats; }
+void assume_integers_beside_floats(bool is_so) { g_integers_beside_floats = is_so; }
+#else
+bool integers_beside_floats() { return false; }
+void assume_integers_beside_floats(bool) {}
 #endif
 
 KernelIsa kernel_isa() {

@@ -17,4 +17,9 @@ enum class KernelIsa : uint8_t { kNone, kAvx2, kAvx512 };
 KernelIsa kernel_isa();
 inline bool has_kernels() { return kernel_isa() != KernelIsa::kNone; }
 
+/// Whether integer operations on vectors have units of their own beside those of multiply-adds, so that both proceed at once (AMD).
+bool integers_beside_floats();
+/// Tests: as if this host were so, or not. Results are the same.
+void assume_integers_beside_floats(bool is_so);
+
 }  // namespace systole

@@ -134,6 +134,7 @@ class RandomInstructions : public ::testing::Test {
 /// Kernels of every instruction set that this host has, on tile registers, on their emulation or without tiles. All paths are taken in turn.
 void choose_kernels(int i, HostIsa best) {
   emulate_tiles(i % 3 == 1);
+  assume_integers_beside_floats(i % 4 < 2);
   limit_host_isa(std::min(best, i % 2 ? HostIsa::kAvx2 : i % 3 == 0 ? HostIsa::kAvx512 : best));
   ASSERT_EQ(has_tile_kernels(), i % 3 == 1 || host_isa() == HostIsa::kAmx);
 }
@@ -141,6 +142,7 @@ void choose_kernels(int i, HostIsa best) {
 TEST_F(RandomInstructions, MatrixEqualsTheInterpreter) {
   if (!has_kernels()) GTEST_SKIP() << "this host has no AVX2";
   const HostIsa best = host_isa();
+  const bool beside = integers_beside_floats();
   std::printf("  host: %s, tiles %s\n", to_string(best), has_tile_kernels() ? "in registers" : "emulated only");
   int translated = 0, too_large = 0;
   for (int i = 0; i < 9000; ++i) {
@@ -164,7 +166,7 @@ TEST_F(RandomInstructions, MatrixEqualsTheInterpreter) {
     run_by_halves(*matrix_kernel(b_, o, columns, packed));
     ASSERT_NO_FATAL_FAILURE(expect_same("matrix " + std::to_string(i) + ", format " + std::to_string(d.format) + (d.depthwise ? ", depthwise" : "")));
   }
-  emulate_tiles(false), limit_host_isa(best);
+  emulate_tiles(false), limit_host_isa(best), assume_integers_beside_floats(beside);
   std::printf("  %d matrix instructions translated, %d too large for the memory\n", translated, too_large);
   EXPECT_GE(translated, 4500);
 }

@@ -1,7 +1,7 @@
 #include <algorithm>
 
-#include "numerics/dot32.h"
 #include "sim/translate/lanes/dot32.h"
+#include "sim/translate/lanes/matrix.h"
 
 #ifdef SYSTOLE_X86
 namespace systole::avx2 {
@@ -10,12 +10,14 @@ namespace {
 constexpr int kPairs = kDotBlock / 2;  ///< of a block
 
 /// Sixteen registers hold the chains of up to twelve vectors: even and odd ones at once for few rows, else one after the other.
-/// kVectors of eight columns; B is kStep bytes from pair to pair.
+/// kVectors of eight columns from `first`; B is kStep bytes from pair to pair.
 template <int kRows, int kVectors, bool kSplit = false>
-LANES void tile(float* sums, int64_t pitch, const float* a, int64_t a_pitch, const uint8_t* b, int64_t step, int64_t pairs) {
+LANES void tile(const DotSums& sums, int first, const DotRows& rows, const uint8_t* b, int64_t step) {
   constexpr bool kAtOnce = 2 * kRows * kVectors <= 12;
   constexpr int kApart = kSplit ? 1 : 2, kOdd = kSplit ? kPairs : 1;  // of A's even elements, and from them to the odd ones
   const __m256i high = _mm256_set1_epi32(static_cast<int32_t>(0xFFFF0000u));
+  const int64_t pairs = rows.pairs, a_pitch = rows.pitch;
+  const float* a = rows.wide;
   for (int64_t k = 0; k < pairs; k += kPairs, a += kDotBlock, b += step * kPairs) {
     const int here = static_cast<int>(std::min<int64_t>(kPairs, pairs - k));
     __m256 even[kRows][kVectors], odd[kRows][kVectors];
@@ -59,29 +61,32 @@ LANES void tile(float* sums, int64_t pitch, const float* a, int64_t a_pitch, con
       SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r)
         SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) even[r][c] = _mm256_add_ps(even[r][c], _mm256_setzero_ps()), odd[r][c] = _mm256_add_ps(odd[r][c], _mm256_setzero_ps());
     }
-    SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) {
-      SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) {
-        float* at = sums + r * pitch + 8 * c;
-        _mm256_storeu_ps(at, _mm256_add_ps(_mm256_loadu_ps(at), _mm256_add_ps(even[r][c], odd[r][c])));
+    const bool from = k == 0, last = k + kPairs >= pairs;
+    SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) {
+      const int vector = first + c, sixteen = vector / 2, half = vector % 2 * 8;
+      SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) {
+        float* to = sums.to[sixteen] + r * sums.to_pitch + half;
+        const __m256 sum = _mm256_add_ps(_mm256_loadu_ps(from ? sums.from[sixteen] + r * sums.from_pitch + half : to), _mm256_add_ps(even[r][c], odd[r][c]));
+        _mm256_storeu_ps(to, last ? select(unordered(sum), as_floats(set_native_ints(static_cast<int32_t>(kCanonicalNaN))), sum) : sum);
       }
     }
   }
 }
 
-using Multiply = void (*)(float*, int64_t, const float*, int64_t, const uint8_t*, int64_t, int64_t);
+using Multiply = void (*)(const DotSums&, int, const DotRows&, const uint8_t*, int64_t);
 template <bool kSplit>
 constexpr Multiply kByRows[kDotRows] = {tile<1, 2, kSplit>, tile<2, 2, kSplit>, tile<3, 2, kSplit>, tile<4, 2, kSplit>, tile<5, 2, kSplit>, tile<6, 2, kSplit>};
 
 }  // namespace
 
-void multiply_dot32(float* sums, const float* a, int64_t a_pitch, int count, const uint8_t* b, int64_t panel_bytes, int panels, int64_t pairs, bool narrow, bool split) {
-  const Multiply multiply = (split ? kByRows<true> : kByRows<false>)[count - 1];
-  if (narrow) return multiply(sums, 16, a, a_pitch, b, 64, pairs);
-  if (count == 1 && !split) {
-    for (int p = 0; p < panels; ++p) tile<1, 4>(sums + p * kDotColumns, 0, a, a_pitch, b + p * panel_bytes, 128, pairs);
+void multiply_dot32(const DotSums& sums, const DotRows& a, const uint8_t* b, int64_t panel_pitch, int panels, bool narrow) {
+  const Multiply multiply = (a.split ? kByRows<true> : kByRows<false>)[a.count - 1];
+  if (narrow) return multiply(sums, 0, a, b, 64);
+  if (a.count == 1 && !a.split) {
+    for (int p = 0; p < panels; ++p) tile<1, 4>(sums, 4 * p, a, b + p * panel_pitch, 128);
     return;
   }
-  for (int half = 0; half < 2; ++half) multiply(sums + 16 * half, kDotColumns, a, a_pitch, b + 64 * half, 128, pairs);
+  for (int half = 0; half < 2; ++half) multiply(sums, 2 * half, a, b + 64 * half, 128);
 }
 
 }  // namespace systole::avx2

@@ -1,55 +1,116 @@
 #include <algorithm>
+#include <utility>
 
-#include "numerics/dot32.h"
 #include "sim/translate/lanes/dot32.h"
+#include "sim/translate/lanes/matrix.h"
 
 #ifdef SYSTOLE_X86
 namespace systole::avx512 {
 namespace {
 
-/// kVectors: 1 for a narrow panel, else two per panel.
+constexpr int kPairs = kDotBlock / 2;  ///< of a block
+
+/// The chains of a tile's rows and vectors of sixteen columns, and where their sums are.
 template <int kRows, int kVectors>
-LANES void tile(float* sums, const float* a, int64_t a_pitch, const uint8_t* b, int64_t panel_bytes, int64_t pairs) {
-  constexpr int kPitch = 16 * kVectors, kStep = kVectors == 1 ? 64 : 128;
-  const __m512i high = _mm512_set1_epi32(static_cast<int32_t>(0xFFFF0000u));
-  for (int64_t k = 0; k < pairs; k += kDotBlock / 2, a += kDotBlock, b += kStep * kDotBlock / 2) {
-    const int here = static_cast<int>(std::min<int64_t>(kDotBlock / 2, pairs - k));
-    __m512 even[kRows][kVectors], odd[kRows][kVectors];
+struct Chains {
+  __m512 even[kRows][kVectors], odd[kRows][kVectors];
+  const float* from[kVectors];
+  float* to[kVectors];
+  int64_t from_pitch, to_pitch;
+
+  LANES_INLINE explicit Chains(const DotSums& sums) : from_pitch(sums.from_pitch), to_pitch(sums.to_pitch) {
+    SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) from[c] = sums.from[c], to[c] = sums.to[c];
+    clear();
+  }
+  LANES_INLINE void clear() {
     SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r)
       SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) even[r][c] = odd[r][c] = _mm512_setzero_ps();
-    for (int i = 0; i < here; ++i) {
-      __m512 b0[kVectors], b1[kVectors];
-      SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) {
-        const __m512i pair = _mm512_loadu_si512(b + (c / 2) * panel_bytes + kStep * i + 64 * (c % 2));
-        b0[c] = _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16)), b1[c] = _mm512_castsi512_ps(_mm512_and_si512(pair, high));
-      }
-      SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) {
-        const __m512 a0 = _mm512_set1_ps(a[r * a_pitch + 2 * i]), a1 = _mm512_set1_ps(a[r * a_pitch + 2 * i + 1]);
-        SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) even[r][c] = _mm512_fmadd_ps(a0, b0[c], even[r][c]);
-        SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) odd[r][c] = _mm512_fmadd_ps(a1, b1[c], odd[r][c]);
-      }
-    }
-    if (here < kDotBlock / 2) {  // what a block's zeros do to a chain: -0 becomes 0
-      SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r)
-        SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) even[r][c] = _mm512_add_ps(even[r][c], _mm512_setzero_ps()), odd[r][c] = _mm512_add_ps(odd[r][c], _mm512_setzero_ps());
-    }
+  }
+  /// What a block's zeros do to a chain: -0 becomes 0.
+  LANES_INLINE void fill() {
+    SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r)
+      SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) even[r][c] = _mm512_add_ps(even[r][c], _mm512_setzero_ps()), odd[r][c] = _mm512_add_ps(odd[r][c], _mm512_setzero_ps());
+  }
+  template <bool kLast>
+  LANES_INLINE void add_to_sums() {
     SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) {
       SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) {
-        float* at = sums + r * kPitch + 16 * c;
-        _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), _mm512_add_ps(even[r][c], odd[r][c])));
+        const __m512 sum = _mm512_add_ps(_mm512_loadu_ps(from[c] + r * from_pitch), _mm512_add_ps(even[r][c], odd[r][c]));
+        _mm512_storeu_ps(to[c] + r * to_pitch, kLast ? canonical(sum) : sum);
       }
     }
+    SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) from[c] = to[c];
+    from_pitch = to_pitch;
   }
+};
+
+/// kVectors: 1 for a narrow panel, else two per panel. In place, the two numbers of a pair come apart on the way: hosts whose integer
+/// operations do not wait for multiply-adds do so for nothing.
+template <int kRows, int kVectors, bool kInPlace>
+LANES void tile(const DotSums& sums, const DotRows& a, const uint8_t* b, int64_t panel_pitch) {
+  constexpr int kStep = kVectors == 1 ? 64 : 128;
+  const __m512i high = _mm512_set1_epi32(static_cast<int32_t>(0xFFFF0000u));
+  Chains<kRows, kVectors> chains(sums);
+  const uint8_t* const* taps = a.taps;
+  const float* wide = a.wide;
+  int filled = 0;
+  for (int64_t left = a.segments; left > 0; --left) {
+    const uint8_t* at[kRows];
+    if (kInPlace) {
+      SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) at[r] = taps[r];
+      taps += kRows;
+    }
+    for (int64_t pair = 0; pair < a.pairs;) {
+      const int here = static_cast<int>(std::min<int64_t>(kPairs - filled, a.pairs - pair));
+      for (int i = 0; i < here; ++i) {
+        __m512 b0[kVectors], b1[kVectors];
+        SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) {
+          const __m512i both = _mm512_loadu_si512(b + (c / 2) * panel_pitch + kStep * i + 64 * (c % 2));
+          b0[c] = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16)), b1[c] = _mm512_castsi512_ps(_mm512_and_si512(both, high));
+        }
+        SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) {
+          __m512 a0, a1;
+          if (kInPlace) {
+            int32_t two;
+            __builtin_memcpy(&two, at[r] + 4 * (pair + i), 4);
+            const __m512i both = _mm512_set1_epi32(two);
+            a0 = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16)), a1 = _mm512_castsi512_ps(_mm512_and_si512(both, high));
+          } else {
+            a0 = _mm512_set1_ps(wide[r * a.pitch + 2 * i]), a1 = _mm512_set1_ps(wide[r * a.pitch + 2 * i + 1]);
+          }
+          SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) chains.even[r][c] = _mm512_fmadd_ps(a0, b0[c], chains.even[r][c]);
+          SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) chains.odd[r][c] = _mm512_fmadd_ps(a1, b1[c], chains.odd[r][c]);
+        }
+      }
+      b += kStep * here, wide += 2 * here, pair += here, filled += here;
+      if (left == 1 && pair == a.pairs) break;
+      if (filled < kPairs) continue;  // the block goes on under the next tap
+      chains.template add_to_sums<false>();
+      chains.clear();
+      filled = 0;
+    }
+  }
+  if (filled < kPairs) chains.fill();
+  chains.template add_to_sums<true>();
+}
+
+using Multiply = void (*)(const DotSums&, const DotRows&, const uint8_t*, int64_t);
+template <int kVectors, bool kInPlace, size_t... I>
+Multiply of_rows(int count, std::index_sequence<I...>) {
+  static constexpr Multiply kTable[] = {tile<static_cast<int>(I) + 1, kVectors, kInPlace>...};
+  return kTable[count - 1];
+}
+template <bool kInPlace>
+Multiply kernel(int count, int panels, bool narrow) {
+  static constexpr Multiply kByPanels[kDotPanels] = {tile<1, 2, kInPlace>, tile<1, 4, kInPlace>, tile<1, 6, kInPlace>, tile<1, 8, kInPlace>};
+  if (narrow) return of_rows<1, kInPlace>(count, std::make_index_sequence<kDotNarrowRows>());
+  return count == 1 ? kByPanels[panels - 1] : of_rows<2, kInPlace>(count, std::make_index_sequence<kDotRows>());
 }
 
 }  // namespace
 
-void multiply_dot32(float* sums, const float* a, int64_t a_pitch, int count, const uint8_t* b, int64_t panel_bytes, int panels, int64_t pairs, bool narrow, bool) {
-  using Multiply = void (*)(float*, const float*, int64_t, const uint8_t*, int64_t, int64_t);
-  static constexpr Multiply kByRows[kDotRows] = {tile<1, 2>, tile<2, 2>, tile<3, 2>, tile<4, 2>, tile<5, 2>, tile<6, 2>};
-  static constexpr Multiply kByPanels[4] = {tile<1, 2>, tile<1, 4>, tile<1, 6>, tile<1, 8>};
-  static constexpr Multiply kNarrow[kDotNarrowRows] = {tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>, tile<5, 1>, tile<6, 1>, tile<7, 1>, tile<8, 1>, tile<9, 1>, tile<10, 1>, tile<11, 1>, tile<12, 1>};
-  (narrow ? kNarrow[count - 1] : count == 1 ? kByPanels[panels - 1] : kByRows[count - 1])(sums, a, a_pitch, b, panel_bytes, pairs);
+void multiply_dot32(const DotSums& sums, const DotRows& a, const uint8_t* b, int64_t panel_pitch, int panels, bool narrow) {
+  (a.taps ? kernel<true> : kernel<false>)(a.count, panels, narrow)(sums, a, b, panel_pitch);
 }
 
 }  // namespace systole::avx512

@@ -21,12 +21,21 @@ void run_int8(int64_t depth, bool narrow) {
 }
 
 void run_dot32(int64_t depth, bool narrow) {
-  const int64_t count = narrow ? kDotNarrowRows : kDotRows, panel = depth * kDotColumns * 2;
-  thread_local std::vector<float> a, sums(1024);
-  thread_local std::vector<uint8_t> b;
-  a.resize(static_cast<size_t>(kDotNarrowRows * depth), 1.0f), b.resize(static_cast<size_t>(panel), 0x3F);
+  const int rows = narrow ? kDotNarrowRows : kDotRows;
+  const int64_t width = narrow ? 16 : kDotColumns, panel = depth * kDotColumns * 2;
+  thread_local std::vector<uint8_t> a, b;
+  thread_local std::vector<float> wide, sums(kDotNarrowRows * kDotColumns);
+  thread_local std::vector<const uint8_t*> taps;
+  a.resize(static_cast<size_t>(2 * rows * depth), 0x3F), wide.resize(static_cast<size_t>(rows * depth), 1.0f), b.resize(static_cast<size_t>(panel), 0x3F);
+  DotRows from{.count = rows, .pairs = depth / 2, .wide = wide.data(), .pitch = depth};
+  if (kReadsInPlace && integers_beside_floats()) {
+    taps.clear();
+    for (int r = 0; r < rows; ++r) taps.push_back(a.data() + r * 2 * depth);
+    from.taps = taps.data();
+  }
+  const DotSums to{{sums.data(), sums.data() + 16}, width, {sums.data(), sums.data() + 16}, width};
   const FlushMode flush;
-  multiply_dot32(sums.data(), a.data(), depth, static_cast<int>(count), b.data(), panel, 1, depth / 2, narrow);
+  multiply_dot32(to, from, b.data(), panel, 1, narrow);
 }
 
 constexpr int kPeakRounds = 64, kPeakChains = kNativeLanes == 16 ? 16 : 10;

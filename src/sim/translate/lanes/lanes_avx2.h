@@ -136,6 +136,30 @@ LANES_INLINE void store_halves(void* p, Ints v, int n) {
   _mm256_store_si256(reinterpret_cast<__m256i*>(bytes), packed);
   std::memcpy(p, bytes, static_cast<size_t>(n) * 2);
 }
+/// Eight lanes of spread_halves, of up to sixteen bytes: each 128 bits of the result takes its own from both copies of them.
+template <int kChannels, int kFirst>
+LANES_INLINE __m256 spread_eight(__m128i halves) {
+  constexpr int kEven = (kChannels + 1) / 2 * 2;
+  struct Indices {
+    alignas(32) int8_t of[32] = {};
+    constexpr Indices() {
+      for (int lane = 0; lane < 8; ++lane) {
+        const int group = (kFirst + lane) / kEven, c = (kFirst + lane) % kEven, from = 2 * (group * kChannels + c - kFirst / kEven * kChannels);
+        of[4 * lane] = of[4 * lane + 1] = -1;
+        of[4 * lane + 2] = static_cast<int8_t>(c < kChannels ? from : -1), of[4 * lane + 3] = static_cast<int8_t>(c < kChannels ? from + 1 : -1);
+      }
+    }
+  };
+  static constexpr Indices kIndices;
+  return _mm256_castsi256_ps(_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(halves), _mm256_load_si256(reinterpret_cast<const __m256i*>(kIndices.of))));
+}
+/// n bf16 at p in groups of kChannels, as floats: sixteen lanes of whole groups, those of an odd number of channels with a zero behind each.
+template <int kChannels>
+LANES_INLINE Floats spread_halves(const void* p, int n) {
+  constexpr int kHalf = 8 / ((kChannels + 1) / 2 * 2) * kChannels;  // of eight lanes
+  const Padded<2> few(p, n);
+  return {spread_eight<kChannels, 0>(load_128(few.bytes)), spread_eight<kChannels, 8>(load_128(few.bytes + 2 * kHalf))};
+}
 template <bool kSigned>
 LANES_INLINE Ints load_bytes(const void* p, int n) {
   const __m128i v = n == 16 ? load_128(p) : load_128(Padded<1>(p, n).bytes);

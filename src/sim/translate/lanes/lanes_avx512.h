@@ -38,6 +38,24 @@ LANES_INLINE void store(void* p, Ints v, int n) { _mm512_mask_storeu_epi32(p, fi
 LANES_INLINE Ints load_halves(const void* p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p))); }
 LANES_INLINE Ints load_halves(const void* p, int n) { return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first(n), p)); }
 LANES_INLINE void store_halves(void* p, Ints v, int n) { _mm256_mask_storeu_epi16(p, first(n), _mm512_cvtepi32_epi16(v)); }
+/// n bf16 at p in groups of kChannels, as floats: sixteen lanes of whole groups, those of an odd number of channels with a zero behind each.
+template <int kChannels>
+LANES_INLINE Floats spread_halves(const void* p, int n) {
+  constexpr int kEven = (kChannels + 1) / 2 * 2;
+  struct Indices {
+    alignas(64) uint16_t of[32] = {};
+    uint32_t there = 0;
+    constexpr Indices() {
+      for (int lane = 0; lane < 16; ++lane) {
+        if (lane % kEven >= kChannels) continue;
+        of[2 * lane + 1] = static_cast<uint16_t>(lane / kEven * kChannels + lane % kEven);
+        there |= 2u << (2 * lane);
+      }
+    }
+  };
+  static constexpr Indices kIndices;
+  return as_floats(_mm512_maskz_permutexvar_epi16(kIndices.there, _mm512_load_si512(kIndices.of), _mm512_castsi256_si512(_mm256_maskz_loadu_epi16(first(n), p))));
+}
 template <bool kSigned>
 LANES_INLINE Ints load_bytes(const void* p, int n) {
   const __m128i bytes = _mm_maskz_loadu_epi8(first(n), p);
