@@ -28,7 +28,7 @@ inline float operand_part(MacFormat f, const uint8_t* at, int q) {
 class Accumulators {
  public:
   Accumulators(Memory& memory, const isa::MatrixOp& op, int64_t columns)
-      : init_(op.init), base_(memory.accumulators.data() + op.acc), bias_(memory.scratchpad.data() + op.bias), columns_(columns), m_(int64_t{op.out_rows} * op.out_columns), n_(op.n) {
+      : init_(op.init), base_(memory.accumulators.data() + op.acc), bias_(memory.scratchpad.data() + op.bias), columns_(columns), m_(int64_t{op.out_rows} * op.out_columns), n_(op.n), whole_vectors_(columns % 16 == 0) {
     for (int64_t o = 0; o < n_; o += 16) sixteens_.push_back(at(0, o) - base_);
   }
 
@@ -41,7 +41,7 @@ class Accumulators {
   int64_t outputs() const { return n_; }
   uint32_t* at(int64_t p, int64_t o) const { return base_ + (o / columns_ * m_ + p) * columns_ + o % columns_; }
   /// Sixteen adjacent columns are adjacent in memory.
-  bool whole_vectors() const { return columns_ % 16 == 0; }
+  bool whole_vectors() const { return whole_vectors_; }
   /// at(p, o) for o a multiple of 16, without divisions.
   uint32_t* sixteen(int64_t p, int64_t o) const { return base_ + sixteens_[static_cast<size_t>(o / 16)] + p * columns_; }
 
@@ -53,6 +53,7 @@ class Accumulators {
   uint32_t* base_;
   const uint8_t* bias_;
   int64_t columns_, m_, n_;
+  bool whole_vectors_;
   std::vector<int64_t> sixteens_;
 };
 

@@ -1,81 +1,67 @@
-// Where the pixels of a matrix instruction's block lie in the scratchpad, worked out once per instruction.
+// Where the pixels of a matrix instruction's block lie in the scratchpad, worked out once per geometry.
 #pragma once
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "sim/translate/host.h"
 
 namespace systole {
 
+/// Where a few adjacent pixels lie under each tap.
+struct PixelPlaces {
+  uintptr_t base;
+  const int64_t* taps;     ///< from the base to each tap
+  const int64_t* offsets;  ///< and from there to the pixels
+  int64_t step;            ///< offsets from a tap's pixels to the next tap's: 0 where they share them
+  const uint8_t* at(int64_t tap, int64_t pixel) const { return reinterpret_cast<const uint8_t*>(base + static_cast<uintptr_t>(taps[tap] + offsets[tap * step + pixel])); }
+};
+
 class PixelMap {
  public:
-  PixelMap(const isa::MatrixOp& op, const uint8_t* scratchpad) : d_(*op.desc), base_(scratchpad + op.a), in_rows_(op.in_rows) {
-    const int64_t reach_h = int64_t{d_.kernel_h - 1} * d_.dilation_h, reach_w = int64_t{d_.kernel_w - 1} * d_.dilation_w;
-    pixels_.reserve(static_cast<size_t>(op.out_rows) * op.out_columns);
-    offsets_.reserve(pixels_.capacity() + kSlack);
-    for (int64_t r = 0; r < op.out_rows; ++r) {
-      for (int64_t c = 0; c < op.out_columns; ++c) {
-        const int64_t row = r * d_.stride_h + op.row_origin, column = c * d_.stride_w + op.column_origin;
-        const bool inside = row >= 0 && row + reach_h < op.in_rows && column >= 0 && column + reach_w < d_.in_columns;
-        pixels_.push_back({static_cast<int32_t>(row), static_cast<int32_t>(column), inside});
-        offsets_.push_back(row * d_.a_row_pitch + column * d_.a_pixel_pitch);
-      }
-    }
-    offsets_.resize(offsets_.size() + kSlack);
-  }
+  PixelMap(const isa::MatrixOp& op, const uint8_t* scratchpad);
 
   /// Bytes of output pixel p under tap (kh, kw), or `outside` in the padding.
   const uint8_t* at(int64_t p, int64_t kh, int64_t kw, const uint8_t* outside) const {
-    const Pixel& x = pixels_[static_cast<size_t>(p)];
+    const Pixel& x = geometry_->pixels[static_cast<size_t>(p)];
     if (!x.inside) {
       const int64_t r = x.row + kh * d_.dilation_h, c = x.column + kw * d_.dilation_w;
       if (r < 0 || r >= in_rows_ || c < 0 || c >= d_.in_columns) return outside;
     }
-    return base_ + offsets_[static_cast<size_t>(p)] + tap(kh, kw);
+    return base_ + geometry_->offsets[static_cast<size_t>(p)] + geometry_->taps[static_cast<size_t>(kh * d_.kernel_w + kw)];
   }
-  /// Whether no tap of pixel p is in the padding.
-  bool inside(int64_t p) const { return pixels_[static_cast<size_t>(p)].inside; }
+  /// Whether no tap of pixel p is in the padding; of any of [first, first + count).
+  bool inside(int64_t p) const { return geometry_->pixels[static_cast<size_t>(p)].inside != 0; }
+  bool all_inside(int64_t first, int count) const { return geometry_->pixels[static_cast<size_t>(first)].inside >= static_cast<uint32_t>(count); }
+  /// Of pixel p and those that follow it, up to `most`: how many have no tap in the padding, or how many have one.
+  int alike(int64_t p, int most) const;
   /// Bytes from each of the pixels [first, first + count) to the next, if they are evenly spaced and no tap of theirs is in the padding; else -1.
-  int64_t even_pitch(int64_t first, int count) const {
-    const int64_t* at = offsets_.data() + first;
-    const int64_t pitch = count > 1 ? at[1] - at[0] : 0;
-    for (int i = 0; i < count; ++i) {
-      if (!inside(first + i) || (i > 0 && at[i] - at[i - 1] != pitch)) return -1;
-    }
-    return pitch;
-  }
-  /// Pixels [first, first + count) under all taps, taps outermost; `to` has room for kSlack more.
-  static constexpr int kSlack = 8;
-  [[gnu::always_inline]] void pointers(int64_t first, int count, const uint8_t* outside, const uint8_t** to) const {
-    bool all_inside = true;
-    for (int i = 0; i < count; ++i) all_inside = all_inside && inside(first + i);
-    for (int64_t kh = 0; kh < d_.kernel_h; ++kh) {
-      for (int64_t kw = 0; kw < d_.kernel_w; ++kw, to += count) {
-        if (!all_inside) {
-          for (int i = 0; i < count; ++i) to[i] = at(first + i, kh, kw, outside);
-          continue;
-        }
-        const uint8_t* base = base_ + tap(kh, kw);
-        const int64_t* offsets = offsets_.data() + first;
-        for (int i = 0; i < count; i += kSlack) {
-          SYSTOLE_UNROLL for (int k = 0; k < kSlack; ++k) to[i + k] = base + offsets[i + k];  // in the vectors of the caller's instruction set
-        }
-      }
-    }
+  int64_t even_pitch(int64_t first, int count) const;
+  /// Pixels [first, first + count) under all taps; `buffer` holds what those near padding need.
+  PixelPlaces places(int64_t first, int count, const uint8_t* outside, std::vector<int64_t>& buffer) const {
+    const Geometry& g = *geometry_;
+    if (all_inside(first, count)) return {reinterpret_cast<uintptr_t>(base_), g.taps.data(), g.offsets.data() + first, 0};
+    return places_near_padding(first, count, outside, buffer);
   }
 
  private:
   struct Pixel {
     int32_t row, column;
-    bool inside;
+    uint32_t inside;  ///< how many pixels from this one on have no tap in the padding
   };
-  int64_t tap(int64_t kh, int64_t kw) const { return kh * d_.dilation_h * d_.a_row_pitch + kw * d_.dilation_w * d_.a_pixel_pitch; }
+  /// Shared by the instructions that have it: one network's tables of pixels would not fit the caches.
+  struct Geometry {
+    std::vector<Pixel> pixels;
+    std::vector<int64_t> offsets, taps, zeros;  ///< of pixels and of taps, from the first byte of A; as many zeros as taps
+  };
+  static std::shared_ptr<const Geometry> geometry_of(const isa::MatrixOp& op);
+  static Geometry work_out(const isa::MatrixOp& op);
+  PixelPlaces places_near_padding(int64_t first, int count, const uint8_t* outside, std::vector<int64_t>& buffer) const;
 
   const isa::MatrixDesc& d_;
   const uint8_t* base_;
   int64_t in_rows_;
-  std::vector<Pixel> pixels_;
-  std::vector<int64_t> offsets_;
+  std::shared_ptr<const Geometry> geometry_;
 };
 
 }  // namespace systole

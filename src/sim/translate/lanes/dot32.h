@@ -2,6 +2,7 @@
 #pragma once
 #include "numerics/dot32.h"
 #include "sim/translate/lanes/lanes.h"
+#include "sim/translate/pixels.h"
 
 #ifdef SYSTOLE_X86
 namespace systole::SYSTOLE_LANES {
@@ -19,14 +20,14 @@ inline constexpr int kDotPanels = 4;       ///< adjacent panels at once, of a si
 inline int panel_width(int64_t outputs, int64_t panel) { return outputs - panel * kDotColumns <= kDotColumns / 2 ? kDotColumns / 2 : kDotColumns; }
 inline int64_t panel_bytes(int64_t blocks) { return blocks * kDotBlock * kDotColumns * 2; }
 
-/// Rows of A: fp32, `pitch` from row to row, `pairs` pairs of k; or, where `taps` is set, bf16 as they lie, `pairs` pairs under each of `segments` taps, [tap][row].
+/// Rows of A: fp32, `pitch` from row to row, `pairs` pairs of k; or, where `wide` is null, bf16 as they lie, `pairs` pairs under each of `segments` taps.
 struct DotRows {
   int count;
   int64_t pairs, segments = 1;
   const float* wide = nullptr;
   int64_t pitch = 0;
   bool split = false;  ///< a block of `wide` has its even elements first, then the odd ones (kSplits)
-  const uint8_t* const* taps = nullptr;
+  PixelPlaces places = {};
 };
 /// Where the sums of sixteen columns start and where they go, `pitch` floats from row to row; NaNs arrive canonical. May be the same.
 struct DotSums {

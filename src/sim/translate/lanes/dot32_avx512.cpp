@@ -51,14 +51,12 @@ LANES void tile(const DotSums& sums, const DotRows& a, const uint8_t* b, int64_t
   constexpr int kStep = kVectors == 1 ? 64 : 128;
   const __m512i high = _mm512_set1_epi32(static_cast<int32_t>(0xFFFF0000u));
   Chains<kRows, kVectors> chains(sums);
-  const uint8_t* const* taps = a.taps;
   const float* wide = a.wide;
   int filled = 0;
-  for (int64_t left = a.segments; left > 0; --left) {
+  for (int64_t tap = 0; tap < a.segments; ++tap) {
     const uint8_t* at[kRows];
     if (kInPlace) {
-      SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) at[r] = taps[r];
-      taps += kRows;
+      SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) at[r] = a.places.at(tap, r);
     }
     for (int64_t pair = 0; pair < a.pairs;) {
       const int here = static_cast<int>(std::min<int64_t>(kPairs - filled, a.pairs - pair));
@@ -83,7 +81,7 @@ LANES void tile(const DotSums& sums, const DotRows& a, const uint8_t* b, int64_t
         }
       }
       b += kStep * here, wide += 2 * here, pair += here, filled += here;
-      if (left == 1 && pair == a.pairs) break;
+      if (tap + 1 == a.segments && pair == a.pairs) break;
       if (filled < kPairs) continue;  // the block goes on under the next tap
       chains.template add_to_sums<false>();
       chains.clear();
@@ -110,7 +108,7 @@ Multiply kernel(int count, int panels, bool narrow) {
 }  // namespace
 
 void multiply_dot32(const DotSums& sums, const DotRows& a, const uint8_t* b, int64_t panel_pitch, int panels, bool narrow) {
-  (a.taps ? kernel<true> : kernel<false>)(a.count, panels, narrow)(sums, a, b, panel_pitch);
+  (a.wide ? kernel<false> : kernel<true>)(a.count, panels, narrow)(sums, a, b, panel_pitch);
 }
 
 }  // namespace systole::avx512

@@ -59,21 +59,13 @@ FloatRows::FloatRows(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t t
 }
 
 DotRows FloatRows::read(int64_t first, int count) const {
-  if (in_place_) {
-    thread_local std::vector<const uint8_t*> taps;
-    find(first, count, taps);
-    return {.count = count, .pairs = d_.channels / 2, .segments = int64_t{d_.kernel_h} * d_.kernel_w, .taps = taps.data()};
-  }
+  thread_local std::vector<int64_t> buffer;
+  if (in_place_) return {.count = count, .pairs = d_.channels / 2, .segments = int64_t{d_.kernel_h} * d_.kernel_w, .places = find(first, count, buffer)};
   thread_local std::vector<float> wide;
   wide.resize(static_cast<size_t>(parts_of(format_) * part_pitch()) + 16);
   if (in_order_) widen_in_order(first, count, wide.data());
   else for (int i = 0; i < count; ++i) widen_parts(first + i, wide.data() + i * depth_);
   return {.count = count, .pairs = int64_t{d_.kernel_h} * d_.kernel_w * even_channels(d_) / 2, .wide = wide.data(), .pitch = depth_};
-}
-
-LANES void FloatRows::find(int64_t first, int count, std::vector<const uint8_t*>& taps) const {
-  taps.resize(static_cast<size_t>(int64_t{d_.kernel_h} * d_.kernel_w * count + PixelMap::kSlack));
-  pixels_.pointers(first, count, outside_.data(), taps.data());
 }
 
 LANES void FloatRows::widen_in_order(int64_t first, int count, float* to) const {
@@ -82,12 +74,11 @@ LANES void FloatRows::widen_in_order(int64_t first, int count, float* to) const 
     const auto widen = channels == 1 ? widen_few<1> : channels == 2 ? widen_few<2> : channels == 3 ? widen_few<3> : widen_few<4>;
     return widen(d_, pixels_, joined_, first, count, outside_.data(), to, depth_);
   }
-  thread_local std::vector<const uint8_t*> taps;
-  find(first, count, taps);
-  const uint8_t* const* from = taps.data();
+  thread_local std::vector<int64_t> buffer;
+  const PixelPlaces places = find(first, count, buffer);
   for (int64_t t = 0; t < int64_t{d_.kernel_h} * d_.kernel_w; ++t, to += even) {
-    for (int i = 0; i < count; ++i, ++from) {
-      widen_bf16(to + i * depth_, *from, channels);
+    for (int i = 0; i < count; ++i) {
+      widen_bf16(to + i * depth_, places.at(t, i), channels);
       if (channels != even) to[i * depth_ + channels] = 0;
     }
   }
@@ -120,12 +111,12 @@ LANES void FloatRows::widen_parts(int64_t pixel, float* to) const {
   }
 }
 
-LANES void FloatRows::split(const uint8_t* const* taps, int count, int64_t k, int64_t length, float* to, int64_t pitch) const {
+LANES void FloatRows::split(const PixelPlaces& places, int count, int64_t k, int64_t length, float* to, int64_t pitch) const {
   const Ints high = set_ints(static_cast<int32_t>(0xFFFF0000u));
   for (int64_t at = k; at < k + length;) {
     const int64_t tap = at / d_.channels, channel = at - tap * d_.channels, end = std::min(at + d_.channels - channel, k + length);
     for (int i = 0; i < count; ++i) {
-      const uint8_t* from = taps[tap * count + i] + 2 * channel;
+      const uint8_t* from = places.at(tap, i) + 2 * channel;
       float* row = to + i * pitch;
       int64_t c = at - k;
       for (; c + kDotBlock <= end - k && c % kDotBlock == 0; c += kDotBlock, from += 2 * kDotBlock) {

@@ -24,10 +24,10 @@ class FloatRows {
 
   // A tile in stretches of k (kSplits), of bf16 in order.
   bool in_order() const { return in_order_; }
-  /// Where pixels [first, first + count) lie: [tap][pixel].
-  void find(int64_t first, int count, std::vector<const uint8_t*>& taps) const;
+  /// Where pixels [first, first + count) lie.
+  PixelPlaces find(int64_t first, int count, std::vector<int64_t>& buffer) const { return pixels_.places(first, count, outside_.data(), buffer); }
   /// k [k, k + length) of `count` pixels that were found as fp32, `pitch` from row to row, the even ones of each block first. Channels come in sixteens.
-  void split(const uint8_t* const* taps, int count, int64_t k, int64_t length, float* to, int64_t pitch) const;
+  void split(const PixelPlaces& places, int count, int64_t k, int64_t length, float* to, int64_t pitch) const;
 
  private:
   void widen_in_order(int64_t first, int count, float* to) const;

@@ -16,8 +16,17 @@ inline constexpr int kIntegerDepth = kNativeLanes == 16 ? 4 : 2;  ///< k packed 
 /// What a thread holds of one tile.
 struct IntegerTile {
   int count = 0;
-  std::vector<uint8_t> bytes;
-  std::vector<const uint8_t*> rows;
+  std::vector<uint8_t> bytes;  ///< of rows that were copied
+  PixelPlaces places = {};
+  std::vector<int64_t> offsets;
+
+  /// Rows are in `bytes`, so many from one to the next.
+  void find_bytes(int64_t pitch) {
+    static constexpr int64_t kOneTap[1] = {0};
+    offsets.resize(static_cast<size_t>(count));
+    for (int i = 0; i < count; ++i) offsets[static_cast<size_t>(i)] = i * pitch;
+    places = {reinterpret_cast<uintptr_t>(bytes.data()), kOneTap, offsets.data(), 0};
+  }
 };
 
 /// sums[row][32], of which 16 where narrow, = rows of the tile, `depth` bytes of A in each of `segments`, by a panel of B:
@@ -36,8 +45,6 @@ class IntegerRows {
   void multiply(int32_t* sums, const IntegerTile& tile, const uint8_t* b, bool narrow) const;
 
  private:
-  void read_pointers(int64_t first, int count, IntegerTile& tile) const;
-
   const isa::MatrixDesc& d_;
   const PixelMap& pixels_;
   int64_t depth_;

@@ -9,17 +9,17 @@
 namespace systole::avx512 {
 namespace {
 
-using Multiply = void (*)(int32_t*, const uint8_t* const*, int64_t, int64_t, const uint8_t*);
+using Multiply = void (*)(int32_t*, const PixelPlaces&, int64_t, int64_t, const uint8_t*);
 
 template <int kRows, int kVectors, bool kTurn>
-LANES void tile(int32_t* sums, const uint8_t* const* rows, int64_t segments, int64_t quads, const uint8_t* b) {
+LANES void tile(int32_t* sums, const PixelPlaces& places, int64_t segments, int64_t quads, const uint8_t* b) {
   const __m512i top = _mm512_set1_epi32(static_cast<int32_t>(0x80808080u));
   __m512i sum[kRows][kVectors];
   SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r)
     SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) sum[r][c] = _mm512_setzero_si512();
-  for (int64_t s = 0; s < segments; ++s, rows += kRows) {
+  for (int64_t s = 0; s < segments; ++s) {
     const uint8_t* at[kRows];
-    SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) at[r] = rows[r];
+    SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) at[r] = places.at(s, r);
     for (int64_t q = 0; q < quads; ++q, b += 64 * kVectors) {
       __m512i column[kVectors];
       SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) column[c] = _mm512_loadu_si512(b + 64 * c);
@@ -59,16 +59,14 @@ int IntegerRows::zero() const { return d_.a_zero + (d_.a_signed ? 128 : 0); }
 
 void IntegerRows::read(int64_t first, int count, IntegerTile& tile) const {
   tile.count = count;
-  tile.rows.resize(static_cast<size_t>(int64_t{d_.kernel_h} * d_.kernel_w * kIntegerRows + PixelMap::kSlack));
-  if (!outside_.empty()) return read_pointers(first, count, tile);
-  tile.bytes.resize(static_cast<size_t>(depth_ * count) + 64);
-  for (int i = 0; i < count; ++i) {
-    uint8_t* to = tile.bytes.data() + i * depth_;
-    tile.rows[static_cast<size_t>(i)] = to;
-    read_row(d_, pixels_, first + i, to);
+  if (!outside_.empty()) {
+    tile.places = pixels_.places(first, count, outside_.data(), tile.offsets);
+    return;
   }
+  tile.bytes.resize(static_cast<size_t>(depth_ * count) + 64);
+  for (int i = 0; i < count; ++i) read_row(d_, pixels_, first + i, tile.bytes.data() + i * depth_);
+  tile.find_bytes(depth_);
 }
-LANES void IntegerRows::read_pointers(int64_t first, int count, IntegerTile& tile) const { pixels_.pointers(first, count, outside_.data(), tile.rows.data()); }
 
 void IntegerRows::multiply(int32_t* sums, const IntegerTile& tile, const uint8_t* b, bool narrow) const {
   const bool direct = !outside_.empty();
@@ -76,7 +74,7 @@ void IntegerRows::multiply(int32_t* sums, const IntegerTile& tile, const uint8_t
 }
 
 void multiply_rows(int32_t* sums, const IntegerTile& tile, int64_t segments, int64_t depth, const uint8_t* b, bool narrow, bool turn) {
-  kTiles[narrow][turn].multiply[tile.count - 1](sums, tile.rows.data(), segments, depth / kIntegerDepth, b);
+  kTiles[narrow][turn].multiply[tile.count - 1](sums, tile.places, segments, depth / kIntegerDepth, b);
 }
 
 }  // namespace systole::avx512

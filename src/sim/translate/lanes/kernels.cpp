@@ -12,10 +12,10 @@ void run_int8(int64_t depth, bool narrow) {
   thread_local std::vector<uint8_t> a, b;
   thread_local std::vector<int32_t> sums(kIntegerRows * kIntegerColumns);
   thread_local IntegerTile tile;
-  if (static_cast<int64_t>(a.size()) != kIntegerRows * depth) {
-    a.assign(static_cast<size_t>(kIntegerRows * depth), 3), b.assign(static_cast<size_t>(kIntegerColumns * depth), 5);
-    tile.bytes.assign(2 * a.size(), 0), tile.rows.clear(), tile.count = kIntegerRows;
-    for (int r = 0; r < kIntegerRows; ++r) tile.rows.push_back(a.data() + r * depth);
+  if (static_cast<int64_t>(b.size()) != kIntegerColumns * depth) {
+    b.assign(static_cast<size_t>(kIntegerColumns * depth), 5);
+    tile.bytes.assign(static_cast<size_t>(2 * kIntegerRows * depth), 3), tile.count = kIntegerRows;  // as 16-bit numbers, where they are
+    tile.find_bytes(depth);
   }
   multiply_rows(sums.data(), tile, 1, depth, b.data(), narrow);
 }
@@ -25,14 +25,13 @@ void run_dot32(int64_t depth, bool narrow) {
   const int64_t width = narrow ? 16 : kDotColumns, panel = depth * kDotColumns * 2;
   thread_local std::vector<uint8_t> a, b;
   thread_local std::vector<float> wide, sums(kDotNarrowRows * kDotColumns);
-  thread_local std::vector<const uint8_t*> taps;
+  thread_local std::vector<int64_t> offsets;
   a.resize(static_cast<size_t>(2 * rows * depth), 0x3F), wide.resize(static_cast<size_t>(rows * depth), 1.0f), b.resize(static_cast<size_t>(panel), 0x3F);
-  DotRows from{.count = rows, .pairs = depth / 2, .wide = wide.data(), .pitch = depth};
-  if (kReadsInPlace && integers_beside_floats()) {
-    taps.clear();
-    for (int r = 0; r < rows; ++r) taps.push_back(a.data() + r * 2 * depth);
-    from.taps = taps.data();
-  }
+  offsets.resize(static_cast<size_t>(rows));
+  for (int r = 0; r < rows; ++r) offsets[static_cast<size_t>(r)] = r * 2 * depth;
+  static constexpr int64_t kOneTap[1] = {0};
+  const bool in_place = kReadsInPlace && integers_beside_floats();
+  const DotRows from{.count = rows, .pairs = depth / 2, .wide = in_place ? nullptr : wide.data(), .pitch = depth, .places = {reinterpret_cast<uintptr_t>(a.data()), kOneTap, offsets.data(), 0}};
   const DotSums to{{sums.data(), sums.data() + 16}, width, {sums.data(), sums.data() + 16}, width};
   const FlushMode flush;
   multiply_dot32(to, from, b.data(), panel, 1, narrow);

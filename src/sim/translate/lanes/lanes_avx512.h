@@ -61,6 +61,21 @@ LANES_INLINE Ints load_bytes(const void* p, int n) {
   const __m128i bytes = _mm_maskz_loadu_epi8(first(n), p);
   return kSigned ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes);
 }
+template <bool kWhole>
+LANES_INLINE __m128i sixteen_bytes(const uint8_t* p, int n) { return kWhole ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)) : _mm_maskz_loadu_epi8(first(n), p); }
+/// Sixteen bytes (the first n, or all) of each of four places, those of a place's first, second, ... byte together.
+template <bool kWhole>
+LANES_INLINE Ints fours_of(const uint8_t* p0, const uint8_t* p1, const uint8_t* p2, const uint8_t* p3, int n) {
+  struct Indices {
+    alignas(64) uint8_t of[64] = {};
+    constexpr Indices() {
+      for (int i = 0; i < 64; ++i) of[i] = static_cast<uint8_t>(i % 4 * 16 + i / 4);
+    }
+  };
+  static constexpr Indices kIndices;
+  const Ints low = _mm512_inserti32x4(_mm512_castsi128_si512(sixteen_bytes<kWhole>(p0, n)), sixteen_bytes<kWhole>(p1, n), 1);
+  return _mm512_permutexvar_epi8(_mm512_load_si512(kIndices.of), _mm512_inserti32x4(_mm512_inserti32x4(low, sixteen_bytes<kWhole>(p2, n), 2), sixteen_bytes<kWhole>(p3, n), 3));
+}
 /// In vectors of which the last is masked.
 LANES_INLINE void copy_bytes(uint8_t* to, const uint8_t* from, int64_t n) {
   for (int64_t c = 0; c < n; c += 64) {

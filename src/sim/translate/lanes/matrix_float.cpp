@@ -124,17 +124,21 @@ class FloatMatrix final : public Kernel {
     const FlushMode flush;
     const int64_t of_panel = tile_rows_ * kDotColumns, of_tile = of_panel * panels_, together = std::clamp<int64_t>(kMostSums / of_tile, 1, kTogether), k_end = int64_t{d_.kernel_h} * d_.kernel_w * d_.channels;
     thread_local std::vector<float> sums;
-    thread_local std::vector<const uint8_t*> rows[kTogether];
+    thread_local std::vector<int64_t> buffers[kTogether];
+    PixelPlaces places[kTogether];
     alignas(64) float a[kDotNarrowRows * kStretch];
     sums.resize(static_cast<size_t>(together * of_tile));
     for (int64_t at = begin; at < end; at += together) {
       const int64_t tiles = std::min(together, end - at);
-      for (int64_t t = 0; t < tiles; ++t) start_tile(first_of(at + t), count_of(at + t), sums.data() + t * of_tile, rows[t]);
+      for (int64_t t = 0; t < tiles; ++t) {
+        places[t] = rows_.find(first_of(at + t), count_of(at + t), buffers[t]);
+        start_tile(first_of(at + t), count_of(at + t), sums.data() + t * of_tile);
+      }
       for (int64_t k = 0; k < k_end; k += kStretch) {
         const int64_t length = std::min(kStretch, k_end - k);
         for (int64_t t = 0; t < tiles; ++t) {
           const int count = count_of(at + t);
-          rows_.split(rows[t].data(), count, k, length, a, kStretch);
+          rows_.split(places[t], count, k, length, a, kStretch);
           const DotRows stretch{.count = count, .pairs = length / 2, .wide = a, .pitch = kStretch, .split = true};
           for (int64_t panel = 0; panel < panels_; ++panel) {
             const int64_t width = panel_width(acc_.outputs(), panel);
@@ -148,9 +152,8 @@ class FloatMatrix final : public Kernel {
   int64_t first_of(int64_t tile) const { return tile * acc_.pixels() / tiles_; }
   int count_of(int64_t tile) const { return static_cast<int>(first_of(tile + 1) - first_of(tile)); }
 
-  /// Sums as [panel][row][width], and where the tile's pixels lie.
-  LANES void start_tile(int64_t first, int count, float* sums, std::vector<const uint8_t*>& rows) const {
-    rows_.find(first, count, rows);
+  /// Sums as [panel][row][width].
+  LANES void start_tile(int64_t first, int count, float* sums) const {
     for (int64_t panel = 0; panel < panels_; ++panel, sums += tile_rows_ * kDotColumns) start(sums, first, count, panel * kDotColumns, panel_width(acc_.outputs(), panel));
   }
   LANES void end_tile(int64_t first, int count, const float* sums) const {

@@ -97,13 +97,12 @@ void TileSource::read_steps(int64_t first, int count, Rows& rows) const {
 
 /// All taps of up to sixteen pixels, from `offset` in the rows' bytes, `tap_pitch` apart.
 LANES void TileSource::copy_taps(int64_t first, int count, int64_t offset, int64_t tap_pitch, Rows& rows) const {
-  rows.pixels.resize(static_cast<size_t>(segments_ * count + PixelMap::kSlack));
-  pixels_.pointers(first, count, outside_.data(), rows.pixels.data());
-  const uint8_t* const* from = rows.pixels.data();
+  const PixelPlaces places = pixels_.places(first, count, outside_.data(), rows.offsets);
   for (int64_t s = 0; s < segments_; ++s, offset += tap_pitch) {
     uint8_t* to = rows.bytes.data() + offset;
-    for (int i = 0; i < count; ++i, to += pitch_, ++from) {
-      for (int64_t c = 0; c < steps_ * kTileStep; c += kTileStep) store(to + c, load_ints(*from + c));
+    for (int i = 0; i < count; ++i, to += pitch_) {
+      const uint8_t* from = places.at(s, i);
+      for (int64_t c = 0; c < steps_ * kTileStep; c += kTileStep) store(to + c, load_ints(from + c));
     }
   }
 }
@@ -122,14 +121,13 @@ void TileSource::read_whole(int64_t first, int count, Rows& rows) const {
 /// bf16 whose channels lie together: all taps of up to kBlockRows pixels.
 LANES void TileSource::copy_halves_of(int64_t first, int count, Rows& rows) const {
   const int64_t taps = int64_t{d_.kernel_h} * d_.kernel_w, channels = d_.channels, even = (channels + 1) / 2 * 2, whole = channels / 32 * 32;
-  rows.pixels.resize(static_cast<size_t>(taps * count + PixelMap::kSlack));
-  pixels_.pointers(first, count, outside_.data(), rows.pixels.data());
+  const PixelPlaces places = pixels_.places(first, count, outside_.data(), rows.offsets);
   for (int i = 0; i < count; ++i) {
     uint8_t* to = rows.bytes.data() + i * pitch_;
-    const uint8_t* const* from = rows.pixels.data() + i;
-    for (int64_t t = 0; t < taps; ++t, from += count, to += 2 * even) {
-      for (int64_t c = 0; c < whole; c += 32) store(to + 2 * c, load_ints(*from + 2 * c));
-      copy_bytes(to + 2 * whole, *from + 2 * whole, 2 * (channels - whole));
+    for (int64_t t = 0; t < taps; ++t, to += 2 * even) {
+      const uint8_t* from = places.at(t, i);
+      for (int64_t c = 0; c < whole; c += 32) store(to + 2 * c, load_ints(from + 2 * c));
+      copy_bytes(to + 2 * whole, from + 2 * whole, 2 * (channels - whole));
       if (channels != even) clear_halves(to + 2 * channels, 1);
     }
     clear_halves(to, steps_ * kTileStep / 2 - taps * even);

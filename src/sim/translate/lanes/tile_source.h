@@ -27,7 +27,7 @@ class TileSource {
   struct Rows {
     std::vector<TileRows> list;
     std::vector<uint8_t> bytes;
-    std::vector<const uint8_t*> pixels;
+    std::vector<int64_t> offsets;
   };
   /// What a thread copied last, by tile.
   struct Kept {
