@@ -29,9 +29,17 @@ struct IntegerTile {
   }
 };
 
-/// sums[row][32], of which 16 where narrow, = rows of the tile, `depth` bytes of A in each of `segments`, by a panel of B:
-/// [k / kIntegerDepth][32 or 16][kIntegerDepth]. `turn`: signed bytes become unsigned ones 128 higher on the way.
-void multiply_rows(int32_t* sums, const IntegerTile& tile, int64_t segments, int64_t depth, const uint8_t* b, bool narrow, bool turn = false);
+/// Where the sums of a tile start and where they go: sixteen columns each, `pitch` numbers from row to row.
+struct IntegerSums {
+  const int32_t* start;  ///< of 32 columns, the same for all rows
+  bool keeps;            ///< and what is there already
+  int32_t* to[2];
+  int64_t pitch;
+};
+
+/// sums += rows of the tile, `depth` bytes of A in each of `segments`, by a panel of B: [k / kIntegerDepth][32, or 16 where narrow][kIntegerDepth].
+/// `turn`: signed bytes become unsigned ones 128 higher on the way.
+void multiply_rows(const IntegerSums& sums, const IntegerTile& tile, int64_t segments, int64_t depth, const uint8_t* b, bool narrow, bool turn = false);
 
 class IntegerRows {
  public:
@@ -42,7 +50,7 @@ class IntegerRows {
   /// Pixels [first, first + count), at most kIntegerRows.
   void read(int64_t first, int count, IntegerTile& tile) const;
   /// multiply_rows for the tile that was read.
-  void multiply(int32_t* sums, const IntegerTile& tile, const uint8_t* b, bool narrow) const;
+  void multiply(const IntegerSums& sums, const IntegerTile& tile, const uint8_t* b, bool narrow) const;
 
  private:
   const isa::MatrixDesc& d_;

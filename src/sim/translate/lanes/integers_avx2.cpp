@@ -8,12 +8,16 @@
 namespace systole::avx2 {
 namespace {
 
-/// kVectors of eight columns, `step` bytes from pair to pair.
+/// kVectors of eight columns, from sixteen times `half`, `step` bytes from pair to pair.
 template <int kRows, int kVectors>
-LANES void tile(int32_t* sums, const int16_t* a, int64_t a_pitch, const uint8_t* b, int64_t step, int64_t pairs) {
+LANES void tile(const IntegerSums& sums, int half, const int16_t* a, int64_t a_pitch, const uint8_t* b, int64_t step, int64_t pairs) {
   __m256i sum[kRows][kVectors];
   SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r)
-    SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) sum[r][c] = _mm256_setzero_si256();
+    SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) sum[r][c] = load_256(sums.start + 16 * half + 8 * c);
+  if (sums.keeps) {
+    SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r)
+      SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) sum[r][c] = add(sum[r][c], load_256(sums.to[half] + r * sums.pitch + 8 * c));
+  }
   for (int64_t k = 0; k < pairs; ++k, a += 2, b += step) {
     __m256i column[kVectors];
     SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) column[c] = _mm256_cvtepi8_epi16(load_128(b + 16 * c));
@@ -25,10 +29,10 @@ LANES void tile(int32_t* sums, const int16_t* a, int64_t a_pitch, const uint8_t*
     }
   }
   SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r)
-    SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + r * kIntegerColumns + 8 * c), sum[r][c]);
+    SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums.to[half] + r * sums.pitch + 8 * c), sum[r][c]);
 }
 
-using Multiply = void (*)(int32_t*, const int16_t*, int64_t, const uint8_t*, int64_t, int64_t);
+using Multiply = void (*)(const IntegerSums&, int, const int16_t*, int64_t, const uint8_t*, int64_t, int64_t);
 constexpr Multiply kByRows[kIntegerRows] = {tile<1, 2>, tile<2, 2>, tile<3, 2>, tile<4, 2>, tile<5, 2>, tile<6, 2>};
 
 /// n bytes as 16-bit numbers.
@@ -77,12 +81,12 @@ void IntegerRows::read(int64_t first, int count, IntegerTile& tile) const {
   }
 }
 
-void IntegerRows::multiply(int32_t* sums, const IntegerTile& tile, const uint8_t* b, bool narrow) const { multiply_rows(sums, tile, 1, depth_, b, narrow); }
+void IntegerRows::multiply(const IntegerSums& sums, const IntegerTile& tile, const uint8_t* b, bool narrow) const { multiply_rows(sums, tile, 1, depth_, b, narrow); }
 
 /// One segment; signs are kept, so nothing is turned.
-void multiply_rows(int32_t* sums, const IntegerTile& tile, int64_t, int64_t depth, const uint8_t* b, bool narrow, bool) {
+void multiply_rows(const IntegerSums& sums, const IntegerTile& tile, int64_t, int64_t depth, const uint8_t* b, bool narrow, bool) {
   const auto* a = reinterpret_cast<const int16_t*>(tile.bytes.data());
-  for (int half = 0; half < (narrow ? 1 : 2); ++half) kByRows[tile.count - 1](sums + 16 * half, a, depth, b + 32 * half, narrow ? 32 : 64, depth / 2);
+  for (int half = 0; half < (narrow ? 1 : 2); ++half) kByRows[tile.count - 1](sums, half, a, depth, b + 32 * half, narrow ? 32 : 64, depth / 2);
 }
 
 }  // namespace systole::avx2

@@ -9,14 +9,18 @@
 namespace systole::avx512 {
 namespace {
 
-using Multiply = void (*)(int32_t*, const PixelPlaces&, int64_t, int64_t, const uint8_t*);
+using Multiply = void (*)(const IntegerSums&, const PixelPlaces&, int64_t, int64_t, const uint8_t*);
 
 template <int kRows, int kVectors, bool kTurn>
-LANES void tile(int32_t* sums, const PixelPlaces& places, int64_t segments, int64_t quads, const uint8_t* b) {
+LANES void tile(const IntegerSums& sums, const PixelPlaces& places, int64_t segments, int64_t quads, const uint8_t* b) {
   const __m512i top = _mm512_set1_epi32(static_cast<int32_t>(0x80808080u));
   __m512i sum[kRows][kVectors];
   SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r)
-    SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) sum[r][c] = _mm512_setzero_si512();
+    SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) sum[r][c] = _mm512_loadu_si512(sums.start + 16 * c);
+  if (sums.keeps) {
+    SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r)
+      SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) sum[r][c] = add(sum[r][c], _mm512_loadu_si512(sums.to[c] + r * sums.pitch));
+  }
   for (int64_t s = 0; s < segments; ++s) {
     const uint8_t* at[kRows];
     SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) at[r] = places.at(s, r);
@@ -33,7 +37,7 @@ LANES void tile(int32_t* sums, const PixelPlaces& places, int64_t segments, int6
     }
   }
   SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r)
-    SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) _mm512_storeu_si512(sums + r * kIntegerColumns + 16 * c, sum[r][c]);
+    SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) _mm512_storeu_si512(sums.to[c] + r * sums.pitch, sum[r][c]);
 }
 
 struct ByRows {
@@ -68,12 +72,12 @@ void IntegerRows::read(int64_t first, int count, IntegerTile& tile) const {
   tile.find_bytes(depth_);
 }
 
-void IntegerRows::multiply(int32_t* sums, const IntegerTile& tile, const uint8_t* b, bool narrow) const {
+void IntegerRows::multiply(const IntegerSums& sums, const IntegerTile& tile, const uint8_t* b, bool narrow) const {
   const bool direct = !outside_.empty();
   multiply_rows(sums, tile, direct ? int64_t{d_.kernel_h} * d_.kernel_w : 1, direct ? d_.channels : depth_, b, narrow, d_.a_signed);
 }
 
-void multiply_rows(int32_t* sums, const IntegerTile& tile, int64_t segments, int64_t depth, const uint8_t* b, bool narrow, bool turn) {
+void multiply_rows(const IntegerSums& sums, const IntegerTile& tile, int64_t segments, int64_t depth, const uint8_t* b, bool narrow, bool turn) {
   kTiles[narrow][turn].multiply[tile.count - 1](sums, tile.places, segments, depth / kIntegerDepth, b);
 }
 

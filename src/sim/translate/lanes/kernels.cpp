@@ -10,14 +10,14 @@ namespace {
 
 void run_int8(int64_t depth, bool narrow) {
   thread_local std::vector<uint8_t> a, b;
-  thread_local std::vector<int32_t> sums(kIntegerRows * kIntegerColumns);
+  thread_local std::vector<int32_t> start(kIntegerColumns), sums(kIntegerRows * kIntegerColumns);
   thread_local IntegerTile tile;
   if (static_cast<int64_t>(b.size()) != kIntegerColumns * depth) {
     b.assign(static_cast<size_t>(kIntegerColumns * depth), 5);
     tile.bytes.assign(static_cast<size_t>(2 * kIntegerRows * depth), 3), tile.count = kIntegerRows;  // as 16-bit numbers, where they are
     tile.find_bytes(depth);
   }
-  multiply_rows(sums.data(), tile, 1, depth, b.data(), narrow);
+  multiply_rows({start.data(), false, {sums.data(), sums.data() + 16}, kIntegerColumns}, tile, 1, depth, b.data(), narrow);
 }
 
 void run_dot32(int64_t depth, bool narrow) {

@@ -68,18 +68,30 @@ class IntegerMatrix final : public Kernel {
 
   void run_rows(int64_t begin, int64_t end) const {
     thread_local IntegerTile rows;
-    alignas(64) int32_t sums[kIntegerRows * kIntegerColumns];
     for (int64_t piece = begin, at = -1; piece < end; ++piece) {
       const int64_t tile = piece / panels_, panel = piece - tile * panels_, first = tile * acc_.pixels() / tiles_;
-      const int count = static_cast<int>((tile + 1) * acc_.pixels() / tiles_ - first);
       if (at != tile) {
         at = tile;
-        rows_.read(first, count, rows);
+        rows_.read(first, static_cast<int>((tile + 1) * acc_.pixels() / tiles_ - first), rows);
       }
-      const int64_t left = acc_.outputs() - panel * kIntegerColumns;
-      rows_.multiply(sums, rows, packed_->bytes.data() + panel * depth_ * kIntegerColumns, left <= 16);
-      finish(sums, first, count, panel * kIntegerColumns);
+      multiply_rows(rows, first, panel);
     }
+  }
+  /// Straight into the accumulators where those have all columns.
+  LANES void multiply_rows(const IntegerTile& rows, int64_t first, int64_t panel) const {
+    alignas(64) int32_t start[kIntegerColumns] = {}, sums[kIntegerRows * kIntegerColumns];
+    const int64_t column = panel * kIntegerColumns, left = acc_.outputs() - column, width = left <= 16 ? 16 : kIntegerColumns;
+    const uint8_t* b = packed_->bytes.data() + column * depth_;
+    if (!acc_.whole_vectors() || left < width) {
+      rows_.multiply({start, false, {sums, sums + 16}, kIntegerColumns}, rows, b, width == 16);
+      return finish(sums, first, rows.count, column);
+    }
+    IntegerSums straight{start, acc_.keeps(), {}, acc_.pixel_pitch()};
+    for (int64_t o = 0; o < width; o += 16) {
+      store(start + o, start_of(first, column + o));
+      straight.to[o / 16] = reinterpret_cast<int32_t*>(acc_.sixteen(first, column + o));
+    }
+    rows_.multiply(straight, rows, b, width == 16);
   }
 
   /// What sixteen columns' sums begin with: zero points, and bias where there is one.
