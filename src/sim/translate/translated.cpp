@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <string>
@@ -248,7 +249,13 @@ Translated::~Translated() = default;
 std::vector<Tensor> Translated::run(const std::vector<Tensor>& inputs, WorkProfile* profile) {
   if (!graph_) return model_.run(inputs);
   model_.load(inputs);
-  graph_->run(thread_count(), profile);
+  if (profile) {
+    graph_->run(thread_count(), profile);
+    return model_.outputs();
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  graph_->run(choice_.threads(thread_count(), static_cast<int64_t>(graph_->size())));
+  choice_.took(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   return model_.outputs();
 }
 

@@ -9,6 +9,7 @@
 
 #include "sim/functional/executor.h"
 #include "sim/translate/task_graph.h"
+#include "sim/translate/thread_choice.h"
 
 namespace systole {
 
@@ -24,6 +25,7 @@ class Translated {
  private:
   Functional model_;  ///< memories, checks, boundary; interprets on hosts without kernels
   std::unique_ptr<TaskGraph> graph_;
+  ThreadChoice choice_;
 };
 
 }  // namespace systole
