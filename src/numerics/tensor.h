@@ -108,8 +108,9 @@ using TensorPtr = std::shared_ptr<const Tensor>;
 /// A tensor whose bytes, zeros so far, `fill` writes. Large ones take fresh memory of the system, which is not cleared twice.
 Tensor filled(DType type, Shape shape, const std::function<void(uint8_t*)>& fill);
 
-/// The same bytes in another shape of as many elements; nothing is copied.
+/// The same bytes in another shape of as many elements, or in the same; nothing is copied.
 Tensor reshaped(const TensorPtr& t, Shape shape);
+inline Tensor shared(const TensorPtr& t) { return reshaped(t, t->shape); }
 
 /// Physically reorders: out extent i is t.shape[perm[i]]. On the host's threads.
 Tensor transpose(const Tensor& t, const std::vector<int>& perm);

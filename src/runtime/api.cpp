@@ -276,7 +276,7 @@ Result<std::vector<Tensor>> run(const Compiled& model, const std::vector<Tensor>
     std::vector<Tensor> out;
     for (const HostValue& v : model->run(values)) {
       if (!v.tensor) fail(ErrorCode::kUnsupported, "model '" + model->name + "'", "an output that is a sequence or an optional", "tensors");
-      out.push_back(*v.tensor);
+      out.push_back(shared(v.tensor));
     }
     return out;
   });

@@ -164,7 +164,7 @@ std::vector<HostValue> Plan::run_steps(const std::vector<HostValue>& inputs) {
     std::vector<Tensor> tensors;
     for (size_t k = 0; k < inputs.size(); ++k) {
       if (!inputs[k].tensor) fail(ErrorCode::kMismatch, "input '" + inputs_[k].name + "'", "no tensor", "a tensor");
-      tensors.push_back(inputs[k].tensor->type == p.inputs[k].type ? *inputs[k].tensor : converted(*inputs[k].tensor, p.inputs[k].type));
+      tensors.push_back(inputs[k].tensor->type == p.inputs[k].type ? shared(inputs[k].tensor) : converted(*inputs[k].tensor, p.inputs[k].type));
     }
     std::vector<HostValue> out;
     auto results = programs_[0]->run(tensors);
@@ -211,7 +211,7 @@ void Plan::run_program(size_t k, const Region& region, std::vector<HostValue>& v
     const HostValue& v = values[static_cast<size_t>(region.inputs[i])];
     const auto& b = program.program.inputs[i];
     if (!v.tensor) fail(ErrorCode::kMismatch, "value '" + b.name + "'", "no tensor", "a tensor");
-    in.push_back(v.tensor->type == b.type ? *v.tensor : converted(*v.tensor, b.type));
+    in.push_back(v.tensor->type == b.type ? shared(v.tensor) : converted(*v.tensor, b.type));
   }
   auto out = program.run(in);
   for (size_t i = 0; i < out.size(); ++i) values[static_cast<size_t>(region.outputs[i])] = declared(HostValue(std::move(out[i])), region.output_types[i]);

@@ -98,10 +98,8 @@ void Functional::load(const std::vector<Tensor>& inputs) {
 std::vector<Tensor> Functional::outputs() {
   std::vector<Tensor> list;
   for (const auto& o : program_.outputs) {
-    Tensor t;
     const uint8_t* from = memory_.dram.data() + o.address;
-    t.type = o.type, t.shape = o.shape, t.bytes.assign(from, from + element_count(o.shape) * bytes_of(o.type));
-    list.push_back(std::move(t));
+    list.push_back(filled(o.type, o.shape, [&](uint8_t* to) { std::copy_n(from, element_count(o.shape) * bytes_of(o.type), to); }));
   }
   return list;
 }
