@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "isa/geometry.h"
+#include "sim/translate/host.h"
 #include "sim/translate/kernel.h"
 
 namespace systole {
@@ -24,6 +25,28 @@ void copy_square(uint8_t* dst, const uint8_t* src, const Loop& outer, const Loop
       std::memcpy(dst + i * outer.dst + j * inner.dst, &v, sizeof v);
     }
   }
+}
+
+/// The same where the target's elements lie together, kInner of them per line of the source: a picture's planes become pixels.
+template <class T, int kInner>
+void copy_planes(uint8_t* dst, const uint8_t* src, const Loop& outer, int64_t plane) {
+  for (int64_t i = 0; i < outer.extent; ++i, dst += outer.dst, src += sizeof(T)) {
+    SYSTOLE_UNROLL for (int j = 0; j < kInner; ++j) std::memcpy(dst + j * static_cast<int>(sizeof(T)), src + j * plane, sizeof(T));
+  }
+}
+template <class T>
+void copy_elements(uint8_t* dst, const uint8_t* src, const Loop& outer, const Loop& inner) {
+  const bool planes = inner.dst == sizeof(T) && outer.src == sizeof(T);
+  if (planes && inner.extent == 3) return copy_planes<T, 3>(dst, src, outer, inner.src);
+  if (planes && inner.extent == 4) return copy_planes<T, 4>(dst, src, outer, inner.src);
+  copy_square<T>(dst, src, outer, inner);
+}
+
+/// Runs of a length that is known, or of any (0).
+template <int64_t kBytes>
+void copy_runs(uint8_t* dst, const uint8_t* src, const Loop& outer, const Loop& inner, int64_t bytes) {
+  for (int64_t i = 0; i < outer.extent; ++i)
+    for (int64_t j = 0; j < inner.extent; ++j) std::memcpy(dst + i * outer.dst + j * inner.dst, src + i * outer.src + j * inner.src, static_cast<size_t>(kBytes ? kBytes : bytes));
 }
 
 class Copy final : public Kernel {
@@ -104,16 +127,21 @@ class Copy final : public Kernel {
         uint8_t* to = dst + i * a.dst + j * b.dst;
         const uint8_t* from = src + i * a.src + j * b.src;
         if (run_bytes_) runs(to, from, a, b);
-        else if (element_ == 1) copy_square<uint8_t>(to, from, a, b);
-        else if (element_ == 2) copy_square<uint16_t>(to, from, a, b);
-        else if (element_ == 4) copy_square<uint32_t>(to, from, a, b);
-        else copy_square<uint64_t>(to, from, a, b);
+        else if (element_ == 1) copy_elements<uint8_t>(to, from, a, b);
+        else if (element_ == 2) copy_elements<uint16_t>(to, from, a, b);
+        else if (element_ == 4) copy_elements<uint32_t>(to, from, a, b);
+        else copy_elements<uint64_t>(to, from, a, b);
       }
     }
   }
   void runs(uint8_t* dst, const uint8_t* src, const Loop& a, const Loop& b) const {
-    for (int64_t i = 0; i < a.extent; ++i)
-      for (int64_t j = 0; j < b.extent; ++j) std::memcpy(dst + i * a.dst + j * b.dst, src + i * a.src + j * b.src, static_cast<size_t>(run_bytes_));
+    switch (run_bytes_) {
+      case 16: return copy_runs<16>(dst, src, a, b, 16);
+      case 32: return copy_runs<32>(dst, src, a, b, 32);
+      case 64: return copy_runs<64>(dst, src, a, b, 64);
+      case 128: return copy_runs<128>(dst, src, a, b, 128);
+      default: return copy_runs<0>(dst, src, a, b, run_bytes_);
+    }
   }
 
   const uint8_t* from_;
