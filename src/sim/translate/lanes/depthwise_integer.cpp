@@ -24,17 +24,18 @@ class DepthwiseInteger final : public Depthwise {
   template <bool kSigned, int kPixels>
   void run_signed(int64_t first, int at, const PixelPlaces& places) const {
     for (int64_t o = 0; o < n_; o += 16) {
-      if (bytes_) n_ - o >= 16 ? by_fours<kSigned, kPixels, true>(first, at, places, o) : by_fours<kSigned, kPixels, false>(first, at, places, o);
-      else by_pairs<kSigned, kPixels>(first, at, places, o);
+      const bool whole = n_ - o >= 16;
+      if (bytes_) whole ? by_fours<kSigned, kPixels, true>(first, at, places, o) : by_fours<kSigned, kPixels, false>(first, at, places, o);
+      else whole ? by_pairs<kSigned, kPixels, true>(first, at, places, o) : by_pairs<kSigned, kPixels, false>(first, at, places, o);
     }
   }
 
-  /// Sixteen channels from o of pixels `at` and on of the places, which are pixels `first` and on of the block.
-  template <bool kSigned, int kPixels>
+  /// Sixteen channels from o, all there or not, of pixels `at` and on of the places, which are pixels `first` and on of the block.
+  template <bool kSigned, int kPixels, bool kWhole>
   LANES void by_pairs(int64_t first, int at, const PixelPlaces& places, int64_t o) const {
     const Ints low = set_ints(0xFFFF), start = multiply_low(set_ints(-d_.a_zero), load_ints(packed_->column_sums.data() + o));
     const int64_t width = padded_channels(n_);
-    const int n = lanes_of(n_ - o);
+    const int n = kWhole ? 16 : lanes_of(n_ - o);
     const ColumnSums sums(acc_, first, o);
     Ints total[kPixels];
     SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) total[i] = add(start, sums.start(i));
