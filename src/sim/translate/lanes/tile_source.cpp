@@ -35,11 +35,16 @@ int64_t odd_lines(int64_t bytes) { return bytes % (2 * kTileStep) == 0 ? bytes +
 
 }  // namespace
 
-void read_row(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t pixel, uint8_t* to) {
+LANES void read_row(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t pixel, uint8_t* to) {
+  const int64_t channels = d.channels, run = d.kernel_w * channels;
   const bool joined = d.a_channel_pitch == 1 && d.a_pixel_pitch == d.channels && d.dilation_w == 1 && pixels.inside(pixel);
-  const int64_t run = joined ? int64_t{d.kernel_w} * d.channels : d.channels, runs = joined ? 1 : d.kernel_w;
+  if (joined) {  // a row of taps at once
+    const uint8_t* from = pixels.at(pixel, 0, 0, nullptr);
+    for (int64_t kh = 0; kh < d.kernel_h; ++kh, to += run, from += int64_t{d.dilation_h} * d.a_row_pitch) copy_bytes(to, from, run);
+    return;
+  }
   for (int64_t kh = 0; kh < d.kernel_h; ++kh) {
-    for (int64_t kw = 0; kw < runs; ++kw, to += run) copy_channels(d, to, pixels.at(pixel, kh, kw, nullptr), run);
+    for (int64_t kw = 0; kw < d.kernel_w; ++kw, to += channels) copy_channels(d, to, pixels.at(pixel, kh, kw, nullptr), channels);
   }
 }
 
