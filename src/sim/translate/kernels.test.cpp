@@ -97,13 +97,13 @@ class RandomInstructions : public ::testing::Test {
     d.a_signed = once_in(2), d.b_signed = !once_in(4);
     d.a_zero = static_cast<int16_t>(d.format ? 0 : d.a_signed ? any(-128, 127) : any(0, 255));
     d.b_zero = static_cast<int16_t>(d.format ? 0 : d.b_signed ? (once_in(8) ? any(-4, 4) : 0) : (once_in(2) ? 128 : any(0, 255)));
-    d.kernel_h = static_cast<uint16_t>(any(1, 3)), d.kernel_w = static_cast<uint16_t>(any(1, 4));
+    d.kernel_h = static_cast<uint16_t>(any(1, 3)), d.kernel_w = static_cast<uint16_t>(once_in(6) ? any(5, 9) : any(1, 4));
     d.stride_h = static_cast<uint16_t>(any(1, 2)), d.stride_w = static_cast<uint16_t>(any(1, 2));
     d.dilation_h = static_cast<uint16_t>(once_in(4) ? 2 : 1), d.dilation_w = static_cast<uint16_t>(once_in(4) ? 2 : 1);
     d.multiplier = static_cast<uint8_t>(d.depthwise && once_in(4) ? 2 : 1);
     d.channels = static_cast<uint32_t>(once_in(2) ? any(1, 5) : any(1, 70));
     if (once_in(6)) d.channels = of({32u, 64u, 128u});  // whole steps of tiles
-    d.in_columns = static_cast<uint32_t>(any(1, 9));
+    d.in_columns = static_cast<uint32_t>(any(1, 9) + (d.kernel_w > 4 ? 7 : 0));  // wide kernels, with pixels inside
     d.a_channel_pitch = static_cast<uint32_t>(once_in(6) ? element * 2 : element);
     d.a_pixel_pitch = static_cast<uint32_t>(d.channels * d.a_channel_pitch + (once_in(2) ? 0 : 16));
     d.a_row_pitch = d.a_pixel_pitch * d.in_columns;
