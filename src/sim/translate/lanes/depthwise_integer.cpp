@@ -25,57 +25,39 @@ class DepthwiseInteger final : public Depthwise {
   void run_signed(int64_t first, int at, const PixelPlaces& places) const {
     for (int64_t o = 0; o < n_; o += 16) {
       const bool whole = n_ - o >= 16;
-      if (bytes_) whole ? by_fours<kSigned, kPixels, true>(first, at, places, o) : by_fours<kSigned, kPixels, false>(first, at, places, o);
-      else whole ? by_pairs<kSigned, kPixels, true>(first, at, places, o) : by_pairs<kSigned, kPixels, false>(first, at, places, o);
+      if (bytes_) whole ? sum<kSigned, kPixels, true, kNativeLanes == 16>(first, at, places, o) : sum<kSigned, kPixels, false, kNativeLanes == 16>(first, at, places, o);
+      else whole ? sum<kSigned, kPixels, true, false>(first, at, places, o) : sum<kSigned, kPixels, false, false>(first, at, places, o);
     }
   }
 
-  /// Sixteen channels from o, all there or not, of pixels `at` and on of the places, which are pixels `first` and on of the block.
-  template <bool kSigned, int kPixels, bool kWhole>
-  LANES void by_pairs(int64_t first, int at, const PixelPlaces& places, int64_t o) const {
-    const Ints low = set_ints(0xFFFF), start = multiply_low(set_ints(-d_.a_zero), load_ints(packed_->column_sums.data() + o));
-    const int64_t width = padded_channels(n_);
+  /// Sixteen channels from o, all there or not, of pixels `at` and on of the places, which are pixels `first` and on of the block. As bytes, signed
+  /// numbers have their top bit turned, which makes them unsigned ones 128 higher.
+  template <bool kSigned, int kPixels, bool kWhole, bool kBytes>
+  LANES void sum(int64_t first, int at, const PixelPlaces& places, int64_t o) const {
+    const Ints start = multiply_low(set_ints(-d_.a_zero - (kSigned && kBytes ? 128 : 0)), load_ints(packed_->column_sums.data() + o));
+    const int64_t width = padded_channels(n_), last = taps_ - 1;
     const int n = kWhole ? 16 : lanes_of(n_ - o);
     const ColumnSums sums(acc_, first, o);
     Ints total[kPixels];
     SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) total[i] = add(start, sums.start(i));
     const uint8_t* w = packed_->bytes.data() + o * 4;
-    for (int64_t t = 0; t < taps_; t += 2, w += width * 4) {  // an odd last tap is paired with itself, at weight zero
-      const int64_t next = std::min(t + 1, taps_ - 1);
+    for (int64_t t = 0; t < taps_; t += kBytes ? 4 : 2, w += width * 4) {  // beyond the last tap weights are zero, and any tap will do
+      const int64_t t1 = std::min(t + 1, last), t2 = std::min(t + 2, last), t3 = std::min(t + 3, last);
       const Ints weights = load_ints(w);
       SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) {
-        const Ints a = load_bytes<kSigned>(places.at(t, at + i) + o, n), b = load_bytes<kSigned>(places.at(next, at + i) + o, n);
-        total[i] = add_pair_products(total[i], either(kSigned ? both(a, low) : a, shift_left<16>(b)), weights);
+        auto channels = [&](int64_t tap) { return places.at(tap, at + i) + o; };
+        if constexpr (kBytes) total[i] = add_products(total[i], fours_of<kSigned, kWhole>(channels(t), channels(t1), channels(t2), channels(t3), n), weights);
+        else total[i] = add_pair_products(total[i], pairs_of<kSigned>(channels(t), channels(t1), n), weights);
       }
     }
     SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) sums.keep(i, total[i]);
   }
-
-#if SYSTOLE_LANES_OF(SYSTOLE_LANES) == SYSTOLE_LANES_avx512
-  /// The same with four taps a step. Signed bytes have their top bit turned, which makes them unsigned ones 128 higher.
-  template <bool kSigned, int kPixels, bool kWhole>
-  LANES void by_fours(int64_t first, int at, const PixelPlaces& places, int64_t o) const {
-    const Ints top = set_ints(static_cast<int32_t>(0x80808080u)), start = multiply_low(set_ints(-d_.a_zero - (kSigned ? 128 : 0)), load_ints(packed_->column_sums.data() + o));
-    const int64_t width = padded_channels(n_);
-    const int n = lanes_of(n_ - o);
-    const ColumnSums sums(acc_, first, o);
-    Ints total[kPixels];
-    SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) total[i] = add(start, sums.start(i));
-    const uint8_t* w = packed_->bytes.data() + o * 4;
-    for (int64_t t = 0; t < taps_; t += 4, w += width * 4) {  // beyond the last tap weights are zero
-      const int64_t t1 = std::min(t + 1, taps_ - 1), t2 = std::min(t + 2, taps_ - 1), t3 = std::min(t + 3, taps_ - 1);
-      const Ints weights = load_ints(w);
-      SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) {
-        const Ints four = fours_of<kWhole>(places.at(t, at + i) + o, places.at(t1, at + i) + o, places.at(t2, at + i) + o, places.at(t3, at + i) + o, n);
-        total[i] = add_products(total[i], kSigned ? exclusive(four, top) : four, weights);
-      }
-    }
-    SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) sums.keep(i, total[i]);
+  /// Sixteen bytes of each of two places as pairs of 16-bit numbers.
+  template <bool kSigned>
+  LANES_INLINE static Ints pairs_of(const uint8_t* p0, const uint8_t* p1, int n) {
+    const Ints a = load_bytes<kSigned>(p0, n);
+    return either(kSigned ? both(a, set_ints(0xFFFF)) : a, shift_left<16>(load_bytes<kSigned>(p1, n)));
   }
-#else
-  template <bool kSigned, int kPixels, bool kWhole>
-  void by_fours(int64_t, int, const PixelPlaces&, int64_t) const {}  // in_bytes is false
-#endif
 
   const bool bytes_ = in_bytes(d_);
 };

@@ -9,7 +9,7 @@
 namespace systole::SYSTOLE_LANES {
 namespace {
 
-constexpr int64_t kFewestInPlace = 8;  ///< channels: with fewer, finding a tap takes longer than widening it
+constexpr int64_t kFewestInPlace = 8;  ///< channels: a picture's three gained nothing in place
 
 LANES_INLINE void widen_bf16(float* to, const uint8_t* from, int64_t n) {
   int64_t c = 0;

@@ -63,8 +63,8 @@ LANES_INLINE Ints load_bytes(const void* p, int n) {
 }
 template <bool kWhole>
 LANES_INLINE __m128i sixteen_bytes(const uint8_t* p, int n) { return kWhole ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)) : _mm_maskz_loadu_epi8(first(n), p); }
-/// Sixteen bytes (the first n, or all) of each of four places, those of a place's first, second, ... byte together.
-template <bool kWhole>
+/// Sixteen bytes (the first n, or all) of each of four places, first those at the places, then those behind them ..., top bits turned where signed.
+template <bool kSigned, bool kWhole>
 LANES_INLINE Ints fours_of(const uint8_t* p0, const uint8_t* p1, const uint8_t* p2, const uint8_t* p3, int n) {
   struct Indices {
     alignas(64) uint8_t of[64] = {};
@@ -74,7 +74,8 @@ LANES_INLINE Ints fours_of(const uint8_t* p0, const uint8_t* p1, const uint8_t* 
   };
   static constexpr Indices kIndices;
   const Ints low = _mm512_inserti32x4(_mm512_castsi128_si512(sixteen_bytes<kWhole>(p0, n)), sixteen_bytes<kWhole>(p1, n), 1);
-  return _mm512_permutexvar_epi8(_mm512_load_si512(kIndices.of), _mm512_inserti32x4(_mm512_inserti32x4(low, sixteen_bytes<kWhole>(p2, n), 2), sixteen_bytes<kWhole>(p3, n), 3));
+  const Ints fours = _mm512_permutexvar_epi8(_mm512_load_si512(kIndices.of), _mm512_inserti32x4(_mm512_inserti32x4(low, sixteen_bytes<kWhole>(p2, n), 2), sixteen_bytes<kWhole>(p3, n), 3));
+  return kSigned ? _mm512_xor_si512(fours, _mm512_set1_epi32(static_cast<int32_t>(0x80808080u))) : fours;
 }
 /// In vectors of which the last is masked.
 LANES_INLINE void copy_bytes(uint8_t* to, const uint8_t* from, int64_t n) {
