@@ -209,5 +209,34 @@ TEST(HostAndNpu, ModelsOutliveTheirFiles) {
   EXPECT_EQ(run(model, {ints({1999, 3}, {2})}).value()[0].to_floats(), (std::vector<float>{7996, 7997, 7998, 7999, 12, 13, 14, 15}));
 }
 
+/// Results are shared, not copied, on their way to the caller; what it writes to them is its own, and they outlive the model.
+TEST(HostAndNpu, ResultsBelongToTheCaller) {
+  const std::string path = std::string(SYSTOLE_BUILD) + "/host-results.onnx";
+  ModelWriter w("results", "for a test");
+  w.input("x", DType::kF32, {512, 1024});  // two megabytes: memory of its own, which others are not
+  w.node("Relu", {"x"}, {}, "y");
+  w.node("Identity", {w.constant("c", floats({1, 2}, {2}))}, {}, "z");
+  w.output("y", DType::kF32, {512, 1024});
+  w.output("z", DType::kF32, {2});
+  w.save(path);
+  Tensor x(DType::kF32, {512, 1024}), other = x;
+  for (int64_t i = 0; i < x.count(); ++i) x.set(i, static_cast<double>(i % 7) - 3), other.set(i, -x.at(i));
+  std::vector<Tensor> first, second, third;
+  {
+    CompileOptions options;
+    options.cache = false, options.precision = "fp32";
+    const Compiled model = compile(path, options).value().model;
+    first = run(model, {x}).value();
+    second = run(model, {x}).value();
+    for (Tensor& t : first) std::fill(t.bytes.begin(), t.bytes.end(), uint8_t{0x55});
+    third = run(model, {other}).value();
+  }
+  for (int64_t i = 0; i < x.count(); ++i) {
+    ASSERT_EQ(second[0].at(i), std::max(x.at(i), 0.0)) << i;
+    ASSERT_EQ(third[0].at(i), std::max(other.at(i), 0.0)) << i;
+  }
+  for (const auto& results : {second, third}) EXPECT_EQ(results[1].to_floats(), (std::vector<float>{1, 2}));
+}
+
 }  // namespace
 }  // namespace systole
