@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "train/builder.h"
+#include "train/copies.h"
 
 namespace systole {
 namespace {
@@ -16,11 +17,6 @@ struct Format {
 };
 constexpr Format kE4M3 = {DType::kF8E4M3, 448}, kE5M2 = {DType::kF8E5M2, 57344};
 constexpr double kLeastMagnitude = 0x1p-40;  ///< of a tensor of zeros: products of two scales, and biases times them, stay finite
-
-bool multiplies(const Node& n) {
-  const auto* op = std::get_if<OnnxOp>(&n.op);
-  return op && op->domain.empty() && (op->type == "Conv" || op->type == "ConvTranspose" || op->type == "Gemm" || op->type == "MatMul");
-}
 
 /// By value: whether it depends on the seed. Nodes are in order.
 std::vector<char> gradients_from(const Graph& g, ValueId seed) {
@@ -45,7 +41,7 @@ class Rounder {
   void run() {
     const size_t count = g_.nodes.size();
     for (size_t i = 0; i < count; ++i) {
-      if (multiplies(g_.nodes[i])) round(i);
+      if (is_product(g_.nodes[i])) round(i);
     }
   }
 

@@ -143,7 +143,7 @@ void clip(Builder& b, std::vector<ValueId>& gradients, double norm) {
 
 }  // namespace
 
-Graph update_graph(const OptimizerOptions& o, const std::vector<Shape>& weights, bool factor, const std::vector<bool>& narrow) {
+Graph update_graph(const OptimizerOptions& o, const std::vector<Shape>& weights, bool factor, const std::vector<bool>& narrow, const std::vector<size_t>& copied, DType copy_type) {
   const Rule rule = find_rule(o.name);
   Graph graph;
   graph.name = "update." + o.name;
@@ -152,7 +152,7 @@ Graph update_graph(const OptimizerOptions& o, const std::vector<Shape>& weights,
   const ValueId unscale = factor ? b.input("factor", DType::kF32, {1}) : kNoValue;
   const size_t n = weights.size();
   const auto rounds = [&](size_t i) { return !narrow.empty() && narrow[i]; };
-  std::vector<ValueId> w, g, random(n, kNoValue);
+  std::vector<ValueId> w, g, random(n, kNoValue), moved(n, kNoValue);
   std::vector<std::vector<ValueId>> states(n);
   for (size_t i = 0; i < n; ++i) w.push_back(b.input("w" + std::to_string(i), rounds(i) ? DType::kBF16 : DType::kF32, weights[i]));
   for (size_t i = 0; i < n; ++i) g.push_back(b.input("g" + std::to_string(i), DType::kF32, weights[i]));
@@ -170,14 +170,19 @@ Graph update_graph(const OptimizerOptions& o, const std::vector<Shape>& weights,
     if (elementwise(o)) {
       for (ValueId& s : states[i]) s = b.reshape(s, shape);
     }
-    ValueId moved = rule(u, b.reshape(w[i], shape), b.reshape(g[i], shape), states[i]);
+    moved[i] = rule(u, b.reshape(w[i], shape), b.reshape(g[i], shape), states[i]);
     if (elementwise(o)) {
       for (ValueId& s : states[i]) s = b.reshape(s, weights[i]);
     }
-    if (rounds(i)) moved = dithered(b, moved, b.reshape(random[i], shape));
-    graph.outputs.push_back(b.node("Reshape", {moved, b.ints(weights[i])}, weights[i], {}, rounds(i) ? DType::kBF16 : DType::kF32));
+    if (rounds(i)) moved[i] = dithered(b, moved[i], b.reshape(random[i], shape));
+    graph.outputs.push_back(b.node("Reshape", {moved[i], b.ints(weights[i])}, weights[i], {}, rounds(i) ? DType::kBF16 : DType::kF32));
   }
   for (const auto& list : states) graph.outputs.insert(graph.outputs.end(), list.begin(), list.end());
+  for (size_t i : copied) {
+    const ValueId moved_parts = moved[i];
+    const ValueId copy = b.node("Cast", {moved_parts}, b.shape(moved_parts), {{"systole_to", static_cast<int64_t>(copy_type)}}, copy_type);
+    graph.outputs.push_back(b.node("Reshape", {copy, b.ints(weights[i])}, weights[i], {}, copy_type));
+  }
   return graph;
 }
 

@@ -16,8 +16,9 @@ struct OptimizerOptions {
 
 /// Inputs: learning rate, correction 1, correction 2 and, where asked for, a factor of the gradients (each [1]); weights; gradients; states, weight by weight;
 /// random bytes (u8) for each weight in `narrow` (none where empty), which is bf16 and rounded stochastically: a step of less than a last place is taken as
-/// often as it is large. Outputs: weights, then states. Fails (kBadInput) on an unknown name.
-Graph update_graph(const OptimizerOptions& options, const std::vector<Shape>& weights, bool factor = false, const std::vector<bool>& narrow = {});
+/// often as it is large. Outputs: weights, then states, then the weights `copied` once more, rounded to nearest of `copy_type`. Fails (kBadInput) on an unknown
+/// name.
+Graph update_graph(const OptimizerOptions& options, const std::vector<Shape>& weights, bool factor = false, const std::vector<bool>& narrow = {}, const std::vector<size_t>& copied = {}, DType copy_type = DType::kBF16);
 /// States of a weight: momentum, moments, or Adafactor's sums over columns and rows ([rows, 1] and [1, columns] of a weight seen as [rows,
 /// columns]; of a vector the second moments alone).
 std::vector<Shape> states_of(const OptimizerOptions& options, const Shape& weight);

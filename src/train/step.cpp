@@ -142,21 +142,44 @@ TrainingPrograms::TrainingPrograms(const TrainableModel& model, const StepOption
   f.graph.outputs.insert(f.graph.outputs.end(), f.batch_statistics.begin(), f.batch_statistics.end());
   f.graph.name += ".step";
   recomputed_ = recompute(f.graph, forward_nodes, options.recompute);
-  if (fp8) prune_and_sort(f.graph), round_to_fp8(f.graph, loss.gradient);
+  prune_and_sort(f.graph);
+  if (fp8) round_to_fp8(f.graph, loss.gradient);
+  step_inputs_ = read_copies(f.graph, f.parameters, copy_type());
   forward_backward_ = compile_graph(std::move(f.graph), precision, options);
   if (options.accumulate > 1) addition_ = compile_graph(addition_graph(shapes), "fp32", options);
-  std::vector<bool> narrow;
-  for (size_t i : learning_) narrow.push_back(narrow_[i]);
-  Graph update = update_graph(options.optimizer, shapes, options.precision == "fp16", narrow);
-  add_statistics(update, model);
-  update_ = compile_graph(std::move(update), "fp32", options);
   ForwardGraph e = model.forward(false);
   e.graph.name += ".evaluation";
   for (size_t i = 0; i < e.parameters.size(); ++i) {
     if (narrow_[i]) e.graph.value(e.parameters[i]).type = DType::kBF16;
   }
+  prune_and_sort(e.graph);
+  evaluation_inputs_ = read_copies(e.graph, e.parameters, copy_type());
   evaluation_ = compile_graph(std::move(e.graph), precision, options);
+  for (const auto* list : {&step_inputs_, &evaluation_inputs_}) {
+    for (const WeightInput& in : *list) {
+      if (in.copy) copied_.push_back(in.weight);
+    }
+  }
+  std::sort(copied_.begin(), copied_.end());
+  copied_.erase(std::unique(copied_.begin(), copied_.end()), copied_.end());
+  update_ = compile_graph(whole_update(shapes), "fp32", options);
 }
+
+/// The optimiser's update of what learns, with the copies of it that programs read, and that of the running statistics.
+Graph TrainingPrograms::whole_update(const std::vector<Shape>& shapes) const {
+  std::vector<bool> narrow;
+  std::vector<size_t> copied;  // by position among what learns
+  for (size_t k = 0; k < learning_.size(); ++k) {
+    narrow.push_back(narrow_[learning_[k]]);
+    if (std::binary_search(copied_.begin(), copied_.end(), learning_[k])) copied.push_back(k);
+  }
+  Graph update = update_graph(options_.optimizer, shapes, options_.precision == "fp16", narrow, copied, copy_type());
+  add_statistics(update, model_);
+  return update;
+}
+
+/// Of weights with fp32 masters; fp32 where there are none.
+DType TrainingPrograms::copy_type() const { return options_.precision == "bf16" ? DType::kBF16 : options_.precision == "fp16" ? DType::kF16 : DType::kF32; }
 
 /// Matrices and kernels are operands of products, which have two bytes anyway; vectors (biases, scales) are added to fp32 sums.
 void TrainingPrograms::find_narrow(ForwardGraph& f) {
@@ -172,14 +195,19 @@ void TrainingPrograms::find_narrow(ForwardGraph& f) {
   }
 }
 
-std::vector<HostValue> TrainingPrograms::read_weights(const TrainingState& state) const {
+std::vector<HostValue> TrainingPrograms::read_weights(const TrainingState& state, const std::vector<WeightInput>& inputs) const {
   std::vector<HostValue> list;
-  for (size_t i = 0; i < state.weights.size(); ++i) list.emplace_back(narrow_[i] ? converted(state.weights[i], DType::kBF16) : state.weights[i]);
+  for (const auto& [i, copy] : inputs) list.emplace_back(copy ? state.copies[i] : narrow_[i] ? converted(state.weights[i], DType::kBF16) : state.weights[i]);
   return list;
 }
 
+void TrainingPrograms::make_copies(TrainingState& state) const {
+  state.copies.assign(state.weights.size(), {});
+  for (size_t i : copied_) state.copies[i] = converted(state.weights[i], copy_type());
+}
+
 TrainingState TrainingPrograms::initial_state() const {
-  TrainingState s{model_.initial_parameters(), {}, model_.initial_statistics(), {}};
+  TrainingState s{model_.initial_parameters(), {}, model_.initial_statistics(), {}, {}};
   for (size_t i = 0; i < s.weights.size(); ++i) {
     if (narrow_[i]) s.weights[i] = converted(converted(s.weights[i], DType::kBF16), DType::kF32);
   }
@@ -187,6 +215,7 @@ TrainingState TrainingPrograms::initial_state() const {
   for (size_t i : learning_) {
     for (const Shape& shape : states_of(options_.optimizer, s.weights[i].shape)) s.states.emplace_back(DType::kF32, shape);
   }
+  make_copies(s);
   return s;
 }
 
@@ -196,7 +225,7 @@ TrainingPrograms::StepResult TrainingPrograms::step(TrainingState& state, const 
   std::vector<Tensor> statistics;
   for (const Batch& batch : batches) {
     std::vector<HostValue> in = {HostValue(batch.data)};
-    const auto weights = read_weights(state);
+    const auto weights = read_weights(state, step_inputs_);
     in.insert(in.end(), weights.begin(), weights.end());
     for (size_t k = 0; k < masks_.size(); ++k) in.emplace_back(mask_of(masks_[k].shape, masks_[k].ratio, options_.seed, step, static_cast<size_t>(&batch - batches.data()), k));
     in.emplace_back(batch.targets), in.emplace_back(Tensor::from_floats({scale * loss_scale}, {1}));
@@ -232,15 +261,19 @@ TrainingPrograms::StepResult TrainingPrograms::step(TrainingState& state, const 
   append(u, state.statistics);
   append(u, statistics);
   std::vector<Tensor> now = run_all(update_, u);
-  for (size_t i = 0; i < learning_.size(); ++i) state.weights[learning_[i]] = converted(now[i], DType::kF32);
-  for (size_t i = 0; i < state.states.size(); ++i) state.states[i] = std::move(now[learning_.size() + i]);
-  for (size_t i = 0; i < state.statistics.size(); ++i) state.statistics[i] = std::move(now[learning_.size() + state.states.size() + i]);
+  auto next = now.begin();
+  for (size_t i : learning_) state.weights[i] = converted(*next++, DType::kF32);
+  for (Tensor& t : state.states) t = std::move(*next++);
+  for (size_t i : copied_) {
+    if (!model_.parameters()[i].frozen) state.copies[i] = std::move(*next++);
+  }
+  for (Tensor& t : state.statistics) t = std::move(*next++);
   return r;
 }
 
 Tensor TrainingPrograms::evaluate(const TrainingState& state, const Tensor& data) const {
   std::vector<HostValue> in = {HostValue(data)};
-  const auto weights = read_weights(state);
+  const auto weights = read_weights(state, evaluation_inputs_);
   in.insert(in.end(), weights.begin(), weights.end());
   append(in, state.statistics);
   return run_all(evaluation_, in)[0];

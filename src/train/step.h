@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "runtime/compiled.h"
+#include "train/copies.h"
 #include "train/loss.h"
 #include "train/model.h"
 #include "train/optimizer.h"
@@ -30,6 +31,7 @@ struct StepOptions {
 struct TrainingState {
   std::vector<Tensor> weights, states, statistics;
   std::vector<Tensor> scaling;  ///< fp16 alone: [2], the loss scale and the good steps since it changed
+  std::vector<Tensor> copies;   ///< of weights, rounded (train/copies.h): no state of its own; see TrainingPrograms::make_copies
 };
 
 class TrainingPrograms {
@@ -37,6 +39,8 @@ class TrainingPrograms {
   TrainingPrograms(const TrainableModel& model, const StepOptions& options);
 
   TrainingState initial_state() const;
+  /// Makes the copies of the weights, after they came from somewhere else than a step.
+  void make_copies(TrainingState& state) const;
   struct Batch {
     Tensor data, targets;
   };
@@ -72,7 +76,11 @@ class TrainingPrograms {
   std::vector<MaskShape> masks_;  ///< of Dropout
   std::vector<bool> narrow_;  ///< by parameter: whether it is kept in bf16
   void find_narrow(ForwardGraph& forward);
-  std::vector<HostValue> read_weights(const TrainingState& state) const;
+  DType copy_type() const;
+  Graph whole_update(const std::vector<Shape>& shapes) const;
+  std::vector<WeightInput> step_inputs_, evaluation_inputs_;
+  std::vector<size_t> copied_;  ///< weights of which a program reads a copy
+  std::vector<HostValue> read_weights(const TrainingState& state, const std::vector<WeightInput>& inputs) const;
   Recomputed recomputed_;
   Compiled forward_backward_, addition_, update_, evaluation_;
 };

@@ -215,6 +215,7 @@ class Trainer {
         t = c->tensors[at++];
       }
     }
+    programs_->make_copies(state_);
     report_.resumed_at = c->step;
     return c->step;
   }
