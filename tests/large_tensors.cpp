@@ -103,7 +103,7 @@ int64_t cycles_whole(Parts parts) {
   const FrontResult front = run_front(import_onnx(write(parts), {}), "bf16");
   const Machine machine = load_machine(kMachine);
   const Judge judge = [&](const isa::Program& p, const std::vector<isa::StandIn>&, int64_t) { return simulate(isa::sequence(p.code, "test"), machine).cycles; };
-  return judge(generate(front.graph, machine, "bf16", {.judge = judge, .quick = true}), {}, INT64_MAX);
+  return judge(generate(front.graph, machine, "bf16", {.judge = judge, .effort = Effort::kQuick}), {}, INT64_MAX);
 }
 
 TEST(LargeTensors, BesideAProductASumCostsLess) {
@@ -245,7 +245,7 @@ TEST(LargeTensors, LayersOfABatchStayOnTheChip) {
     const FrontResult front = run_front(std::move(graph), "bf16");
     Timing timing[2];
     for (const bool groups : {false, true}) {
-      const isa::Program p = generate(front.graph, machine, "bf16", {.judge = judge_on(machine), .quick = !groups});
+      const isa::Program p = generate(front.graph, machine, "bf16", {.judge = judge_on(machine), .effort = groups ? Effort::kUsual : Effort::kQuick});
       timing[groups] = simulate(isa::sequence(p.code, "test"), machine);
       EXPECT_TRUE(check_races(p, machine).races.empty()) << name;
       std::printf("  %s, %ld images on server%s: %.2f ms, %.0f MiB through DRAM\n", name, images, groups ? ", in groups" : "", static_cast<double>(timing[groups].cycles) * 1e-6, static_cast<double>(timing[groups].dram_read_bytes + timing[groups].dram_write_bytes) / (1 << 20));

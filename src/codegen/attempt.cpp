@@ -8,6 +8,7 @@
 #include "codegen/synchronise.h"
 #include "isa/geometry.h"
 #include "machine/instruction_cost.h"
+#include "schedule/weave.h"
 
 namespace systole {
 namespace {
@@ -99,8 +100,10 @@ void emit_step(Emitter& e, const Graph& graph, const Schedule& schedule, size_t 
 void emit_woven(Emitter& e, const Graph& graph, const Schedule& schedule, size_t s, size_t end) {
   constexpr int64_t kPartBytes = 1 << 16;
   const int64_t group = e.machine.group_bytes(), bytes = e.ring.bytes();
-  const bool copies = std::all_of(schedule.steps.begin() + static_cast<std::ptrdiff_t>(s) + 1, schedule.steps.begin() + static_cast<std::ptrdiff_t>(end), [&](const Step& x) { return std::holds_alternative<Move>(graph.nodes[static_cast<size_t>(x.node)].op); });
-  const int64_t cut = copies ? bytes : bytes > 8 * group ? bytes - 3 * group : bytes / group / 2 * group;
+  const auto all = [&](auto&& is) { return std::all_of(schedule.steps.begin() + static_cast<std::ptrdiff_t>(s) + 1, schedule.steps.begin() + static_cast<std::ptrdiff_t>(end), is); };
+  const auto copies_only = [&](const Step& x) { return std::holds_alternative<Move>(graph.nodes[static_cast<size_t>(x.node)].op); };
+  const bool copies = all(copies_only), sums = all([&](const Step& x) { return copies_only(x) || sums_only(graph, x); });
+  const int64_t cut = copies ? bytes : bytes > 8 * group ? bytes - (sums ? 2 : 3) * group : bytes / group / 2 * group;
   const size_t first = e.code.size();
   e.within(0, cut, [&] { emit_step(e, graph, schedule, s); });
   const size_t second = e.code.size();

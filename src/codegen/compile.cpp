@@ -16,7 +16,7 @@ namespace {
 
 using Sources = std::vector<std::shared_ptr<const Source>>;
 
-/// The graph as it is, its attention in blocks of three sizes, its runs of maps in blocks, its layers in groups of images (not where
+/// The graph as it is, its attention in blocks of three sizes, its runs of maps in blocks, and its heads too, its layers in groups of images (not where
 /// memory or the compiler's time counts: tensors that pass by in parts are put together worse): as far as they differ.
 struct Forms {
   Sources sources;
@@ -37,7 +37,12 @@ Forms forms_of(const Graph& graph, const Machine& machine, const GenerateOptions
     verify(blocks, "tile_maps");
     sources.push_back(std::make_shared<const Source>(std::move(blocks), machine));
   }
-  if (Graph layers = graph; !options.least_memory && !options.quick && tile_layers(layers, machine, scratchpad * 7 / 8)) {
+  if (Graph heads = graph; tile_heads(heads, scratchpad)) {
+    tile_maps(heads, scratchpad);
+    verify(heads, "tile_heads, tile_maps");
+    sources.push_back(std::make_shared<const Source>(std::move(heads), machine));
+  }
+  if (Graph layers = graph; !options.least_memory && options.effort != Effort::kQuick && tile_layers(layers, machine, scratchpad * 7 / 8)) {
     verify(layers, "tile_layers");
     sources.push_back(std::make_shared<const Source>(std::move(layers), machine));
     forms.layers = true;
@@ -59,10 +64,11 @@ Sources orders_of(const Source& form, const Machine& machine) {
 std::vector<Preferences> layouts_of(const Machine& machine, const GenerateOptions& options) {
   const int64_t groups = machine.memory.groups, group = machine.group_bytes();
   std::vector<int64_t> rings = {groups / 4, groups * 3 / 8, groups / 2, groups * 5 / 8, groups * 3 / 4, groups};
-  if (options.quick) rings = {groups * 3 / 8, groups / 2, groups};
+  const bool quick = options.effort == Effort::kQuick;
+  if (quick) rings = {groups * 3 / 8, groups / 2, groups};
   std::vector<Preferences> layouts;
   for (int64_t ring : rings) {
-    if (!options.quick) layouts.push_back({ring, 4, group / 8, group / 4, false, false});
+    if (!quick) layouts.push_back({ring, 4, group / 8, group / 4, false, false});
     layouts.push_back({ring, 48, 256, 1024, true, true});
   }
   for (Preferences& p : layouts) p.take_turns = !options.least_memory;
@@ -76,7 +82,9 @@ std::vector<Preferences> layouts_of(const Machine& machine, const GenerateOption
 class Search {
  public:
   Search(const Graph& graph, const Machine& machine, const std::string& precision, const GenerateOptions& options)
-      : given_(forms_of(graph, machine, options)), sources_(given_.sources), layouts_(layouts_of(machine, options)), probes_{layouts_.size() / 6, layouts_.size() * 7 / 12}, forms_(sources_.size()), given_layouts_(layouts_.size()), task_{machine, precision, options} {}
+      : given_(forms_of(graph, machine, options)), sources_(given_.sources), layouts_(layouts_of(machine, options)), probes_{layouts_.size() / 6, layouts_.size() * 7 / 12}, forms_(sources_.size()), given_layouts_(layouts_.size()), task_{machine, precision, options} {
+    for (size_t s = 0; s < forms_; ++s) form_of_.push_back(s);
+  }
 
   Attempt& run() {
     if (!repeats() || !search(Extent::kExcerpt) || !in_full()) search(Extent::kInFull);
@@ -99,21 +107,19 @@ class Search {
   /// Whether any attempt fits.
   bool search(Extent extent) {
     task_.extent = extent, costs_.clear(), best_ = {}, number_ = {};
-    sources_.resize(forms_), layouts_.resize(given_layouts_);
+    sources_.resize(forms_), form_of_.resize(forms_), layouts_.resize(given_layouts_);
     if (forms_ > 1) probe(0);
     form_ = number_.source;
     std::vector<size_t> ordered = {form_};
     // Layers in groups overlap more by themselves; the others may gain more from their orders.
     if (given_.layers && form_ == forms_ - 1) ordered.push_back(best_source_before(form_));
-    for (size_t form : ordered) {
-      Sources orders = orders_of(*sources_[form], task_.machine);
-      std::move(orders.begin(), orders.end(), std::back_inserter(sources_));
-    }
+    for (size_t form : ordered) add_orders(form);
     if (sources_.size() > 1) probe(forms_ > 1 ? forms_ : 0);
     try_layouts();
     if (!best_.program) return false;
-    if (!task_.options.quick) try_variants();
+    if (task_.options.effort != Effort::kQuick) try_variants();
     try_small_rings(), try_orders();
+    if (task_.options.effort == Effort::kThorough) descend();
     return true;
   }
 
@@ -154,6 +160,12 @@ class Search {
       if (number.source < source) best = std::min(best, std::pair(cost, number));
     }
     return best.second.source;
+  }
+  void add_orders(size_t form) {
+    if (std::count(form_of_.begin(), form_of_.end(), form) > 1) return;
+    Sources orders = orders_of(*sources_[form], task_.machine);
+    form_of_.insert(form_of_.end(), orders.size(), form);
+    std::move(orders.begin(), orders.end(), std::back_inserter(sources_));
   }
   void probe(size_t from) {
     std::vector<Number> attempts;
@@ -219,8 +231,85 @@ class Search {
     try_all(attempts);
   }
 
+  /// The source or one preference at a time, from the best attempt of each promising form on, until none is better.
+  void descend() {
+    const std::vector<std::pair<int64_t, Number>> starts = best_of_forms();
+    for (const auto& [cost, start] : starts) {
+      if (cost > starts.front().first + starts.front().first / 4) break;
+      Number at = start;
+      for (Number from{SIZE_MAX, 0}; from != at;) {
+        from = at;
+        for (const std::vector<Number>& attempts : {other_layouts(at), other_orders(at)}) {
+          try_new(attempts);
+          for (const Number& n : attempts) {
+            if (costs_.count(n) && costs_.at(n) < costs_.at(at)) at = n;
+          }
+        }
+      }
+    }
+  }
+  /// The best attempt known of each form, the best first.
+  std::vector<std::pair<int64_t, Number>> best_of_forms() const {
+    std::map<size_t, std::pair<int64_t, Number>> best;
+    for (const auto& [number, cost] : costs_) {
+      const auto [at, added] = best.try_emplace(form_of_[number.source], cost, number);
+      if (!added) at->second = std::min(at->second, {cost, number});
+    }
+    std::vector<std::pair<int64_t, Number>> list;
+    for (const auto& entry : best) list.push_back(entry.second);
+    std::sort(list.begin(), list.end());
+    return list;
+  }
+  size_t layout_number(const Preferences& p) {
+    const auto at = std::find(layouts_.begin(), layouts_.end(), p);
+    const auto number = static_cast<size_t>(at - layouts_.begin());
+    if (at == layouts_.end()) layouts_.push_back(p);
+    return number;
+  }
+  void try_new(const std::vector<Number>& attempts) {
+    std::set<Number> unknown(attempts.begin(), attempts.end());
+    std::erase_if(unknown, [&](const Number& n) { return costs_.count(n) != 0; });
+    try_all({unknown.begin(), unknown.end()});
+  }
+  /// The other orders of a form with the same layout.
+  std::vector<Number> other_orders(const Number& at) {
+    const size_t form = form_of_[at.source];
+    add_orders(form);
+    std::vector<Number> attempts;
+    for (size_t s = 0; s < sources_.size(); ++s) {
+      if (form_of_[s] == form) attempts.push_back({s, at.layout});
+    }
+    return attempts;
+  }
+  /// What differs from a layout in one preference.
+  std::vector<Number> other_layouts(const Number& at) {
+    const Preferences best = layouts_[at.layout];
+    const int64_t groups = task_.machine.memory.groups;
+    std::vector<Number> attempts;
+    const auto add = [&](const Preferences& p) { attempts.push_back({at.source, layout_number(p)}); };
+    for (size_t l = 0; l < given_layouts_; ++l) {
+      Preferences p = best;
+      p.ring_groups = layouts_[l].ring_groups;
+      if (p.small_ring_groups < p.ring_groups) add(p);
+      p = layouts_[l];
+      p.take_turns = best.take_turns, p.products_in_groups = best.products_in_groups, p.small_ring_groups = best.small_ring_groups;
+      if (p.ring_groups == best.ring_groups) add(p);
+    }
+    for (const int64_t small : {int64_t{0}, groups / 8, groups / 4}) {
+      Preferences p = best;
+      p.small_ring_groups = small;
+      if (small < p.ring_groups) add(p);
+    }
+    Preferences p = best;
+    p.products_in_groups = !p.products_in_groups, add(p);
+    p = best, p.take_turns = !p.take_turns;
+    if (!task_.options.least_memory) add(p);
+    return attempts;
+  }
+
   const Forms given_;
   Sources sources_;
+  std::vector<size_t> form_of_;  ///< per source: the form whose order it is
   std::vector<Preferences> layouts_;
   const std::set<size_t> probes_;
   const size_t forms_, given_layouts_;

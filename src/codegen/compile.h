@@ -18,9 +18,13 @@ inline constexpr const char* kBackPhases[] = {"place", "emit", "synchronise"};
 /// them. A cost beyond `limit` may be any number beyond it.
 using Judge = std::function<int64_t(const isa::Program&, const std::vector<isa::StandIn>&, int64_t limit)>;
 
+/// How many candidates are tried: a quarter of them, those that win most often (sweeps), or from the best of them on their neighbours too,
+/// until none is better (programs that run thousands of times).
+enum class Effort { kQuick, kUsual, kThorough };
+
 struct GenerateOptions {
   Judge judge;                   ///< default: the sum over layers of the busiest engine's cycles
-  bool quick = false;            ///< a quarter of the candidates, those that win most often: for sweeps
+  Effort effort = Effort::kUsual;
   bool least_memory = false;     ///< a byte of DRAM that the program needs costs as much as moving it twice
   bool code_only = false;        ///< leave the constants out: for timing alone
   std::string stop_after;        ///< a back phase: its text goes to phase_text, for the candidate that was chosen

@@ -43,8 +43,8 @@ class ContractEmitter {
       s_.weight_column_bytes = std::max(ceil_div(s_.k() / r.rows * r.bytes(), r.columns), s_.k() * operand_bytes(c_.format) * e.machine.dram.bytes_per_cycle / e.machine.dma.bytes_per_cycle);
       s_.panel_columns = 8 / std::min<int64_t>(8, r.bits);
     }
-    s_.drain_slots = static_cast<int64_t>(std::max<size_t>(1, map_.pre.size()));
-    if (then_) s_.drain_slots += static_cast<int64_t>(std::max<size_t>(1, std::get<Map>(then_->op).pre.size()));
+    s_.drain_slots = issue_slots(map_.pre);
+    if (then_) s_.drain_slots += issue_slots(std::get<Map>(then_->op).pre);
     if (then_ && !e.resident(then_->outputs[0])) s_.extra_bytes += bytes_of(e.graph.value(then_->outputs[0]).type);
     for (size_t k = 0; k < drain.inputs.size(); ++k) {
       if (drain.inputs[k] == node.outputs[0]) acc_input_ = static_cast<int>(k);

@@ -6,6 +6,12 @@
 #include "base/parallel.h"
 
 namespace systole {
+
+int64_t issue_slots(const std::vector<Operation>& operations) {
+  int64_t slots = 0;
+  for (const Operation& o : operations) slots += isa::micro_info(o.op).slots;
+  return std::max<int64_t>(1, slots);
+}
 namespace {
 template <class T>
 const T* find(const OnnxOp& op, const char* name) {

@@ -86,6 +86,9 @@ struct Map {
   }
 };
 
+/// Issue slots that operations take per vector; at least one.
+int64_t issue_slots(const std::vector<Operation>& operations);
+
 /// A strided copy between dense tensors, in elements. input = -1 writes the move's fill element.
 struct CopyRegion {
   int input = 0;

@@ -287,7 +287,14 @@ Operand MapBuilder::input(ValueId id, Access access) {
   return Operand::input(static_cast<int>(inputs_.size() - 1));
 }
 
+/// Whether dividing by v is multiplying by 1 / v, whatever is divided.
+static bool is_power_of_two(float v) {
+  int exponent = 0;
+  return std::isfinite(v) && std::fabs(std::frexp(v, &exponent)) == 0.5f && std::isnormal(1 / v);
+}
+
 Operand MapBuilder::op(isa::Micro micro, std::vector<Operand> operands) {
+  if (micro == isa::Micro::kDivide && operands[1].kind == Operand::Kind::kConstant && is_power_of_two(operands[1].constant)) micro = isa::Micro::kMul, operands[1].constant = 1 / operands[1].constant;
   auto& list = reduced_ ? map.post : map.pre;
   list.push_back({micro, std::move(operands)});
   return Operand::result(static_cast<int>(list.size() - 1));

@@ -219,8 +219,7 @@ class Fuser {
   /// What a map in each of its readers moves and computes, against what it does once: a byte of DRAM's time is two slots of a lane.
   bool pays(const Node& producer, const std::vector<int>& readers) const {
     const Map& m = std::get<Map>(producer.op);
-    int64_t slots = 0;
-    for (const Operation& o : m.pre) slots += isa::micro_info(o.op).slots;
+    const int64_t slots = issue_slots(m.pre);
     const auto bytes = [&](ValueId v) { return element_count(graph_.value(v).shape) * bytes_of(graph_.value(v).type); };
     if (slots > kCopiedSlots && bytes(producer.outputs[0]) < kNeverResident) return false;
     const auto copies = static_cast<int64_t>(readers.size());

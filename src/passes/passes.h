@@ -55,6 +55,10 @@ void fuse_maps(Graph& graph);
 /// of rows, each of at most `block_bytes` of them (or one row). True where there was one.
 bool tile_attention(Graph& graph, int64_t scratchpad_bytes, int64_t block_bytes);
 
+/// After fuse_maps: products of images by images whose intermediate tensors exceed the scratchpad, with the maps and moves between and around
+/// them, become such runs over groups of images. True where there was one.
+bool tile_heads(Graph& graph, int64_t scratchpad_bytes);
+
 /// After fuse_maps: runs of maps whose tensors exceed the scratchpad become runs over blocks of rows. True where there was one.
 bool tile_maps(Graph& graph, int64_t scratchpad_bytes);
 

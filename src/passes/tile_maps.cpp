@@ -43,6 +43,8 @@ class Finder {
     for (int64_t n : c.counts) {
       if (all / n <= scratchpad_bytes_ / 8) return std::pair(std::move(c), n);
     }
+    const int64_t most = c.counts.back();  // sums over the rows of an image leave no smaller blocks
+    if (all / most <= scratchpad_bytes_ * 3 / 8) return std::pair(std::move(c), most);
     return {};
   }
 

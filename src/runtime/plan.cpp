@@ -36,9 +36,9 @@ Plan::Boundary boundary_of(const Value& v) { return {v.name, v.type, v.shape, v.
 std::unique_ptr<LoadedProgram> compile_region(Graph primitives, const PlanContext& context) {
   if (context.reference) return std::make_unique<LoadedProgram>(std::move(primitives), context.machine);
   const ProgramCache cache(context.cache_folder);
-  const std::string key = cache.enabled() ? cache.key_of(primitives, context.machine, context.precision + (context.least_memory ? ", least memory" : "")) : "";
+  const std::string key = cache.enabled() ? cache.key_of(primitives, context.machine, context.precision + (context.least_memory ? ", least memory" : "") + (context.effort == Effort::kThorough ? ", thorough" : "")) : "";
   if (auto kept = cache.find(key, context.machine)) return std::make_unique<LoadedProgram>(std::move(*kept), context.machine);
-  isa::Program program = generate(primitives, context.machine, context.precision, {.judge = context.judge, .least_memory = context.least_memory});
+  isa::Program program = generate(primitives, context.machine, context.precision, {.judge = context.judge, .effort = context.effort, .least_memory = context.least_memory});
   cache.store(key, program);
   return std::make_unique<LoadedProgram>(std::move(program), context.machine);
 }

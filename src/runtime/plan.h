@@ -25,6 +25,7 @@ struct PlanContext {
   std::string cache_folder = {};  ///< where compiled programs are kept (program_cache.h); empty: nowhere
   bool reference = false;         ///< evaluate the primitives by their definition instead of compiling them
   bool least_memory = false;      ///< of GenerateOptions
+  Effort effort = Effort::kUsual; ///< of GenerateOptions
 };
 
 /// A program, loaded when it first runs.

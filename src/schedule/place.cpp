@@ -92,16 +92,20 @@ class Memory {
 };
 
 /// Steps that do with a small ring: copies, and those whose tensors are few enough to be resident beside it. What streams through the ring,
-/// constants and the program's inputs and outputs, is small then.
+/// constants and the program's inputs and outputs, is small then; parts of larger tensors pass products of images by images one by one.
 std::vector<char> in_small_ring(const Graph& graph, const Schedule& schedule, const std::vector<bool>& boundary, int64_t resident_bytes, int64_t ring_bytes) {
   std::vector<char> small;
   for (const Step& step : schedule.steps) {
     std::set<size_t> values;
+    const bool by_image = step.contract >= 0 && graph.value(graph.nodes[static_cast<size_t>(step.contract)].inputs[1]).shape[0] > 1;
     for (int n : {step.contract, step.node, step.then}) {
       if (n < 0) continue;
       for (const auto* list : {&graph.nodes[static_cast<size_t>(n)].inputs, &graph.nodes[static_cast<size_t>(n)].outputs}) {
         for (ValueId v : *list) {
-          if (v != kNoValue) values.insert(static_cast<size_t>(schedule.root[static_cast<size_t>(v)]));
+          if (v == kNoValue) continue;
+          const ValueId root = schedule.root[static_cast<size_t>(v)];
+          const bool passes = by_image && stored_bytes(graph.value(v)) < stored_bytes(graph.value(root));
+          if (!passes) values.insert(static_cast<size_t>(root));
         }
       }
     }

@@ -34,6 +34,7 @@ struct Preferences {
   bool take_turns = true;              ///< tensors of up to a lock group lie where nothing has been for longest, not at the first place that is free
   bool products_in_groups = true;      ///< tiles of products are chosen for lock groups of their own, not for their bytes alone
   int64_t small_ring_groups = 0;       ///< left to the ring in steps whose tensors may all be resident beside it; 0: as in all others
+  bool operator==(const Preferences&) const = default;
 };
 
 /// Fails (kResource) when DRAM does not hold the model.

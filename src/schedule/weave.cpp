@@ -179,8 +179,8 @@ class Weaver {
   std::vector<std::vector<size_t>> readers_;
 };
 
-/// Large copies beside contractions that leave DRAM the time, between what they read and what reads them: tensors that are turned or
-/// padded on their way from DRAM to DRAM.
+/// Large copies and sums beside contractions that leave DRAM the time, between what they read and what reads them: tensors that are turned or
+/// padded on their way from DRAM to DRAM, or summed up, as for the gradients of biases.
 class LargeCopies {
  public:
   LargeCopies(const Graph& g, const std::vector<Step>& steps, const Costs& costs, const Machine& machine) : steps_(steps), costs_(costs), host_(steps.size(), -1), slack_(steps.size()) {
@@ -190,15 +190,33 @@ class LargeCopies {
       for (ValueId v : Schedule::made_by(g, steps[s])) writers[costs.root_of(v)].push_back(static_cast<int>(s));
       for (ValueId v : costs.inputs(steps[s])) readers[costs.root_of(v)].push_back(static_cast<int>(s));
     }
+    const auto large = [&](const Step& step) {
+      if (step.contract >= 0) return false;
+      const Node& node = costs.node(step);
+      if (std::holds_alternative<Move>(node.op)) return stored_bytes(g.value(node.outputs[0])) > machine.memory.scratchpad_bytes / 8;
+      return sums_only(g, step) && costs.dma_cycles(step) >= kWorthWeaving;
+    };
+    // A small map of such a sum, as the sum over images of those over their rows, goes with it.
+    const auto small = [&](const Step& step) { return step.contract < 0 && step.then < 0 && std::holds_alternative<Map>(costs.node(step).op) && costs.dma_cycles(step) < kWorthWeaving / 4; };
+    const auto first_reader = [&](size_t s, auto&& of) {
+      int first = static_cast<int>(steps.size());
+      for (int r : readers[costs.root_of(costs.node(steps[s]).outputs[0])]) first = std::min(first, of(static_cast<size_t>(r)));
+      return first;
+    };
+    const auto itself = [](size_t s) { return static_cast<int>(s); };
+    const auto due = [&](size_t s) { return first_reader(s, [&](size_t r) { return small(steps[r]) ? first_reader(r, itself) : itself(r); }); };
     for (size_t s = 0; s < steps.size(); ++s) {
-      const Node& node = costs.node(steps[s]);
-      if (steps[s].contract >= 0 || !std::holds_alternative<Move>(node.op) || stored_bytes(g.value(node.outputs[0])) <= machine.memory.scratchpad_bytes / 8) continue;
-      int ready = -1, due = static_cast<int>(steps.size());
+      const bool is_large = large(steps[s]);
+      if (!is_large && !small(steps[s])) continue;
+      int ready = -1, last_host = -1;
       for (ValueId v : costs.inputs(steps[s])) {
-        for (int w : writers[costs.root_of(v)]) ready = std::max(ready, host_[static_cast<size_t>(w)] >= 0 ? host_[static_cast<size_t>(w)] : w);
+        for (int w : writers[costs.root_of(v)]) {
+          const int host = host_[static_cast<size_t>(w)];
+          ready = std::max(ready, host >= 0 ? host : w), last_host = std::max(last_host, host);
+        }
       }
-      for (int r : readers[costs.root_of(node.outputs[0])]) due = std::min(due, r);
-      place(s, ready, due);
+      if (is_large) place(s, ready, due(s));
+      else if (last_host >= 0 && last_host == ready) host_[s] = ready;
     }
   }
 
@@ -236,6 +254,12 @@ class LargeCopies {
 };
 
 }  // namespace
+
+bool sums_only(const Graph& graph, const Step& step) {
+  const Node& node = graph.nodes[static_cast<size_t>(step.node)];
+  const auto* map = std::get_if<Map>(&node.op);
+  return step.contract < 0 && step.then < 0 && map && map->reduced > 0 && 16 * element_count(graph.value(node.outputs[0]).shape) <= element_count(map->extents);
+}
 
 std::vector<Step> copies_beside(const Graph& graph, const std::vector<Step>& steps, const std::vector<ValueId>& root, const Machine& machine) {
   const Costs costs(graph, root, machine);

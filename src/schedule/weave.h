@@ -10,7 +10,10 @@ namespace systole {
 /// be seen only when the last of them has a place in its queue.
 std::vector<Step> copies_first(const Graph& graph, const std::vector<Step>& steps, const std::vector<ValueId>& root, const Machine& machine);
 
-/// The same work with large copies beside contractions that leave DRAM the time for them, marked `with` it.
+/// Whether a step makes sums or the like of a tensor that are much smaller than it.
+bool sums_only(const Graph& graph, const Step& step);
+
+/// The same work with large copies and such sums beside contractions that leave DRAM the time for them, marked `with` it.
 std::vector<Step> copies_beside(const Graph& graph, const std::vector<Step>& steps, const std::vector<ValueId>& root, const Machine& machine);
 
 /// The same work with such steps moved behind their contraction and marked `with` it. `root` as in Schedule.

@@ -38,7 +38,7 @@ PointCost evaluate(const std::vector<SweepModel>& models, const Machine& machine
     for (const SweepModel& m : models) {
       ModelCost c;
       for (const Graph& g : m.graphs) {
-        const isa::Program program = generate(g, machine, m.precision, {.judge = judge_on(machine), .quick = true, .code_only = true});
+        const isa::Program program = generate(g, machine, m.precision, {.judge = judge_on(machine), .effort = Effort::kQuick, .code_only = true});
         const isa::Sequence sequence = isa::sequence(program.code, m.name);
         const Timing timing = simulate(sequence, machine);
         const ProgramEnergy e = program_energy(energy, machine, sequence, timing);

@@ -17,11 +17,11 @@
 namespace systole {
 namespace {
 
-Compiled compile_graph(Graph graph, const std::string& precision, const StepOptions& o) {
+Compiled compile_graph(Graph graph, const std::string& precision, const StepOptions& o, Effort effort = Effort::kUsual) {
   prune_and_sort(graph);
   spread_transposed_convolutions(graph);
   const FloatPolicy policy = choose_policy(graph, precision);
-  auto context = std::make_shared<PlanContext>(PlanContext{load_machine(o.npu), policy, policy_name(graph, precision), {}, o.cache ? ProgramCache::default_folder() : "", o.reference, o.recompute.mode != "none"});
+  auto context = std::make_shared<PlanContext>(PlanContext{load_machine(o.npu), policy, policy_name(graph, precision), {}, o.cache ? ProgramCache::default_folder() : "", o.reference, o.recompute.mode != "none", effort});
   context->judge = judge_on(context->machine);
   std::string name = graph.name;
   return std::make_shared<const CompiledModel>(std::move(name), std::make_unique<Plan>(std::move(graph), context), context);
@@ -145,7 +145,7 @@ TrainingPrograms::TrainingPrograms(const TrainableModel& model, const StepOption
   prune_and_sort(f.graph);
   if (fp8) round_to_fp8(f.graph, loss.gradient);
   step_inputs_ = read_copies(f.graph, f.parameters, copy_type());
-  forward_backward_ = compile_graph(std::move(f.graph), precision, options);
+  forward_backward_ = compile_graph(std::move(f.graph), precision, options, Effort::kThorough);
   if (options.accumulate > 1) addition_ = compile_graph(addition_graph(shapes), "fp32", options);
   ForwardGraph e = model.forward(false);
   e.graph.name += ".evaluation";
@@ -154,7 +154,7 @@ TrainingPrograms::TrainingPrograms(const TrainableModel& model, const StepOption
   }
   prune_and_sort(e.graph);
   evaluation_inputs_ = read_copies(e.graph, e.parameters, copy_type());
-  evaluation_ = compile_graph(std::move(e.graph), precision, options);
+  evaluation_ = compile_graph(std::move(e.graph), precision, options, Effort::kThorough);
   for (const auto* list : {&step_inputs_, &evaluation_inputs_}) {
     for (const WeightInput& in : *list) {
       if (in.copy) copied_.push_back(in.weight);
