@@ -210,5 +210,34 @@ TEST(Formats, WeightsOfTwoBytesLearnAndAreTheReferences) {
   EXPECT_THROW(TrainingPrograms(model, o), Failure);
 }
 
+TEST(Formats, ProductsReadTheWeightsThatTheUpdateRounded) {
+  const std::string file = path("copies.onnx");
+  find_architecture("lenet").write(file, 1, 12);
+  const TrainableModel model(file, 8, true, {"w0"});
+  const Batch b = batch_for(model, 4);
+  for (const auto& [precision, type] : {std::pair{"bf16", DType::kBF16}, {"fp16", DType::kF16}, {"fp32", DType::kF32}}) {
+    TrainingPrograms programs(model, options(precision));
+    TrainingState state = programs.initial_state();
+    for (int64_t step = 0; step < 3; ++step) {
+      if (step) programs.step(state, b.x, b.t, 1.0f / 8, 0.003, step);
+      size_t copied = 0;
+      for (size_t i = 0; i < state.weights.size(); ++i) {
+        const Tensor &w = state.weights[i], &copy = state.copies[i];
+        if (copy.shape.empty()) continue;
+        ASSERT_EQ(copy.type, type);
+        Tensor rounded(type, w.shape);
+        for (int64_t k = 0; k < w.count(); ++k) rounded.set(k, w.at(k));
+        EXPECT_EQ(copy.bytes, rounded.bytes) << precision << ", weight " << i << ", step " << step;
+        ++copied;
+      }
+      EXPECT_EQ(copied, type == DType::kF32 ? 0u : 4u) << "kernels and matrices, a frozen one too, and no biases";
+    }
+    // The master of a matrix is not brought in.
+    for (const Plan::Boundary& in : programs.forward_backward()->with_plan([](const Plan& p) { return p.inputs(); })) {
+      if (in.shape.size() >= 2 && in.name.find(".parameter") != std::string::npos) EXPECT_EQ(in.type, type) << in.name;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace systole

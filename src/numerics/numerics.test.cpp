@@ -204,6 +204,15 @@ TEST(Functions, DivisionIsCorrectlyRoundedAlmostAlways) {
   EXPECT_LE(wrong, 10);
 }
 
+TEST(Functions, DivisionByAPowerOfTwoIsAMultiplication) {
+  std::mt19937 rng(5);
+  for (int i = 0; i < 2000000; ++i) {
+    const float a = std::bit_cast<float>(static_cast<uint32_t>(rng())), b = std::ldexp(i % 2 ? 1.0f : -1.0f, static_cast<int>(rng() % 253) - 126);
+    const float product = a * (1 / b);
+    ASSERT_EQ(bits(vx_divide(a, b)), std::isnan(product) ? kCanonicalNaN : bits(product)) << a << " / " << b;
+  }
+}
+
 TEST(Dot32, FlushesTinyResultsAfterRounding) {
   const float least = 0x1p-126f;
   EXPECT_EQ(flushing_fma(least, 1.0f, 0.0f), least);

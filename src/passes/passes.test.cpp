@@ -284,6 +284,63 @@ TEST(Passes, ImagesThatNeedOthersStayTogether) {
   }
 }
 
+/// Attention of a batch, forward and one product of backward: heads are columns of rows [images, steps, heads x width].
+struct Attention {
+  static constexpr int64_t kImages = 8, kSteps = 16, kHeads = 2, kWidth = 4;
+  Made m;
+  ValueId rows() { return m.map(isa::Micro::kAbs, {m.input({kImages, kSteps, kHeads * kWidth})}); }
+  /// Its heads as images, for A or as B in either order.
+  ValueId heads(ValueId v, bool turned, bool is_b) {
+    const std::vector<int64_t> src = {kSteps * kHeads * kWidth, kWidth, kHeads * kWidth, 1}, dense = {kHeads * kSteps * kWidth, kSteps * kWidth, turned ? 1 : kWidth, turned ? kSteps : 1};
+    const Shape to = turned ? Shape{kImages, kHeads, kWidth, kSteps} : Shape{kImages, kHeads, kSteps, kWidth};
+    const ValueId moved = m.node(Move{{{0, {kImages, kHeads, kSteps, kWidth}, 0, 0, src, dense}}, 0}, {v}, to);
+    return m.node(View{}, {moved}, is_b ? Shape{kImages * kHeads, 1, 1, 1, to[2], to[3]} : Shape{kImages * kHeads, 1, to[2], to[3]});
+  }
+  ValueId product(ValueId a, ValueId b) {
+    Contract c;
+    c.format = MacFormat::kF32;
+    return m.map(isa::Micro::kMove, {m.node(c, {a, b}, {kImages * kHeads, 1, m.g.value(a).shape[2], m.g.value(b).shape[5]})});
+  }
+  ValueId back(ValueId v) {
+    const std::vector<int64_t> dst = {kSteps * kHeads * kWidth, kWidth, kHeads * kWidth, 1}, dense = {kHeads * kSteps * kWidth, kSteps * kWidth, kWidth, 1};
+    return m.node(Move{{{0, {kImages, kHeads, kSteps, kWidth}, 0, 0, dense, dst}}, 0}, {v}, {kImages, kSteps, kHeads * kWidth});
+  }
+};
+
+TEST(Passes, HeadsOfABatchGoInGroups) {
+  for (const bool weights_are_needed : {false, true}) {
+    Attention a;
+    const ValueId query = a.rows(), key = a.rows(), value = a.rows();
+    const ValueId scores = a.product(a.heads(query, false, false), a.heads(key, true, true));
+    const ValueId weights = a.m.map(isa::Micro::kMul, {a.m.map(isa::Micro::kFloor, {scores}), scores});
+    const ValueId again = a.m.node(View{}, {weights}, {Attention::kImages, Attention::kHeads, Attention::kSteps, Attention::kSteps});  // read from here on by others alone
+    const ValueId out = a.back(a.product(weights, a.heads(value, false, true)));
+    a.m.g.outputs = {a.m.map(isa::Micro::kNeg, {out})};
+    if (weights_are_needed) a.m.g.outputs.push_back(a.m.map(isa::Micro::kNeg, {again}));
+    keep(a.m, [](Graph& g) { EXPECT_TRUE(tile_heads(g, 16384)); });
+    int whole = 0, groups = 0;
+    for (const Node& n : a.m.g.nodes) {
+      if (!std::holds_alternative<Contract>(n.op)) continue;
+      ++(a.m.g.value(n.outputs[0]).shape[0] == Attention::kImages * Attention::kHeads ? whole : groups);
+    }
+    EXPECT_EQ(whole, 0);
+    EXPECT_GE(groups, 2 * 2);
+    EXPECT_FALSE(tile_heads(a.m.g, 1 << 20)) << "what fits stays whole";
+  }
+}
+
+TEST(Passes, HeadsThatReadAcrossImagesStayWhole) {
+  Attention a;
+  const ValueId scores = a.product(a.heads(a.rows(), false, false), a.heads(a.rows(), true, true));
+  Map other;  // of the image before
+  other.extents = a.m.g.value(scores).shape, other.pre = {{isa::Micro::kMove, {Operand::input(0)}}};
+  other.accesses = {plain(4)};
+  other.accesses[0].index[0].offset = -1, other.accesses[0].guarded = true;
+  const ValueId mixed = a.m.node(std::move(other), {scores}, a.m.g.value(scores).shape);
+  a.m.g.outputs = {a.back(a.product(mixed, a.heads(a.rows(), false, true)))};
+  keep(a.m, [](Graph& g) { EXPECT_FALSE(tile_heads(g, 16384)); });
+}
+
 /// A value rounded to bf16.
 ValueId rounded(Made& m, ValueId v) {
   const ValueId r = m.map(isa::Micro::kMove, {v});

@@ -99,6 +99,24 @@ TEST(Place, TensorsOfStepsWithASmallRingLieBesideItAlone) {
   EXPECT_GT(above, 0);
 }
 
+/// Products of images by images read parts of tensors that the scratchpad does not hold, image by image: that needs no large ring.
+TEST(Place, PartsOfLargeTensorsPassProductsOfImages) {
+  const Machine machine = load_machine("server");
+  for (const int64_t images : {4, 1}) {  // of the second operand
+    Made m;
+    const ValueId a = m.map({m.input({64, 1, 256, 256})}), b = m.map({m.input({64, 1, 1, 1, 256, 256})});
+    const ValueId part_a = m.node(View{}, {a}, m.value({4, 1, 256, 256})), part_b = m.node(View{}, {b}, m.value({images, 1, 1, 1, 256, 256}));
+    Contract c;
+    c.format = MacFormat::kBF16;
+    const ValueId scores = m.map({m.node(c, {part_a, part_b}, m.g.add_value("sums", DType::kF32, {4, 1, 256, 256}))});
+    const ValueId kept = m.map({m.map({scores})});
+    m.g.outputs = {m.copy(m.map({kept})), m.map({a}), m.map({b})};
+    const Schedule schedule(m.g);
+    const Placement p = place(m.g, schedule, machine, {.ring_groups = 15, .small_ring_groups = 2});
+    EXPECT_EQ(p.of[static_cast<size_t>(scores)].space == isa::Space::kScratchpad, images > 1);
+  }
+}
+
 TEST(Place, WhatRunsBesideAContractionHasItsRing) {
   const Machine machine = load_machine("server");
   Made m;
@@ -247,6 +265,50 @@ TEST(Orders, LargeCopiesRunBesideProducts) {
   ASSERT_GE(host, 0);
   EXPECT_GE(schedule.steps[static_cast<size_t>(host)].contract, 0);
   EXPECT_EQ(step_of(m, schedule, last).with, -1) << "no product is behind what it copies";
+}
+
+/// Sums over the first of two dimensions, f32.
+ValueId sums_over_rows(Made& m, ValueId v) {
+  const Shape s = m.g.value(v).shape;
+  Map map;
+  map.extents = {s[1], s[0]}, map.reduced = 1, map.reduce = isa::Reduce::kSum;
+  map.accesses = {{{{0, {{1, 1}}}, {0, {{0, 1}}}}, false}};
+  map.pre = {{isa::Micro::kMove, {Operand::input(0)}}};
+  return m.node(std::move(map), {v}, m.g.add_value("sums" + std::to_string(m.g.values.size()), DType::kF32, {s[1]}));
+}
+
+TEST(Orders, SumsRunBesideProductsWithWhatIsMadeOfThem) {
+  const Machine machine = load_machine("server");
+  Made m;
+  const ValueId a = m.map({m.input({1, 1, 1024, 512})}), b = m.map({m.input({1, 1, 1, 1, 512, 1024})});
+  const ValueId large = m.map({m.input({1024, 768})}), few = m.map({m.input({32, 64})});
+  const ValueId sums = sums_over_rows(m, large), scaled = m.map({sums}), other = sums_over_rows(m, large), needed = m.map({other}), small = sums_over_rows(m, few);
+  const ValueId first = m.product(a, b), second = m.product(a, m.copy(b)), reader = m.map({needed});
+  m.g.outputs = {first, second, scaled, small, reader};
+  const Schedule schedule(m.g, Schedule::Order::kCopiesBeside, &machine);
+  const int host = step_of(m, schedule, sums).with;
+  ASSERT_GE(host, 0);
+  EXPECT_GE(schedule.steps[static_cast<size_t>(host)].contract, 0);
+  EXPECT_EQ(step_of(m, schedule, scaled).with, host) << "made of sums that run beside a product";
+  EXPECT_GE(step_of(m, schedule, other).with, 0) << "what reads it comes later";
+  EXPECT_EQ(step_of(m, schedule, small).with, -1) << "not worth it";
+  std::set<ValueId> made(m.g.inputs.begin(), m.g.inputs.end());
+  for (const Step& s : schedule.steps) {
+    for (ValueId v : m.g.nodes[static_cast<size_t>(s.node)].inputs) EXPECT_TRUE(made.count(v) || (s.contract >= 0 && m.g.nodes[static_cast<size_t>(s.contract)].outputs[0] == v)) << m.g.value(v).name << " is read before it is made";
+    for (ValueId v : Schedule::made_by(m.g, s)) made.insert(v);
+  }
+}
+
+TEST(Orders, ChainsOfSmallMapsAreLookedAtOnce) {
+  const Machine machine = load_machine("server");
+  Made m;
+  ValueId x = m.map({m.input({8, 8})}), y = m.map({m.input({8, 8})});
+  for (int i = 0; i < 200; ++i) {  // each is read twice: 2^200 paths
+    const ValueId next = m.map({x, y});
+    x = m.map({next, x}), y = m.map({next, y});
+  }
+  m.g.outputs = {x, y};
+  EXPECT_TRUE(Schedule(m.g, Schedule::Order::kCopiesBeside, &machine).as_given());
 }
 
 TEST(Orders, WhatReadsAFollowerComesBehindIt) {
