@@ -329,16 +329,27 @@ TEST(Passes, HeadsOfABatchGoInGroups) {
   }
 }
 
+/// A map of the image before: of the scores themselves, or of what was moved for it alone.
 TEST(Passes, HeadsThatReadAcrossImagesStayWhole) {
-  Attention a;
-  const ValueId scores = a.product(a.heads(a.rows(), false, false), a.heads(a.rows(), true, true));
-  Map other;  // of the image before
-  other.extents = a.m.g.value(scores).shape, other.pre = {{isa::Micro::kMove, {Operand::input(0)}}};
-  other.accesses = {plain(4)};
-  other.accesses[0].index[0].offset = -1, other.accesses[0].guarded = true;
-  const ValueId mixed = a.m.node(std::move(other), {scores}, a.m.g.value(scores).shape);
-  a.m.g.outputs = {a.back(a.product(mixed, a.heads(a.rows(), false, true)))};
-  keep(a.m, [](Graph& g) { EXPECT_FALSE(tile_heads(g, 16384)); });
+  for (const bool of_scores : {true, false}) {
+    Attention a;
+    const ValueId scores = a.product(a.heads(a.rows(), false, false), a.heads(a.rows(), true, true));
+    const Shape s = a.m.g.value(scores).shape;
+    const auto strides = row_major_strides(s);
+    const ValueId moved = a.m.node(Move{{{0, s, 0, 0, strides, strides}}, 0}, {a.m.map(isa::Micro::kAbs, {a.m.input(s)})}, s);
+    Map other;
+    other.extents = s, other.pre = {{isa::Micro::kMul, {Operand::input(0), Operand::input(1)}}};
+    other.accesses = {plain(4), plain(4)};
+    other.accesses[1].index[0].offset = -1, other.accesses[1].guarded = true;
+    const ValueId mixed = a.m.node(std::move(other), {scores, of_scores ? scores : moved}, s);
+    a.m.g.outputs = {a.back(a.product(mixed, a.heads(a.rows(), false, true)))};
+    if (of_scores) a.m.g.outputs.push_back(moved);
+    keep(a.m, [](Graph& g) { tile_heads(g, 16384); });
+    for (const Node& n : a.m.g.nodes) {
+      if (!std::holds_alternative<Map>(n.op) || !std::get<Map>(n.op).accesses.back().guarded) continue;
+      EXPECT_EQ(a.m.g.value(n.inputs[1]).shape, s) << "read as a whole";
+    }
+  }
 }
 
 /// A value rounded to bf16.

@@ -88,7 +88,14 @@ class Run {
       const auto& readers = uses_.readers[static_cast<size_t>(node.outputs[0])];
       if (uses_.is_output[static_cast<size_t>(node.outputs[0])] || readers.empty() || !std::all_of(readers.begin(), readers.end(), [&](int r) { return nodes_.count(static_cast<size_t>(r)) != 0; })) continue;
       const auto counts = counts_;
-      if (!add(n)) counts_ = counts;
+      if (!add(n)) continue;
+      std::erase_if(counts_, [&](int64_t b) {  // maps, too, have to read their own images of what is made here
+        return std::any_of(readers.begin(), readers.end(), [&](int r) {
+          const Node& reader = g_.nodes[static_cast<size_t>(r)];
+          return !std::holds_alternative<View>(reader.op) && !own_block(g_, reader, node.outputs[0], b);
+        });
+      });
+      if (counts_.empty()) counts_ = counts, nodes_.erase(n), made_.erase(node.outputs[0]);
     }
     // So does one at the end to whoever reads it, and what it shows is made in its place.
     for (bool again = true; again;) {
