@@ -78,7 +78,7 @@ std::vector<Preferences> layouts_of(const Machine& machine, const GenerateOption
 /// Tries forms of the graph, their orders and layouts, and keeps the cheapest attempt, the first of equals; the last failure where none fits.
 /// Where there are several sources two layouts probe which of them is best, first of the forms and then of its orders; all layouts are tried with
 /// that one, and the best of them with small rings, and with the other orders once more. Where a network repeats its blocks, all of this looks at
-/// excerpts, and the two best of them are tried in full.
+/// excerpts, and the two best of them are tried in full. A thorough search goes on from the best attempt of each form.
 class Search {
  public:
   Search(const Graph& graph, const Machine& machine, const std::string& precision, const GenerateOptions& options)
@@ -239,11 +239,11 @@ class Search {
       Number at = start;
       for (Number from{SIZE_MAX, 0}; from != at;) {
         from = at;
-        for (const std::vector<Number>& attempts : {other_layouts(at), other_orders(at)}) {
-          try_new(attempts);
-          for (const Number& n : attempts) {
-            if (costs_.count(n) && costs_.at(n) < costs_.at(at)) at = n;
-          }
+        std::vector<Number> attempts = other_layouts(at);
+        for (const Number& n : other_orders(at)) attempts.push_back(n);
+        try_new(attempts);
+        for (const Number& n : attempts) {
+          if (costs_.count(n) && costs_.at(n) < costs_.at(at)) at = n;
         }
       }
     }

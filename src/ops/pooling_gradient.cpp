@@ -54,6 +54,21 @@ ValueId shares(Lowering& l, const Node& node, const Window& w, ValueId x, ValueI
   return m.finish(l.policy.store);
 }
 
+/// x as its places read it: [N, H / stride, stride, W / stride, stride, C] where strides divide its extents, so that a place reads its own pixels and not
+/// the rows between them.
+struct Pixels {
+  ValueId value;
+  bool by_places;
+  Pixels(Lowering& l, const Node& node, const Window& w, ValueId x) : value(x), by_places(w.in[0] % w.stride[0] == 0 && w.in[1] % w.stride[1] == 0 && w.stride[0] * w.stride[1] > 1) {
+    const Value from = l.out.value(x);
+    if (by_places) value = l.emit(node.name + ".places", View{}, {x}, from.type, {from.shape[0], w.in[0] / w.stride[0], w.stride[0], w.in[1] / w.stride[1], w.stride[1], from.shape[3]});
+  }
+  Access at(const Window& w, int64_t h, int64_t v) const {
+    if (by_places) return {{{0, {{0, 1}}}, {0, {{1, 1}}}, {h, {}}, {0, {{2, 1}}}, {v, {}}, {0, {{3, 1}}}}, false, 0};
+    return {{{0, {{0, 1}}}, {h, {{1, w.stride[0]}}}, {v, {{2, w.stride[1]}}}, {0, {{3, 1}}}}, false, 0};
+  }
+};
+
 void lower_max_pool_gradient(Lowering& l, const Node& node) {
   const auto& op = std::get<OnnxOp>(node.op);
   const Shape logical = l.shape(node.inputs[0]);
@@ -65,6 +80,7 @@ void lower_max_pool_gradient(Lowering& l, const Node& node) {
   if (out != Shape{s[0], w.out[0], w.out[1], s[3]} || l.out.value(dy).shape != out) Lowering::malformed(node, "y and dy of shapes " + to_string(l.shape(node.inputs[1])) + " and " + to_string(l.shape(node.inputs[2])), "the pool's output");
   const Margin margins[2] = {Margin(w, 0), Margin(w, 1)};
   const ValueId most = with_margins(l, node, y, margins), share = with_margins(l, node, shares(l, node, w, x, y, dy), margins);
+  const Pixels pixels(l, node, w, x);
   const auto strides = row_major_strides(s);
   Move together;
   std::vector<ValueId> parts;
@@ -74,9 +90,8 @@ void lower_max_pool_gradient(Lowering& l, const Node& node) {
       CopyRegion region{-1, {s[0], a.count, b.count, s[3]}, 0, h * strides[1] + v * strides[2], {0, 0, 0, 0}, {strides[0], w.stride[0] * strides[1], w.stride[1] * strides[2], 1}};
       if (a.windows && b.windows) {
         MapBuilder m(l, node.name + "." + std::to_string(h) + "." + std::to_string(v), {s[0], a.count, b.count, s[3], a.windows, b.windows});
-        const Access here{{{0, {{0, 1}}}, {h, {{1, w.stride[0]}}}, {v, {{2, w.stride[1]}}}, {0, {{3, 1}}}}, false, 0};
         const Access window{{{0, {{0, 1}}}, {a.first + margins[0].before, {{1, 1}, {4, 1}}}, {b.first + margins[1].before, {{2, 1}, {5, 1}}}, {0, {{3, 1}}}}, false, 0};
-        m.op(isa::Micro::kMul, {m.op(isa::Micro::kEqual, {m.input(x, here), m.input(most, window)}), m.input(share, window)});
+        m.op(isa::Micro::kMul, {m.op(isa::Micro::kEqual, {m.input(pixels.value, pixels.at(w, h, v)), m.input(most, window)}), m.input(share, window)});
         m.reduce(isa::Reduce::kSum, 2);
         region.input = static_cast<int>(parts.size()), region.src_strides = row_major_strides(region.extents);
         parts.push_back(m.finish(type));
