@@ -123,11 +123,19 @@ class Search {
     return true;
   }
 
-  /// The best excerpts, now with all their steps. Whether any fits.
+  /// The best excerpts, now with all their steps: two, and then those that promised less than the best of them keeps. Whether any fits.
   bool in_full() {
-    const std::vector<Number> attempts = best_known(2);
+    constexpr size_t kAtOnce = 2, kMost = 8;
+    const auto promised = by_cost();
     task_.extent = Extent::kInFull, costs_.clear(), best_ = {};
-    try_all(attempts);
+    for (size_t first = 0; first < std::min(kMost, promised.size()); first += kAtOnce) {
+      std::vector<Number> attempts;
+      for (size_t i = first; i < std::min(first + kAtOnce, promised.size()); ++i) {
+        if (!best_.program || promised[i].first < best_.candidate.cost) attempts.push_back(promised[i].second);
+      }
+      if (attempts.empty()) break;
+      try_all(attempts);
+    }
     return best_.program.has_value();
   }
 
@@ -145,13 +153,11 @@ class Search {
       }
     });
   }
-  /// The best attempts of different costs: of one cost, they are mostly one program.
-  std::vector<Number> best_known(size_t most) const {
-    std::map<int64_t, Number> by_cost;
-    for (const auto& [number, cost] : costs_) by_cost.try_emplace(cost, number);
-    std::vector<Number> best;
-    for (auto i = by_cost.begin(); i != by_cost.end() && best.size() < most; ++i) best.push_back(i->second);
-    return best;
+  /// Attempts of different costs, the best first: of one cost, they are mostly one program.
+  std::vector<std::pair<int64_t, Number>> by_cost() const {
+    std::map<int64_t, Number> list;
+    for (const auto& [number, cost] : costs_) list.try_emplace(cost, number);
+    return {list.begin(), list.end()};
   }
   /// Of the sources before this one, of which at least one was tried.
   size_t best_source_before(size_t source) const {
@@ -188,7 +194,8 @@ class Search {
   /// The best layouts with tiles that may share lock groups, and then the best with or without turns.
   void try_variants() {
     std::vector<Number> attempts;
-    for (const Number& known : best_known(2)) {
+    for (const auto& [cost, known] : by_cost()) {
+      if (attempts.size() == 2) break;
       Preferences dense = layouts_[known.layout];
       dense.products_in_groups = false;
       layouts_.push_back(dense), attempts.push_back({known.source, layouts_.size() - 1});
