@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
 #include <mutex>
 #include <regex>
 
@@ -188,6 +190,30 @@ TEST(TimingBounds, ExcerptsOfRepeatedBlocksCostWhatTheWholeCosts) {
     set_thread_count(1);
     EXPECT_EQ(isa::encode_all(generate(front.graph, machine, "bf16", {.judge = judge_on(machine)}).code), isa::encode_all(p.code)) << preset;
     set_thread_count(0);
+  }
+}
+
+/// An excerpt that promises too little is found out: as long as one promises less than the best program costs, the next are compiled in full.
+TEST(TimingBounds, ExcerptsThatPromiseTooLittleAreNotBelieved) {
+  const std::string path = std::string(SYSTOLE_BUILD) + "/timing-promises.onnx";
+  find_architecture("lstm").write(path, 1, 64);
+  const FrontResult front = run_front(import_onnx(path, {}), "bf16");
+  const Machine machine = load_machine("edge");
+  for (const bool honest : {true, false}) {
+    std::mutex mutex;
+    std::map<int64_t, int> promised;
+    std::vector<int64_t> wholes;
+    const isa::Program p = generate(front.graph, machine, "bf16", {.judge = [&](const isa::Program& candidate, const std::vector<isa::StandIn>& stand_ins, int64_t) {
+      const int64_t cost = cost_of(candidate, machine, stand_ins);
+      const std::lock_guard lock(mutex);
+      if (stand_ins.empty()) return wholes.push_back(cost), cost;
+      const int64_t promise = honest ? 2 * cost : (int64_t{1} << 32) / cost;  // less than any costs, and the worst the least
+      ++promised[promise];
+      return promise;
+    }});
+    EXPECT_EQ(cost_of(p, machine), *std::min_element(wholes.begin(), wholes.end()));
+    if (honest) EXPECT_EQ(wholes.size(), 2u);
+    else EXPECT_EQ(wholes.size(), std::min<size_t>(8, promised.size()));
   }
 }
 
