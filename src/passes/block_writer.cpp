@@ -122,6 +122,19 @@ int64_t NodeSet::readers_inside(ValueId v) const {
   return std::count_if(readers.begin(), readers.end(), [&](int r) { return has(static_cast<size_t>(r)); });
 }
 
+std::set<ValueId> NodeSet::shared_inputs(int64_t blocks, int64_t least_bytes) const {
+  std::set<ValueId> shared, seen;
+  for (size_t n : nodes_) {
+    for (ValueId v : g_.nodes[n].inputs) {
+      if (v == kNoValue || !seen.insert(v).second || g_.value(v).constant || element_count(g_.value(v).shape) * bytes_of(g_.value(v).type) < least_bytes) continue;
+      const int producer = uses_.producer[static_cast<size_t>(v)];
+      if ((producer >= 0 && has(static_cast<size_t>(producer))) || readers_inside(v) < 2) continue;
+      if (std::all_of(nodes_.begin(), nodes_.end(), [&](size_t o) { return own_block(g_, g_.nodes[o], v, blocks); })) shared.insert(v);
+    }
+  }
+  return shared;
+}
+
 namespace {
 
 class Writer {

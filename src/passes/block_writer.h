@@ -32,6 +32,8 @@ class NodeSet {
   /// By others, as it is or through a view.
   bool needed_outside(ValueId v) const;
   int64_t readers_inside(ValueId v) const;
+  /// Values from outside of at least so many bytes that several nodes read, all of them block by block.
+  std::set<ValueId> shared_inputs(int64_t blocks, int64_t least_bytes) const;
 
  private:
   const Graph& g_;

@@ -126,24 +126,13 @@ class Run {
     }
     if (products < 2 || kept < scratchpad_bytes_ / 2) return {};
     for (int64_t count : counts_) {
-      b.shared = shared_inputs(inside, b.nodes, count);
+      b.shared = inside.shared_inputs(count, scratchpad_bytes_ / 8);
       int64_t all = held;
       for (ValueId v : b.shared) all += bytes(v);
       const int64_t share = count == counts_.back() ? 2 : 4;  // of the scratchpad, the smaller where there is a choice
       if (b.count = count; all / count <= scratchpad_bytes_ / share) return b;
     }
     return {};
-  }
-  /// Values from outside that several nodes read block by block.
-  std::set<ValueId> shared_inputs(const NodeSet& inside, const std::vector<size_t>& nodes, int64_t blocks) const {
-    std::set<ValueId> shared;
-    for (size_t n : nodes) {
-      for (ValueId v : g_.nodes[n].inputs) {
-        if (v == kNoValue || made_.count(v) || g_.value(v).constant || inside.readers_inside(v) < 2 || bytes(v) < scratchpad_bytes_ / 8) continue;
-        if (std::all_of(nodes.begin(), nodes.end(), [&](size_t o) { return own_block(g_, g_.nodes[o], v, blocks); })) shared.insert(v);
-      }
-    }
-    return shared;
   }
 
   const Graph& g_;

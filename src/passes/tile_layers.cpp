@@ -67,7 +67,7 @@ class Growth {
 
  private:
   std::optional<Run> with_blocks(int64_t b, const NodeSet& inside) const {
-    const std::set<ValueId> shared = shared_inputs(inside, b);
+    const std::set<ValueId> shared = inside.shared_inputs(b, large_);
     if (peak_bytes(inside, shared) / b > block_bytes_) return {};
     int64_t before = 0, after = 0;
     std::set<ValueId> whole, brought;  // read so far, of contractions' outputs and shared values
@@ -158,16 +158,6 @@ class Growth {
       if ((made || of_images) && !own_block(g_, node, v, blocks)) return false;
     }
     return true;
-  }
-
-  /// Values from outside that several nodes read block by block.
-  std::set<ValueId> shared_inputs(const NodeSet& inside, int64_t blocks) const {
-    std::set<ValueId> shared;
-    for (ValueId v : from_outside_) {
-      if (bytes(v) < large_ || inside.readers_inside(v) < 2) continue;
-      if (std::all_of(nodes_.begin(), nodes_.end(), [&](size_t n) { return own_block(g_, g_.nodes[n], v, blocks); })) shared.insert(v);
-    }
-    return shared;
   }
 
   /// What lies in the scratchpad at once if the batch were one block.

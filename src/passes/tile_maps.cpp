@@ -50,20 +50,7 @@ class Finder {
 
   const Uses& uses() const { return uses_; }
   /// Values from outside that several maps of the run read block by block.
-  std::set<ValueId> shared_inputs(const Chain& c, int64_t blocks) const {
-    std::set<ValueId> shared;
-    const NodeSet inside(g_, uses_, c.nodes);
-    for (size_t n : c.nodes) {
-      const Node& node = g_.nodes[n];
-      for (size_t k = 0; k < node.inputs.size(); ++k) {
-        const ValueId v = node.inputs[k];
-        if (c.made.count(v) || g_.value(v).constant || inside.readers_inside(v) < 2 || bytes(v) < scratchpad_bytes_ / 8) continue;
-        const bool all = std::all_of(c.nodes.begin(), c.nodes.end(), [&](size_t o) { return own_block(g_, g_.nodes[o], v, blocks); });
-        if (all) shared.insert(v);
-      }
-    }
-    return shared;
-  }
+  std::set<ValueId> shared_inputs(const Chain& c, int64_t blocks) const { return NodeSet(g_, uses_, c.nodes).shared_inputs(blocks, scratchpad_bytes_ / 8); }
 
  private:
   int64_t bytes(ValueId v) const { return element_count(g_.value(v).shape) * bytes_of(g_.value(v).type); }
