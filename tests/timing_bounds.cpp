@@ -193,6 +193,24 @@ TEST(TimingBounds, ExcerptsOfRepeatedBlocksCostWhatTheWholeCosts) {
   }
 }
 
+/// From the best of the usual search on, in excerpts and in full: never worse, and the same program for any number of threads.
+TEST(TimingBounds, AThoroughSearchIsNeverWorse) {
+  for (const char* name : {"lstm", "ds-cnn"}) {
+    const std::string path = std::string(SYSTOLE_BUILD) + "/timing-thorough.onnx";
+    find_architecture(name).write(path, 1, std::string(name) == "lstm" ? 64 : 0);
+    const FrontResult front = run_front(import_onnx(path, {}), "bf16");
+    for (const char* preset : {"nano", "server"}) {
+      const Machine machine = load_machine(preset);
+      const auto program = [&](Effort effort) { return generate(front.graph, machine, "bf16", {.judge = judge_on(machine), .effort = effort}); };
+      const isa::Program p = program(Effort::kThorough);
+      EXPECT_LE(cost_of(p, machine), cost_of(program(Effort::kUsual), machine)) << name << " on " << preset;
+      set_thread_count(1);
+      EXPECT_EQ(isa::encode_all(program(Effort::kThorough).code), isa::encode_all(p.code)) << name << " on " << preset;
+      set_thread_count(0);
+    }
+  }
+}
+
 /// An excerpt that promises too little is found out: as long as one promises less than the best program costs, the next are compiled in full.
 TEST(TimingBounds, ExcerptsThatPromiseTooLittleAreNotBelieved) {
   const std::string path = std::string(SYSTOLE_BUILD) + "/timing-promises.onnx";

@@ -16,6 +16,23 @@ TEST(Passes, RunsOfMapsGoInBlocks) {
   EXPECT_FALSE(tile_maps(m.g, 1 << 20));
 }
 
+/// A layer normalisation's gradient: maps over rows, and sums over the rows of an image, which leave a block an image. Each takes more than an eighth of the
+/// scratchpad.
+TEST(Passes, SumsOverAnImagesRowsGoInItsBlock) {
+  constexpr int64_t kImages = 4, kRows = 16, kWidth = 8;
+  Made m;
+  const Shape s = {kImages, kRows, kWidth};
+  const ValueId product = m.map(isa::Micro::kMul, {m.input(s), m.input(s)});
+  Map sum;
+  sum.extents = {kImages, kWidth, kRows}, sum.reduced = 1, sum.reduce = isa::Reduce::kSum;
+  sum.accesses = {{{{0, {{0, 1}}}, {0, {{2, 1}}}, {0, {{1, 1}}}}, false}};
+  sum.pre = {{isa::Micro::kMove, {Operand::input(0)}}};
+  const ValueId sums = m.node(std::move(sum), {product}, {kImages, kWidth});
+  m.g.outputs = {m.map(isa::Micro::kAbs, {m.map(isa::Micro::kFloor, {product})}), sums};
+  keep(m, [](Graph& g) { EXPECT_TRUE(tile_maps(g, 6144)); });
+  EXPECT_EQ(m.count(kMap), 4 * kImages) << "the sums among them";
+}
+
 /// Two maps that read one large value, and one of what they make: an optimiser's moments and step. The results are outputs in another shape,
 /// which suits two blocks, and no more.
 TEST(Passes, MapsThatShareAnInputRunTogether) {
