@@ -18,8 +18,8 @@ inline constexpr const char* kBackPhases[] = {"place", "emit", "synchronise"};
 /// them. A cost beyond `limit` may be any number beyond it.
 using Judge = std::function<int64_t(const isa::Program&, const std::vector<isa::StandIn>&, int64_t limit)>;
 
-/// How many candidates are tried: a quarter of them, those that win most often (sweeps), or from the best of them on their neighbours too,
-/// until none is better (programs that run thousands of times).
+/// How many candidates are tried: a quarter of the usual ones, those that win most often (sweeps); the usual ones; or from the best of these on their
+/// neighbours too, until none is better (programs that run thousands of times).
 enum class Effort { kQuick, kUsual, kThorough };
 
 struct GenerateOptions {

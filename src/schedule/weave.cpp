@@ -181,33 +181,18 @@ class Weaver {
 
 /// Large copies and sums beside contractions that leave DRAM the time, between what they read and what reads them: tensors that are turned or
 /// padded on their way from DRAM to DRAM, or summed up, as for the gradients of biases.
-class LargeCopies {
+class CopiesAndSums {
  public:
-  LargeCopies(const Graph& g, const std::vector<Step>& steps, const Costs& costs, const Machine& machine) : steps_(steps), costs_(costs), host_(steps.size(), -1), slack_(steps.size()) {
-    std::vector<std::vector<int>> writers(g.values.size()), readers(g.values.size());
+  CopiesAndSums(const Graph& g, const std::vector<Step>& steps, const Costs& costs, const Machine& machine) : g_(g), steps_(steps), costs_(costs), machine_(machine), readers_(g.values.size()), host_(steps.size(), -1), slack_(steps.size()) {
+    std::vector<std::vector<int>> writers(g.values.size());
     for (size_t s = 0; s < steps.size(); ++s) {
       slack_[s] = costs.slack(steps[s]);
       for (ValueId v : Schedule::made_by(g, steps[s])) writers[costs.root_of(v)].push_back(static_cast<int>(s));
-      for (ValueId v : costs.inputs(steps[s])) readers[costs.root_of(v)].push_back(static_cast<int>(s));
+      for (ValueId v : costs.inputs(steps[s])) readers_[costs.root_of(v)].push_back(static_cast<int>(s));
     }
-    const auto large = [&](const Step& step) {
-      if (step.contract >= 0) return false;
-      const Node& node = costs.node(step);
-      if (std::holds_alternative<Move>(node.op)) return stored_bytes(g.value(node.outputs[0])) > machine.memory.scratchpad_bytes / 8;
-      return sums_only(g, step) && costs.dma_cycles(step) >= kWorthWeaving;
-    };
-    // A small map of such a sum, as the sum over images of those over their rows, goes with it.
-    const auto small = [&](const Step& step) { return step.contract < 0 && step.then < 0 && std::holds_alternative<Map>(costs.node(step).op) && costs.dma_cycles(step) < kWorthWeaving / 4; };
-    const auto first_reader = [&](size_t s, auto&& of) {
-      int first = static_cast<int>(steps.size());
-      for (int r : readers[costs.root_of(costs.node(steps[s]).outputs[0])]) first = std::min(first, of(static_cast<size_t>(r)));
-      return first;
-    };
-    const auto itself = [](size_t s) { return static_cast<int>(s); };
-    const auto due = [&](size_t s) { return first_reader(s, [&](size_t r) { return small(steps[r]) ? first_reader(r, itself) : itself(r); }); };
     for (size_t s = 0; s < steps.size(); ++s) {
-      const bool is_large = large(steps[s]);
-      if (!is_large && !small(steps[s])) continue;
+      const bool large = is_large(steps[s]);
+      if (!large && !is_small(steps[s])) continue;
       int ready = -1, last_host = -1;
       for (ValueId v : costs.inputs(steps[s])) {
         for (int w : writers[costs.root_of(v)]) {
@@ -215,7 +200,7 @@ class LargeCopies {
           ready = std::max(ready, host >= 0 ? host : w), last_host = std::max(last_host, host);
         }
       }
-      if (is_large) place(s, ready, due(s));
+      if (large) place(s, ready, due(s));
       else if (last_host >= 0 && last_host == ready) host_[s] = ready;
     }
   }
@@ -236,6 +221,26 @@ class LargeCopies {
   }
 
  private:
+  bool is_large(const Step& step) const {
+    if (step.contract >= 0) return false;
+    const Node& node = costs_.node(step);
+    if (std::holds_alternative<Move>(node.op)) return stored_bytes(g_.value(node.outputs[0])) > machine_.memory.scratchpad_bytes / 8;
+    return sums_only(g_, step) && costs_.dma_cycles(step) >= kWorthWeaving;
+  }
+  /// A map that goes with the sums that it reads, as the sum over images goes with those over their rows.
+  bool is_small(const Step& step) const { return step.contract < 0 && step.then < 0 && std::holds_alternative<Map>(costs_.node(step).op) && costs_.dma_cycles(step) < kWorthWeaving / 4; }
+
+  /// The first step that reads what this one makes, or, where that is a small map, what that one makes.
+  int due(size_t s) const {
+    return first_reader(s, [&](size_t r) { return is_small(steps_[r]) ? first_reader(r, [](size_t other) { return static_cast<int>(other); }) : static_cast<int>(r); });
+  }
+  template <class F>
+  int first_reader(size_t s, F&& due_of) const {
+    int first = static_cast<int>(steps_.size());
+    for (int r : readers_[costs_.root_of(costs_.node(steps_[s]).outputs[0])]) first = std::min(first, due_of(static_cast<size_t>(r)));
+    return first;
+  }
+
   /// Beside the first contraction behind `ready` and before `due` that has the time.
   void place(size_t s, int ready, int due) {
     const int64_t cycles = costs_.dma_cycles(steps_[s]);
@@ -247,9 +252,12 @@ class LargeCopies {
     }
   }
 
+  const Graph& g_;
   const std::vector<Step>& steps_;
   const Costs& costs_;
-  std::vector<int> host_;      ///< contraction beside which a copy runs, or -1
+  const Machine& machine_;
+  std::vector<std::vector<int>> readers_;  ///< per root value
+  std::vector<int> host_;                  ///< contraction beside which a step runs, or -1
   std::vector<int64_t> slack_;
 };
 
@@ -263,7 +271,7 @@ bool sums_only(const Graph& graph, const Step& step) {
 
 std::vector<Step> copies_beside(const Graph& graph, const std::vector<Step>& steps, const std::vector<ValueId>& root, const Machine& machine) {
   const Costs costs(graph, root, machine);
-  return LargeCopies(graph, steps, costs, machine).run();
+  return CopiesAndSums(graph, steps, costs, machine).run();
 }
 
 std::vector<Step> copies_first(const Graph& graph, const std::vector<Step>& steps, const std::vector<ValueId>& root, const Machine& machine) { return copies_first(graph, steps, Costs(graph, root, machine), machine); }

@@ -179,8 +179,7 @@ Graph update_graph(const OptimizerOptions& o, const std::vector<Shape>& weights,
   }
   for (const auto& list : states) graph.outputs.insert(graph.outputs.end(), list.begin(), list.end());
   for (size_t i : copied) {
-    const ValueId moved_parts = moved[i];
-    const ValueId copy = b.node("Cast", {moved_parts}, b.shape(moved_parts), {{"systole_to", static_cast<int64_t>(copy_type)}}, copy_type);
+    const ValueId copy = b.node("Cast", {moved[i]}, b.shape(moved[i]), {{"systole_to", static_cast<int64_t>(copy_type)}}, copy_type);
     graph.outputs.push_back(b.node("Reshape", {copy, b.ints(weights[i])}, weights[i], {}, copy_type));
   }
   return graph;
