@@ -8,7 +8,7 @@ namespace systole {
 namespace {
 
 TEST(Passes, RunsOfMapsGoInBlocks) {
-  Made m;
+  FloatGraph m;
   const ValueId x = m.input({64, 32});
   m.g.outputs = {m.map(isa::Micro::kAbs, {m.map(isa::Micro::kFloor, {m.map(isa::Micro::kMul, {x, x})})})};
   keep(m, [](Graph& g) { EXPECT_TRUE(tile_maps(g, 4096)); });
@@ -20,7 +20,7 @@ TEST(Passes, RunsOfMapsGoInBlocks) {
 /// scratchpad.
 TEST(Passes, SumsOverAnImagesRowsGoInItsBlock) {
   constexpr int64_t kImages = 4, kRows = 16, kWidth = 8;
-  Made m;
+  FloatGraph m;
   const Shape s = {kImages, kRows, kWidth};
   const ValueId product = m.map(isa::Micro::kMul, {m.input(s), m.input(s)});
   Map sum;
@@ -36,7 +36,7 @@ TEST(Passes, SumsOverAnImagesRowsGoInItsBlock) {
 /// Two maps that read one large value, and one of what they make: an optimiser's moments and step. The results are outputs in another shape,
 /// which suits two blocks, and no more.
 TEST(Passes, MapsThatShareAnInputRunTogether) {
-  Made m;
+  FloatGraph m;
   const ValueId g = m.input({64, 37}), first = m.map(isa::Micro::kMul, {g, m.input({64, 37})}), second = m.map(isa::Micro::kAdd, {g, m.input({64, 37})});
   m.g.outputs = {m.map(isa::Micro::kSub, {first, second}), m.node(View{}, {first}, {74, 32}), m.node(View{}, {second}, {74, 32})};
   keep(m, [](Graph& graph) { EXPECT_TRUE(tile_maps(graph, 4096)); });
@@ -45,7 +45,7 @@ TEST(Passes, MapsThatShareAnInputRunTogether) {
 }
 
 /// 3 x 3 convolution of [N, H, W, C] to as many channels, drained by a map of it and of `with`.
-ValueId layer(Made& m, ValueId x, isa::Micro drain, ValueId with = kNoValue) {
+ValueId layer(FloatGraph& m, ValueId x, isa::Micro drain, ValueId with = kNoValue) {
   const Shape s = m.g.value(x).shape;
   Contract c;
   c.format = MacFormat::kF32, c.kernel_h = c.kernel_w = 3, c.pad_top = c.pad_left = 1;
@@ -61,7 +61,7 @@ void in_groups(Graph& g) {
 /// What the first layer makes is read twice; zeros are put between pixels; the last map gathers from windows of its own image. Layers whose results
 /// others need too stay whole.
 void expect_groups(bool first_is_needed) {
-  Made m;
+  FloatGraph m;
   const Shape s = {8, 8, 8, 4};
   const ValueId x = m.input(s), first = layer(m, x, isa::Micro::kRelu), second = layer(m, first, isa::Micro::kAdd, first), third = layer(m, second, isa::Micro::kRelu);
   const ValueId spread = m.node(Move{{{-1, {8, 16, 8, 4}, 0, 0, {0, 0, 0, 0}, {512, 32, 4, 1}}, {0, s, 0, 0, {256, 32, 4, 1}, {512, 64, 4, 1}}}, 0}, {third}, {8, 16, 8, 4});
@@ -87,7 +87,7 @@ TEST(Passes, LayersGoInGroupsOfImages) {
 
 TEST(Passes, ImagesThatNeedOthersStayTogether) {
   for (const bool mixed : {false, true}) {
-    Made m;
+    FloatGraph m;
     const Shape s = {8, 8, 8, 4};
     ValueId v = layer(m, layer(m, m.input(s), isa::Micro::kRelu), isa::Micro::kRelu);
     if (mixed) {  // by the image before
@@ -109,7 +109,7 @@ TEST(Passes, ImagesThatNeedOthersStayTogether) {
 /// Attention of a batch, forward and one product of backward: heads are columns of rows [images, steps, heads x width].
 struct Attention {
   static constexpr int64_t kImages = 8, kSteps = 16, kHeads = 2, kWidth = 4;
-  Made m;
+  FloatGraph m;
   ValueId rows() { return m.map(isa::Micro::kAbs, {m.input({kImages, kSteps, kHeads * kWidth})}); }
   /// Its heads as images, for A or as B in either order.
   ValueId heads(ValueId v, bool turned, bool is_b) {
@@ -175,7 +175,7 @@ TEST(Passes, HeadsThatReadAcrossImagesStayWhole) {
 }
 
 TEST(Passes, RunsOfMapsThatAlternateAreBothCut) {
-  Made m;
+  FloatGraph m;
   const Shape s = {64, 64};
   ValueId a = m.input(s), b = m.input(s);
   for (int i = 0; i < 3; ++i) {

@@ -9,7 +9,7 @@ namespace {
 Move rows(int64_t first, int64_t count, int64_t width) { return {{{0, {count, width}, first * width, 0, {width, 1}, {width, 1}}}, 0}; }
 
 TEST(Passes, DuplicatesBecomeOne) {
-  Made m;
+  FloatGraph m;
   const ValueId x = m.input({4, 8});
   m.g.outputs = {m.map(isa::Micro::kMul, {m.map(isa::Micro::kAbs, {x}), m.map(isa::Micro::kAbs, {x})})};
   keep(m, merge_duplicates);
@@ -17,7 +17,7 @@ TEST(Passes, DuplicatesBecomeOne) {
 }
 
 TEST(Passes, ZerosOfTwoSignsAreNotDuplicates) {
-  Made m;
+  FloatGraph m;
   const ValueId x = m.input({4, 8});
   m.g.outputs = {m.map(isa::Micro::kSub, {m.map(isa::Micro::kMul, {x}, {0.0f}), m.map(isa::Micro::kMul, {x}, {-0.0f})})};
   keep(m, merge_duplicates);
@@ -25,7 +25,7 @@ TEST(Passes, ZerosOfTwoSignsAreNotDuplicates) {
 }
 
 TEST(Passes, RunsOfBytesAreViews) {
-  Made m;
+  FloatGraph m;
   const ValueId x = m.map(isa::Micro::kAbs, {m.input({8, 4})});
   m.g.outputs = {m.map(isa::Micro::kAbs, {m.node(rows(2, 3, 4), {x}, {3, 4})})};
   keep(m, slices_as_views);
@@ -35,7 +35,7 @@ TEST(Passes, RunsOfBytesAreViews) {
 
 TEST(Passes, OutputsHaveBytesOfTheirOwn) {
   for (const bool through_view : {false, true}) {
-    Made m;
+    FloatGraph m;
     const ValueId part = m.node(rows(2, 3, 4), {m.map(isa::Micro::kAbs, {m.input({8, 4})})}, {3, 4});
     m.g.outputs = {through_view ? m.node(View{}, {part}, {12}) : part};
     keep(m, slices_as_views);
@@ -53,7 +53,7 @@ Move columns() { return {{{0, {4, 6}, 1, 0, {8, 1}, {6, 1}}}, 0}; }
 
 TEST(Passes, CopiesOfCopiesAreOne) {
   for (const int64_t axis : {0, 1}) {
-    Made m;
+    FloatGraph m;
     const ValueId a = m.node(columns(), {m.input({4, 8})}, {4, 6}), b = m.node(columns(), {m.input({4, 8})}, {4, 6});
     m.g.outputs = {m.node(beside(axis), {a, b}, axis ? Shape{4, 12} : Shape{8, 6})};
     keep(m, join_moves);
@@ -63,7 +63,7 @@ TEST(Passes, CopiesOfCopiesAreOne) {
 
 TEST(Passes, CopiesJoinThroughReshapesWhereTheyAreRuns) {
   for (const int64_t axis : {0, 1}) {
-    Made m;
+    FloatGraph m;
     std::vector<ValueId> parts;
     for (int i = 0; i < 2; ++i) parts.push_back(m.node(View{}, {m.node(Move{{{0, {2, 2, 6}, 1, 0, {16, 8, 1}, {12, 6, 1}}}, 0}, {m.input({4, 8})}, {2, 2, 6})}, {4, 6}));
     m.g.outputs = {m.node(beside(axis), parts, axis ? Shape{4, 12} : Shape{8, 6})};
@@ -74,7 +74,7 @@ TEST(Passes, CopiesJoinThroughReshapesWhereTheyAreRuns) {
 
 TEST(Passes, CopiesWithFillJoinWhereFillsAgree) {
   for (const uint64_t bits : {uint64_t{0}, uint64_t{0x3F800000}}) {
-    Made m;
+    FloatGraph m;
     auto padded = [&](uint64_t fill) { return m.node(Move{{{-1, {4, 6}, 0, 0, {0, 0}, {6, 1}}, {0, {4, 5}, 0, 1, {5, 1}, {6, 1}}}, fill}, {m.input({4, 5})}, {4, 6}); };
     const ValueId a = padded(0), b = padded(bits);
     m.g.outputs = {m.node(beside(1), {a, b}, {4, 12})};
@@ -85,7 +85,7 @@ TEST(Passes, CopiesWithFillJoinWhereFillsAgree) {
 
 TEST(Passes, CopiesThatOthersReadStay) {
   for (const int who : {0, 1, 2}) {  // an output, another reader, nobody
-    Made m;
+    FloatGraph m;
     const ValueId a = m.node(columns(), {m.input({4, 8})}, {4, 6}), b = m.input({4, 6});
     m.g.outputs = {m.node(beside(0), {a, b}, {8, 6})};
     if (who == 0) m.g.outputs.push_back(a);
@@ -97,7 +97,7 @@ TEST(Passes, CopiesThatOthersReadStay) {
 
 TEST(Passes, RepeatsForMapsAloneAreMaps) {
   for (const bool copied : {false, true}) {
-    Made m;
+    FloatGraph m;
     const ValueId wide = m.node(Move{{{0, {4, 8}, 0, 0, {1, 0}, {8, 1}}}, 0}, {m.input({4, 1})}, {4, 8});
     m.g.outputs = {m.map(isa::Micro::kAbs, {wide})};
     if (copied) m.g.outputs.push_back(m.node(rows(1, 2, 8), {wide}, {2, 8}));
@@ -107,7 +107,7 @@ TEST(Passes, RepeatsForMapsAloneAreMaps) {
 }
 
 TEST(Passes, LoopsMergeAcrossReshapes) {
-  Made m;
+  FloatGraph m;
   const ValueId x = m.map(isa::Micro::kAbs, {m.input({6, 4})}), other = m.input({2, 3, 4});
   m.g.outputs = {m.map(isa::Micro::kAdd, {m.node(View{}, {x}, {2, 3, 4}), other})};
   keep(m, merge_loops);
@@ -119,13 +119,13 @@ TEST(Passes, LoopsMergeAcrossReshapes) {
 }
 
 TEST(Passes, FusingReachesThroughReshapesAndIntoSeveralReaders) {
-  Made m;
+  FloatGraph m;
   const ValueId x = m.map(isa::Micro::kMul, {m.input({6, 4})}, {3.0f});
   const ValueId y = m.node(View{}, {x}, {2, 3, 4});
   m.g.outputs = {m.map(isa::Micro::kAbs, {y})};
   keep(m, fuse_maps);
   EXPECT_EQ(m.count(kMap), 1) << "through a reshape";
-  Made two;
+  FloatGraph two;
   const ValueId scaled = two.map(isa::Micro::kMul, {two.input({6, 4})}, {3.0f});
   two.g.outputs = {two.map(isa::Micro::kAbs, {scaled}), two.map(isa::Micro::kFloor, {scaled})};
   keep(two, fuse_maps);
@@ -133,7 +133,7 @@ TEST(Passes, FusingReachesThroughReshapesAndIntoSeveralReaders) {
 }
 
 TEST(Passes, EightBitFloatsRoundBetweenMaps) {
-  Made m;
+  FloatGraph m;
   const ValueId x = m.input({6, 4}), small = m.map(isa::Micro::kMul, {x}, {3.0f});
   m.g.value(small).type = DType::kF8E4M3;
   const ValueId out = m.map(isa::Micro::kMul, {small}, {0.5f});
@@ -143,17 +143,17 @@ TEST(Passes, EightBitFloatsRoundBetweenMaps) {
 }
 
 /// A value rounded to bf16.
-ValueId rounded(Made& m, ValueId v) {
+ValueId rounded(FloatGraph& m, ValueId v) {
   const ValueId r = m.map(isa::Micro::kMove, {v});
   m.g.value(r).type = DType::kBF16;
   return r;
 }
-int maps_to(const Made& m, DType type) {
+int maps_to(const FloatGraph& m, DType type) {
   return static_cast<int>(std::count_if(m.g.nodes.begin(), m.g.nodes.end(), [&](const Node& n) { return n.op.index() == kMap && m.g.value(n.outputs[0]).type == type; }));
 }
 
 TEST(Passes, WhatIsRoundedAfterCopiesIsRoundedBefore) {
-  Made m;
+  FloatGraph m;
   const ValueId x = m.map(isa::Micro::kAbs, {m.input({4, 8})});
   const ValueId padded = m.node(Move{{{-1, {4, 10}, 0, 0, {0, 0}, {10, 1}}, {0, {4, 8}, 0, 1, {8, 1}, {10, 1}}}, 0x3F800000}, {x}, {4, 10});
   const ValueId view = m.node(View{}, {m.node(View{}, {x}, {32})}, {2, 16});
@@ -167,7 +167,7 @@ TEST(Passes, WhatIsRoundedAfterCopiesIsRoundedBefore) {
 
 TEST(Passes, PartsAreNotRoundedAsAWhole) {
   for (const bool input : {false, true}) {  // a copy of an input reads all of it, but once
-    Made m;
+    FloatGraph m;
     const ValueId in = m.input({4, 8}), x = input ? in : m.map(isa::Micro::kAbs, {in});
     m.g.outputs = {rounded(m, input ? m.node(Move{{{0, {8, 4}, 0, 0, {1, 8}, {4, 1}}}, 0}, {x}, {8, 4}) : m.node(rows(1, 1, 8), {x}, {1, 8}))};
     keep(m, narrow_early);
@@ -178,7 +178,7 @@ TEST(Passes, PartsAreNotRoundedAsAWhole) {
 }
 
 TEST(Passes, TruthValuesStayInRegisters) {
-  Made m;
+  FloatGraph m;
   const ValueId x = m.input({4, 8}), y = m.input({4, 8}), less = m.map(isa::Micro::kLess, {x, y});
   m.g.value(less).type = DType::kBool;
   std::get<Map>(m.g.nodes.back().op).out_lo = 0, std::get<Map>(m.g.nodes.back().op).out_hi = 1;
@@ -188,13 +188,13 @@ TEST(Passes, TruthValuesStayInRegisters) {
 }
 
 /// [n, n] inside zeros, then turned.
-void pad_and_turn(Made& m, int64_t n) {
+void pad_and_turn(FloatGraph& m, int64_t n) {
   const ValueId padded = m.node(Move{{{-1, {n + 1, n}, 0, 0, {0, 0}, {n, 1}}, {0, {n, n}, 0, n, {n, 1}, {n, 1}}}, 0}, {m.map(isa::Micro::kAbs, {m.input({n, n})})}, {n + 1, n});
   m.g.outputs = {m.node(Move{{{0, {n, n + 1}, 0, 0, {1, n}, {n + 1, 1}}}, 0}, {padded}, {n, n + 1})};
 }
 TEST(Passes, CopiesThatTurnWholeSquaresJoin) {
   for (const int64_t n : {4, 16}) {
-    Made m;
+    FloatGraph m;
     pad_and_turn(m, n);
     keep(m, join_moves);
     EXPECT_EQ(m.count(kMove), n < 7 ? 2 : 1) << n;

@@ -13,7 +13,7 @@ inline Access plain(int64_t rank) {
 }
 
 /// A graph under construction; every value is f32.
-struct Made {
+struct FloatGraph {
   Graph g;
   ValueId input(Shape s) {
     const ValueId v = g.add_value("in" + std::to_string(g.inputs.size()), DType::kF32, std::move(s));
@@ -53,7 +53,7 @@ inline std::vector<Tensor> values(const Graph& g) {
 }
 
 /// Runs the pass; nothing that comes out may change.
-inline void keep(Made& m, void (*pass)(Graph&)) {
+inline void keep(FloatGraph& m, void (*pass)(Graph&)) {
   verify(m.g, "test");
   const auto before = values(m.g);
   pass(m.g);
