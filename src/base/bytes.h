@@ -36,7 +36,7 @@ class Bytes {
 class ZeroedMemory {
  public:
   ZeroedMemory() = default;
-  /// `dense`: all of it will be written, on huge pages where the system has them. Throws std::bad_alloc.
+  /// `dense`: most of it will be written: on huge pages where the system has them and it fills a good part of one. Throws std::bad_alloc.
   explicit ZeroedMemory(size_t size, bool dense = false);
   uint8_t* data() { return data_.get(); }
   const uint8_t* data() const { return data_.get(); }
@@ -44,10 +44,11 @@ class ZeroedMemory {
 
  private:
   struct Unmap {
+    void* mapping;
     size_t size;
     void operator()(uint8_t* p) const;
   };
-  std::unique_ptr<uint8_t, Unmap> data_{nullptr, Unmap{0}};
+  std::unique_ptr<uint8_t, Unmap> data_{nullptr, Unmap{nullptr, 0}};
   size_t size_ = 0;
 };
 

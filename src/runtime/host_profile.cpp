@@ -8,6 +8,8 @@
 namespace systole {
 namespace {
 
+constexpr int kRunsToSettle = 4;  ///< until threads know how long tasks take
+
 double seconds_of(const std::function<void()>& work) {
   const auto begin = std::chrono::steady_clock::now();
   work();
@@ -21,7 +23,7 @@ Result<HostProfile> profile_host(const Compiled& model, const std::vector<Tensor
     HostProfile profile;
     profile.threads = thread_count();
     auto once = [&] { run(model, inputs).value(); };
-    once();
+    for (int i = 0; i < kRunsToSettle; ++i) once();
     WorkProfile work;
     double host_s = 0;
     int64_t host_runs = 0;

@@ -79,8 +79,8 @@ Functional::Functional(const isa::Program& program, const Machine& machine, NoCo
   }
   if (program.dram_bytes > static_cast<uint64_t>(machine.dram.capacity_bytes)) fail(ErrorCode::kResource, where, "needs " + std::to_string(program.dram_bytes) + " bytes of DRAM", "at most the machine's");
   constexpr size_t kSlack = 64;  // vector loads of kernels may reach beyond the last operand
-  memory_.scratchpad.assign(static_cast<size_t>(machine.memory.scratchpad_bytes) + kSlack, 0);
-  memory_.accumulators.assign(static_cast<size_t>(machine.memory.accumulator_bytes / 4), 0);
+  memory_.scratchpad = ZeroedMemory(static_cast<size_t>(machine.memory.scratchpad_bytes) + kSlack, true);
+  memory_.accumulators = ZeroedMemory(static_cast<size_t>(machine.memory.accumulator_bytes), true);
   memory_.dram = ZeroedMemory(program.dram_bytes);
 }
 

@@ -34,10 +34,9 @@ class PackedWeights {
 /// The memories of one core.
 struct Memory {
   PackedWeights packed;
-  ZeroedMemory dram;
-  std::vector<uint8_t> scratchpad;
-  std::vector<uint32_t> accumulators;
-  uint8_t* bytes(isa::Space space) { return space == isa::Space::kDram ? dram.data() : space == isa::Space::kScratchpad ? scratchpad.data() : reinterpret_cast<uint8_t*>(accumulators.data()); }
+  ZeroedMemory dram, scratchpad, accumulators;
+  uint8_t* bytes(isa::Space space) { return (space == isa::Space::kDram ? dram : space == isa::Space::kScratchpad ? scratchpad : accumulators).data(); }
+  uint32_t* sums() { return reinterpret_cast<uint32_t*>(accumulators.data()); }
 };
 
 /// A program loaded on a machine, ready to run any number of times. Refers to the program, which must outlive it.

@@ -37,7 +37,7 @@ struct Block {
     const auto [lo, hi] = isa::b_bytes(op, columns);
     return kept.find(op, lo, hi, fresh);
   }
-  uint32_t& accumulator(int64_t p, int64_t o) const { return memory.accumulators[static_cast<size_t>(op.acc + (o / columns * m + p) * columns + o % columns)]; }
+  uint32_t& accumulator(int64_t p, int64_t o) const { return memory.sums()[op.acc + (o / columns * m + p) * columns + o % columns]; }
   uint32_t bias(int64_t o) const {
     uint32_t v;
     std::memcpy(&v, memory.scratchpad.data() + op.bias + 4 * o, 4);

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <functional>
 #include <random>
+#include <span>
 
 #include "isa/footprint.h"
 #include "machine/cost.h"
@@ -21,7 +22,7 @@ constexpr int64_t kScratchpad = 96 * 1024, kDram = 16 * 1024, kAccumulators = 24
 class RandomInstructions : public ::testing::Test {
  protected:
   RandomInstructions() : random_(std::getenv("SYSTOLE_SEED") ? std::strtoull(std::getenv("SYSTOLE_SEED"), nullptr, 10) : 1) {
-    for (Memory* m : {&a_, &b_}) m->scratchpad.resize(kScratchpad), m->dram = ZeroedMemory(kDram), m->accumulators.resize(kAccumulators / 4);
+    for (Memory* m : {&a_, &b_}) m->scratchpad = ZeroedMemory(kScratchpad), m->dram = ZeroedMemory(kDram), m->accumulators = ZeroedMemory(kAccumulators);
   }
   int64_t any(int64_t lo, int64_t hi) { return std::uniform_int_distribution<int64_t>(lo, hi)(random_); }
   bool once_in(int64_t n) { return any(1, n) == 1; }
@@ -38,9 +39,8 @@ class RandomInstructions : public ::testing::Test {
         std::memcpy(bytes + i, &v, 4);
       }
     }
-    for (uint32_t& v : a_.accumulators) v = once_in(2) ? static_cast<uint32_t>(random_() % 60000) - 30000 : 0x3F800000u | static_cast<uint32_t>(random_() % 0x7FFFFF);
-    b_.scratchpad = a_.scratchpad, b_.accumulators = a_.accumulators;
-    std::memcpy(b_.dram.data(), a_.dram.data(), kDram);
+    for (uint32_t& v : std::span(a_.sums(), kAccumulators / 4)) v = once_in(2) ? static_cast<uint32_t>(random_() % 60000) - 30000 : 0x3F800000u | static_cast<uint32_t>(random_() % 0x7FFFFF);
+    for (ZeroedMemory Memory::*m : {&Memory::scratchpad, &Memory::accumulators, &Memory::dram}) std::memcpy((b_.*m).data(), (a_.*m).data(), (a_.*m).size());
   }
 
   bool fits(const std::vector<isa::Touch>& touches) const {
@@ -52,7 +52,7 @@ class RandomInstructions : public ::testing::Test {
   }
   void expect_same(const std::string& what) {
     ASSERT_EQ(std::memcmp(a_.accumulators.data(), b_.accumulators.data(), kAccumulators), 0) << what << ": accumulators differ";
-    for (size_t i = 0; a_.scratchpad != b_.scratchpad && i < static_cast<size_t>(kScratchpad); ++i) ASSERT_EQ(+a_.scratchpad[i], +b_.scratchpad[i]) << what << ": scratchpad differs at byte " << i;
+    for (int64_t i = 0; i < kScratchpad; ++i) ASSERT_EQ(a_.scratchpad.data()[i], b_.scratchpad.data()[i]) << what << ": scratchpad differs at byte " << i;
     ASSERT_EQ(std::memcmp(a_.dram.data(), b_.dram.data(), kDram), 0) << what << ": DRAM differs";
   }
   /// An instruction's micro-program and shape, for failures.

@@ -28,7 +28,7 @@ inline float operand_part(MacFormat f, const uint8_t* at, int q) {
 class Accumulators {
  public:
   Accumulators(Memory& memory, const isa::MatrixOp& op, int64_t columns)
-      : init_(op.init), base_(memory.accumulators.data() + op.acc), bias_(memory.scratchpad.data() + op.bias), columns_(columns), m_(int64_t{op.out_rows} * op.out_columns), n_(op.n), whole_vectors_(columns % 16 == 0) {
+      : init_(op.init), base_(memory.sums() + op.acc), bias_(memory.scratchpad.data() + op.bias), columns_(columns), m_(int64_t{op.out_rows} * op.out_columns), n_(op.n), whole_vectors_(columns % 16 == 0) {
     for (int64_t o = 0; o < n_; o += 16) sixteens_.push_back(at(0, o) - base_);
   }
 

@@ -3,10 +3,12 @@
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
-#include <mutex>
-#include <queue>
+#include <limits>
 #include <thread>
+
+#include "sim/translate/host.h"
 
 namespace systole {
 
@@ -17,139 +19,152 @@ const char* to_string(WorkClass c) {
 
 namespace {
 
-constexpr double kWorthSharingNs = 20'000;
 using Clock = std::chrono::steady_clock;
+constexpr float kUnknown = std::numeric_limits<float>::infinity();
 
 /// The lines of a kernel that will run soon: thousands of them do not stay in the caches from one run to the next.
 void prefetch(const Kernel* kernel) {
   for (int line = 0; line < 5; ++line) __builtin_prefetch(reinterpret_cast<const char*>(kernel) + 64 * line);
 }
 
-void run_timed(const Kernel& kernel, int64_t begin, int64_t end, WorkProfile* profile) {
-  if (!profile) return kernel.run(begin, end);
-  const auto start = Clock::now();
-  kernel.run(begin, end);
-  const auto c = static_cast<size_t>(kernel.work_class());
-  profile->seconds[c] += std::chrono::duration<double>(Clock::now() - start).count(), ++profile->tasks[c];
-}
-
 }  // namespace
 
-uint32_t TaskGraph::add(std::unique_ptr<Kernel> kernel, std::vector<uint32_t> after) {
-  const auto id = static_cast<uint32_t>(tasks_.size());
+uint32_t TaskGraph::add(std::unique_ptr<Kernel> kernel, std::vector<uint32_t> after, uint32_t operand, double operand_ns) {
+  const auto id = static_cast<uint32_t>(kernels_.size());
   std::sort(after.begin(), after.end());
   after.erase(std::unique(after.begin(), after.end()), after.end());
-  for (uint32_t a : after) tasks_[a].followers.push_back(id);
-  Task task;
-  task.before = static_cast<uint32_t>(after.size());
-  task.pieces = kernel->cost_ns() >= kWorthSharingNs ? kernel->pieces() : 1;
-  task.kernel = std::move(kernel);
-  tasks_.push_back(std::move(task));
+  tasks_.push_back({kernel->cost_ns(), kernel->pieces(), std::move(after), operand, operand_ns});
+  kernels_.push_back(std::move(kernel));
   return id;
 }
 
-/// State of one run on several threads. The oldest ready task goes first, which keeps the program's locality.
+/// One run of a plan. A thread takes a list and keeps it to its end. A list that no thread has come for - the host's may be busy
+/// elsewhere - is taken over by one that waits for it.
 class TaskGraph::Run {
  public:
-  explicit Run(std::vector<Task>& tasks) : tasks_(tasks), state_(tasks.size()), left_(tasks.size()) {
-    for (size_t i = 0; i < tasks.size(); ++i) {
-      state_[i].waiting = tasks[i].before;
-      if (tasks[i].before == 0) ready_.push(static_cast<uint32_t>(i));
-    }
-    available_ = ready_.size();
-  }
+  Run(TaskGraph& graph, const ThreadPlan& plan, bool measure)
+      : graph_(graph), plan_(plan), lists_(plan.threads.size()), measure_(measure), turns_to_yield_(lists_.size() > std::max(1u, std::thread::hardware_concurrency()) ? 64 : 8192) {}
 
-  void work(int threads, WorkProfile* profile) {
-    uint32_t next = kNone, idle = 0;
-    while (left_.load(std::memory_order_acquire) > 0 && !failed_.load(std::memory_order_relaxed)) {
-      if (next == kNone && !take(next)) {
-        if (++idle % 64 == 0) std::this_thread::yield();
-        continue;
+  void work(size_t list, WorkProfile* profile) {
+    std::vector<size_t> mine;
+    if (take(list)) mine.push_back(list);
+    try {
+      for (int turns = 0; !mine.empty() && !failed_.load(std::memory_order_relaxed);) {
+        bool moved = false;
+        for (size_t l : mine) moved |= advance(l, profile);
+        std::erase_if(mine, [&](size_t l) { return lists_[l].at == plan_.threads[l].items.size(); });
+        turns = moved ? 0 : turns + 1;
+        if (turns > kPatience) take_over(mine);
+        if (!moved) rest(turns);
       }
-      try {
-        next = run_task(next, threads, profile);
-      } catch (...) {
-        failed_ = true;  // the other threads must not wait for this task
-        throw;
-      }
+    } catch (...) {
+      failed_ = true;  // the other threads must not wait for this one
+      throw;
     }
   }
 
  private:
-  static constexpr uint32_t kNone = ~uint32_t{0};
-  struct State {
-    std::atomic<uint32_t> waiting{0};
-    std::atomic<int64_t> next_piece{0}, done_pieces{0};
-    std::atomic<bool> shared{false};
+  struct alignas(128) List {
+    std::atomic<uint32_t> done{0};  ///< items, as far as others wait for them
+    std::atomic<bool> taken{false};
+    size_t at = 0;                  ///< the owner's next item
   };
+  static constexpr int kPatience = 50'000;  ///< turns of a waiting loop before a list that nobody came for is taken: a few milliseconds
 
-  bool take(uint32_t& task) {
-    if (available_.load(std::memory_order_relaxed) == 0) return false;
-    const std::lock_guard lock(mutex_);
-    if (ready_.empty()) return false;
-    task = ready_.top();
-    ready_.pop();
-    --available_;
-    return true;
-  }
-  void offer(uint32_t task, int64_t times = 1) {
-    const std::lock_guard lock(mutex_);
-    for (int64_t i = 0; i < times; ++i) ready_.push(task);
-    available_ += static_cast<size_t>(times);
-  }
-
-  /// Runs a task, or pieces of one that is shared. Returns a follower to go on with.
-  uint32_t run_task(uint32_t id, int threads, WorkProfile* profile) {
-    const Task& task = tasks_[id];
-    if (task.pieces == 1) {
-      run_timed(*task.kernel, 0, task.kernel->pieces(), profile);
-      return finish(task);
-    }
-    State& s = state_[id];
-    // Other threads are asked for help where they have nothing of their own.
-    if (available_.load(std::memory_order_relaxed) == 0 && !s.shared.exchange(true)) offer(id, std::min<int64_t>(threads - 1, task.pieces - 1));
-    const int64_t grain = std::max<int64_t>(1, task.pieces / (4 * threads));
-    for (;;) {
-      const int64_t begin = s.next_piece.fetch_add(grain);
-      if (begin >= task.pieces) return kNone;
-      const int64_t end = std::min(begin + grain, task.pieces);
-      run_timed(*task.kernel, begin, end, profile);
-      if (s.done_pieces.fetch_add(end - begin, std::memory_order_acq_rel) + (end - begin) == task.pieces) return finish(task);
+  bool take(size_t list) { return !lists_[list].taken.exchange(true); }
+  /// Lists that one's own wait for and nobody has.
+  void take_over(std::vector<size_t>& mine) {
+    for (size_t i = 0; i < mine.size(); ++i) {
+      if (lists_[mine[i]].at == plan_.threads[mine[i]].items.size()) continue;
+      if (const ThreadPlan::Wait* w = unmet(mine[i]); w && !lists_[w->thread].taken.load(std::memory_order_relaxed) && take(w->thread)) mine.push_back(w->thread);
     }
   }
-
-  uint32_t finish(const Task& task) {
-    uint32_t mine = kNone;
-    for (uint32_t f : task.followers) {
-      if (state_[f].waiting.fetch_sub(1, std::memory_order_acq_rel) != 1) continue;
-      if (mine == kNone) mine = f;
-      else offer(f);
+  /// What a list's next item still waits for.
+  const ThreadPlan::Wait* unmet(size_t list) const {
+    const ThreadPlan::List& plan = plan_.threads[list];
+    const ThreadPlan::Item& item = plan.items[lists_[list].at];
+    for (uint32_t w = item.first_wait; w < item.first_wait + item.waits; ++w) {
+      if (lists_[plan.waits[w].thread].done.load(std::memory_order_acquire) < plan.waits[w].count) return &plan.waits[w];
     }
-    left_.fetch_sub(1, std::memory_order_acq_rel);
-    return mine;
+    return nullptr;
+  }
+  /// Runs a list's items up to one that has to wait. Whether there was one to run.
+  bool advance(size_t list, WorkProfile* profile) {
+    const std::vector<ThreadPlan::Item>& items = plan_.threads[list].items;
+    List& state = lists_[list];
+    const size_t first = state.at;
+    while (state.at < items.size() && !unmet(list)) {
+      const ThreadPlan::Item& item = items[state.at];
+      prefetch(graph_.kernels_[items[std::min(state.at + 2, items.size() - 1)].task].get());
+      graph_.run_item(item, measure_, profile);
+      ++state.at;
+      if (item.awaited) state.done.store(static_cast<uint32_t>(state.at), std::memory_order_release);
+    }
+    return state.at > first;
+  }
+  /// To yield is costly: where a hypervisor keeps the page tables, every address afterwards has to be looked up again.
+  void rest(int turns) const {
+    if (turns % turns_to_yield_ == turns_to_yield_ - 1) return std::this_thread::yield();
+#ifdef SYSTOLE_X86
+    __builtin_ia32_pause();
+#endif
   }
 
-  std::vector<Task>& tasks_;
-  std::vector<State> state_;
-  std::atomic<size_t> left_, available_{0};
+  TaskGraph& graph_;
+  const ThreadPlan& plan_;
+  std::vector<List> lists_;
+  const bool measure_;
+  const int turns_to_yield_;
   std::atomic<bool> failed_{false};
-  
-  std::mutex mutex_;
-  std::priority_queue<uint32_t, std::vector<uint32_t>, std::greater<>> ready_;
 };
 
-void TaskGraph::run(int threads, WorkProfile* profile) {
-  begin_run();
-  if (threads <= 1) {
-    for (size_t i = 0; i < tasks_.size(); ++i) {
-      prefetch(tasks_[std::min(i + 2, tasks_.size() - 1)].kernel.get());
-      run_timed(*tasks_[i].kernel, 0, tasks_[i].kernel->pieces(), profile);
-    }
-    return;
+void TaskGraph::run_item(const ThreadPlan::Item& item, bool measure, WorkProfile* profile) {
+  const Kernel& kernel = *kernels_[item.task];
+  if (!profile && !measure) return kernel.run(item.begin, item.end);
+  const auto start = Clock::now();
+  kernel.run(item.begin, item.end);
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  if (measure && item.end > item.begin) {
+    const double share = static_cast<double>(item.end - item.begin) / static_cast<double>(tasks_[item.task].pieces);
+    float& known = measured_ns_[item.task];
+    known = std::min(known, static_cast<float>(seconds * 1e9 / share));
   }
-  Run state(tasks_);
-  std::vector<WorkProfile> profiles(static_cast<size_t>(threads));
-  tbb::parallel_for(0, threads, [&](int i) { state.work(threads, profile ? &profiles[static_cast<size_t>(i)] : nullptr); }, tbb::simple_partitioner());
+  if (!profile) return;
+  const auto c = static_cast<size_t>(kernel.work_class());
+  profile->seconds[c] += seconds, ++profile->tasks[c];
+}
+
+void TaskGraph::prepare(int threads) {
+  if (threads > 1 && plan_.threads.size() != static_cast<size_t>(threads)) plan_ = plan_threads(tasks_, threads);
+}
+
+void TaskGraph::run(int threads, WorkProfile* profile) {
+  prepare(threads);
+  begin_run();
+  // The first run finds cold caches; the next two tell how long tasks take here.
+  const bool measure = runs_ == 1 || runs_ == 2;
+  if (measure) measured_ns_.resize(tasks_.size(), kUnknown);
+  if (threads <= 1) run_in_order(measure, profile);
+  else run_plan(threads, measure, profile);
+  for (size_t i = 0; measure && i < tasks_.size(); ++i) {
+    if (measured_ns_[i] < kUnknown) tasks_[i].cost_ns = measured_ns_[i];
+  }
+  if (measure) plan_ = {};
+  ++runs_;
+}
+
+void TaskGraph::run_in_order(bool measure, WorkProfile* profile) {
+  for (size_t i = 0; i < tasks_.size(); ++i) {
+    prefetch(kernels_[std::min(i + 2, tasks_.size() - 1)].get());
+    run_item({static_cast<uint32_t>(i), 0, tasks_[i].pieces}, measure, profile);
+  }
+}
+
+void TaskGraph::run_plan(int threads, bool measure, WorkProfile* profile) {
+  const auto count = static_cast<size_t>(threads);
+  Run run(*this, plan_, measure);
+  std::vector<WorkProfile> profiles(count);
+  tbb::parallel_for(size_t{0}, count, [&](size_t i) { run.work(i, profile ? &profiles[i] : nullptr); }, tbb::simple_partitioner());
   for (size_t c = 0; profile && c < profile->seconds.size(); ++c) {
     for (const WorkProfile& p : profiles) profile->seconds[c] += p.seconds[c], profile->tasks[c] += p.tasks[c];
   }

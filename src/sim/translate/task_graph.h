@@ -2,11 +2,11 @@
 // that touch the same bytes are ordered.
 #pragma once
 #include <array>
-#include <atomic>
 #include <memory>
 #include <vector>
 
 #include "sim/translate/kernel.h"
+#include "sim/translate/thread_plan.h"
 
 namespace systole {
 
@@ -18,21 +18,26 @@ struct WorkProfile {
 
 class TaskGraph {
  public:
-  /// Adds a task that runs after `after`, earlier tasks of this graph (repeats are allowed). Returns its number.
-  uint32_t add(std::unique_ptr<Kernel> kernel, std::vector<uint32_t> after);
-  size_t size() const { return tasks_.size(); }
-  /// Runs all tasks once with up to `threads` threads; adds to `profile` if given.
+  /// Adds a task that runs after `after`, earlier tasks of this graph (repeats are allowed); tasks of one `operand`, not 0, read the same
+  /// constant, which takes operand_ns to come from another core. Returns its number.
+  uint32_t add(std::unique_ptr<Kernel> kernel, std::vector<uint32_t> after, uint32_t operand = 0, double operand_ns = 0);
+  size_t size() const { return kernels_.size(); }
+  /// Plans for so many threads, where that is not done: after the runs that tell how long tasks take, once more.
+  void prepare(int threads);
+  /// Runs all tasks once with `threads` threads; adds to `profile` if given.
   void run(int threads, WorkProfile* profile = nullptr);
 
  private:
-  struct Task {
-    std::unique_ptr<Kernel> kernel;
-    std::vector<uint32_t> followers;
-    uint32_t before = 0;     ///< dependencies
-    int64_t pieces = 1;      ///< what threads may share; 1 where sharing does not pay
-  };
   class Run;
-  std::vector<Task> tasks_;
+  void run_item(const ThreadPlan::Item& item, bool measure, WorkProfile* profile);
+  void run_in_order(bool measure, WorkProfile* profile);
+  void run_plan(int threads, bool measure, WorkProfile* profile);
+
+  std::vector<std::unique_ptr<Kernel>> kernels_;
+  std::vector<PlannedTask> tasks_;   ///< costs: estimates, then measured
+  std::vector<float> measured_ns_;
+  ThreadPlan plan_;                  ///< of the thread count used last
+  int64_t runs_ = 0;
 };
 
 }  // namespace systole

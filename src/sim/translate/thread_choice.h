@@ -5,8 +5,8 @@
 namespace systole {
 
 /// Programs of short tasks may lose more by handing results from core to core (half a microsecond there and back, on hosts whose cores
-/// share no cache) than a second thread wins. Of every 64 runs, after one for the caches, one is timed with all threads and one with a single one; the
-/// others take what was faster. Results do not depend on it.
+/// share no cache) than a second thread wins. Of every 64 runs, after two for the caches and for how long tasks take, one is timed with a
+/// single thread and one with all; the others take what was faster. Results do not depend on it.
 class ThreadChoice {
  public:
   /// Of the run that begins; `tasks` that it has.
@@ -15,13 +15,14 @@ class ThreadChoice {
     tasks_ = tasks;
     if (all <= 1 || !short_tasks_) return all;
     const int64_t run = runs_ % kPeriod;
-    return run == 2 || (run > 2 && one_s_ < all_s_) ? 1 : all;
+    return run == 2 || (run > 3 && one_s_ < all_s_) ? 1 : all;
   }
   /// The run that was begun took so many seconds.
   void took(double seconds) {
     const int64_t run = runs_++ % kPeriod;
-    if (run == 1) all_s_ = seconds, short_tasks_ = seconds < kShortTask_s * static_cast<double>(tasks_);
+    if (run == 1) short_tasks_ = seconds < kShortTask_s * static_cast<double>(tasks_);
     if (run == 2) one_s_ = seconds;
+    if (run == 3) all_s_ = seconds;
   }
 
  private:

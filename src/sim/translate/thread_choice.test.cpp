@@ -18,7 +18,7 @@ std::vector<int> choices(ThreadChoice& choice, int all, int runs, double all_s, 
 
 TEST(ThreadChoice, TakesWhatWasFaster) {
   ThreadChoice a, b;
-  EXPECT_EQ(choices(a, 2, 6, 2e-3, 1e-3), (std::vector<int>{2, 2, 1, 1, 1, 1}));
+  EXPECT_EQ(choices(a, 2, 6, 2e-3, 1e-3), (std::vector<int>{2, 2, 1, 2, 1, 1}));
   EXPECT_EQ(choices(b, 2, 6, 1e-3, 2e-3), (std::vector<int>{2, 2, 1, 2, 2, 2}));
 }
 

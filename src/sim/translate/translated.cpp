@@ -58,6 +58,7 @@ class Translator {
     std::unique_ptr<Kernel> kernel;
     std::vector<uint32_t> after;
     std::vector<std::pair<int64_t, int64_t>> constants = {};  ///< DRAM bytes of constants that it reads
+    std::shared_ptr<const PackedB> operand = {};              ///< B where it is constant
     const decltype(isa::Dispatched::op)* constant_load = nullptr;  ///< from constants to the scratchpad: droppable, and known when packing
   };
 
@@ -123,13 +124,15 @@ class Translator {
     }
     const auto [lo, hi] = isa::b_bytes(o, columns_);
     std::shared_ptr<const PackedB> packed = constant_b(o, lo, hi);
-    if (!packed) {
+    const bool constant = packed != nullptr;
+    if (!constant) {
       const auto [pack, task] = run_time_b(o, lo, hi);
       packed = pack;
       draft.after.push_back(task);
     }
     const uint64_t a_version = has_tile_kernels() ? version_of_a(o) : 0;
     touch(op, draft, false, lo, hi);
+    if (constant) draft.operand = packed;
     draft.kernel = matrix_kernel(memory_, o, columns_, std::move(packed), a_version);
     drafts_.push_back(std::move(draft));
   }
@@ -163,7 +166,7 @@ class Translator {
     auto& kept = constant_packs_[key];
     if (kept) return kept;
     // The loads again, into a scratchpad of our own.
-    if (image_.empty()) image_.resize(memory_.scratchpad.size());
+    if (image_.size() == 0) image_ = ZeroedMemory(memory_.scratchpad.size(), true);
     auto constant = [&](uint64_t address) { return program_.constants.data() + (address - program_.constants_address); };
     for (uint32_t w : writers) {
       std::visit(Overload{[](const auto&) {}, [&](const isa::CopyOp& c) { copy_between(c, constant(c.src_address), image_.data() + c.dst_address); },
@@ -194,6 +197,7 @@ class Translator {
     return made;
   }
 
+  static constexpr double kFetchBytesPerNs = 32;  ///< from another core's caches
   void emit() {
     std::vector<uint32_t> number(drafts_.size(), MemoryFlow::kNobody);
     for (size_t i = 0; i < drafts_.size(); ++i) {
@@ -203,7 +207,9 @@ class Translator {
         continue;
       }
       place(d);
-      number[i] = graph_.add(std::move(d.kernel), emitted(d.after, number));
+      uint32_t operand = 0;
+      if (d.operand) operand = operands_.emplace(d.operand.get(), static_cast<uint32_t>(operands_.size() + 1)).first->second;
+      number[i] = graph_.add(std::move(d.kernel), emitted(d.after, number), operand, d.operand ? static_cast<double>(d.operand->bytes.size()) / kFetchBytesPerNs : 0);
     }
   }
   /// Tasks of the graph for drafts; for a dropped copy, what it would have waited for.
@@ -231,7 +237,8 @@ class Translator {
   std::map<std::string, uint64_t> a_versions_;
   std::map<std::string, std::shared_ptr<const PackedB>> constant_packs_;
   std::map<std::string, std::pair<std::shared_ptr<const PackedB>, uint32_t>> run_time_packs_;
-  std::vector<uint8_t> image_;
+  std::map<const PackedB*, uint32_t> operands_;  ///< constant ones, numbered from 1
+  ZeroedMemory image_;
 };
 
 }  // namespace
@@ -253,8 +260,10 @@ std::vector<Tensor> Translated::run(const std::vector<Tensor>& inputs, WorkProfi
     graph_->run(thread_count(), profile);
     return model_.outputs();
   }
+  const int threads = choice_.threads(thread_count(), static_cast<int64_t>(graph_->size()));
+  graph_->prepare(threads);
   const auto begin = std::chrono::steady_clock::now();
-  graph_->run(choice_.threads(thread_count(), static_cast<int64_t>(graph_->size())));
+  graph_->run(threads);
   choice_.took(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   return model_.outputs();
 }
