@@ -7,14 +7,15 @@
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 namespace {
-constexpr std::size_t kHugePage = std::size_t{2} << 20, kLarge = 4 * kHugePage;
+constexpr std::size_t kHugePage = std::size_t{2} << 20, kLarge = kHugePage / 4;
 }  // namespace
 
 [[gnu::noinline]] void* operator new(std::size_t bytes) {
   void* p = nullptr;
   if (bytes >= kLarge) {
-    p = std::aligned_alloc(kHugePage, (bytes + kHugePage - 1) / kHugePage * kHugePage);
-    if (p) madvise(p, bytes, MADV_HUGEPAGE);
+    const std::size_t whole = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+    p = std::aligned_alloc(kHugePage, whole);
+    if (p) madvise(p, whole, MADV_HUGEPAGE);
   } else {
     p = std::malloc(bytes ? bytes : 1);
   }

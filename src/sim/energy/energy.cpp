@@ -43,6 +43,7 @@ double ByPart::total() const { return chip() + (*this)[Part::kDram]; }
 EnergyModel::EnergyModel(const Machine& machine)
     : machine_(machine), technology_(machine.power.node_nm, static_cast<double>(machine.power.supply_mv) * 1e-3, machine.power.low_leakage != 0), dram_(dram_energy(machine.dram.kind)) {
   measure_area();
+  measure_operations();
 }
 
 double EnergyModel::flip_flops() const {
@@ -77,22 +78,30 @@ double EnergyModel::scratchpad_byte_pj() const {
   return technology_.sram_pj(macro, 1) + 8 * technology_.pj(Circuit::kWireBitMm) * std::sqrt(area_[Part::kScratchpad]) / 2;
 }
 
-ByPart EnergyModel::joules(const Activity& a) const {
+void EnergyModel::measure_operations() {
   const Technology& t = technology_;
   const bool wide = machine_.power.mac_bits == 16;
-  const double flip_flop = machine_.power.clock_gating ? t.pj(Circuit::kFlipFlop) : 0;  // ungated clocks are a constant power
-  const double activity = t.operand_activity(), scratchpad = scratchpad_byte_pj();
-  const double integer_mac = activity * (wide ? t.pj(Circuit::kMultiplyInt16) + t.pj(Circuit::kAddInt32) : t.pj(Circuit::kMultiplyInt8) + t.pj(Circuit::kAddInt16));
-  const double bf16_mac = activity * (t.pj(Circuit::kMultiplyBF16) + t.pj(Circuit::kAddF32));
-  const double accumulator = t.sram_pj(std::max(512.0, whole(machine_.memory.accumulator_bytes / machine_.mx.columns)), 4) + t.pj(Circuit::kAddInt32) / 2;
+  Picojoules& p = picojoules_;
+  p.flip_flop = machine_.power.clock_gating ? t.pj(Circuit::kFlipFlop) : 0;  // ungated clocks are a constant power
+  const double activity = t.operand_activity();
+  p.integer_mac = activity * (wide ? t.pj(Circuit::kMultiplyInt16) + t.pj(Circuit::kAddInt32) : t.pj(Circuit::kMultiplyInt8) + t.pj(Circuit::kAddInt16));
+  p.bf16_mac = activity * (t.pj(Circuit::kMultiplyBF16) + t.pj(Circuit::kAddF32));
+  p.accumulator_word = t.sram_pj(std::max(512.0, whole(machine_.memory.accumulator_bytes / machine_.mx.columns)), 4) + t.pj(Circuit::kAddInt32) / 2;
+  p.scratchpad_byte = scratchpad_byte_pj();
+  p.add = t.pj(Circuit::kAddF32), p.multiply = t.pj(Circuit::kMultiplyF32), p.compare = t.pj(Circuit::kAddInt32), p.lookup = t.sram_pj(kTableBytes, 8);
+  p.dma_bit = kDmaPipelineStages * p.flip_flop + t.pj(Circuit::kWireBitMm) * std::sqrt(area_.core()) / 2;
+  p.instruction_word = t.sram_pj(kInstructionBufferBytes, isa::kWordBytes) + kDispatchBits * p.flip_flop;
+}
+
+ByPart EnergyModel::joules(const Activity& a) const {
+  const Picojoules& p = picojoules_;
   ByPart e;
-  e[Part::kArray] = a.integer_macs * integer_mac + a.bf16_macs * bf16_mac + a.cell_cycles * whole(machine_.power.register_bits_per_mac) * flip_flop;
-  e[Part::kAccumulators] = a.accumulator_words * accumulator;
-  e[Part::kScratchpad] = (a.array_bytes + a.stream_bytes) * scratchpad;
-  e[Part::kVector] = a.vector_adds * t.pj(Circuit::kAddF32) + a.vector_multiplies * t.pj(Circuit::kMultiplyF32) + a.vector_compares * t.pj(Circuit::kAddInt32) + a.vector_lookups * t.sram_pj(kTableBytes, 8) +
-                     a.lane_slots * kClockedBitsPerSlot * flip_flop;
-  e[Part::kDma] = a.dma_bytes * 8 * (kDmaPipelineStages * flip_flop + t.pj(Circuit::kWireBitMm) * std::sqrt(area_.core()) / 2);
-  e[Part::kControl] = a.instruction_words * (t.sram_pj(kInstructionBufferBytes, isa::kWordBytes) + kDispatchBits * flip_flop);
+  e[Part::kArray] = a.integer_macs * p.integer_mac + a.bf16_macs * p.bf16_mac + a.cell_cycles * whole(machine_.power.register_bits_per_mac) * p.flip_flop;
+  e[Part::kAccumulators] = a.accumulator_words * p.accumulator_word;
+  e[Part::kScratchpad] = (a.array_bytes + a.stream_bytes) * p.scratchpad_byte;
+  e[Part::kVector] = a.vector_adds * p.add + a.vector_multiplies * p.multiply + a.vector_compares * p.compare + a.vector_lookups * p.lookup + a.lane_slots * kClockedBitsPerSlot * p.flip_flop;
+  e[Part::kDma] = a.dma_bytes * 8 * p.dma_bit;
+  e[Part::kControl] = a.instruction_words * p.instruction_word;
   e[Part::kInterface] = a.dram_bytes * 8 * dram_.interface_pj_bit;
   e[Part::kDram] = a.dram_bytes * 8 * dram_.device_pj_bit + a.dram_row_misses * dram_.activate_nj * 1e3;
   return e.scaled(kPico);

@@ -39,7 +39,12 @@ class EnergyModel {
   const Technology& technology() const { return technology_; }
 
  private:
+  /// What single operations take on this machine.
+  struct Picojoules {
+    double flip_flop, integer_mac, bf16_mac, accumulator_word, scratchpad_byte, add, multiply, compare, lookup, dma_bit, instruction_word;
+  };
   void measure_area();
+  void measure_operations();
   double flip_flops() const;
   double scratchpad_byte_pj() const;
 
@@ -48,6 +53,7 @@ class EnergyModel {
   const DramEnergy dram_;
   ByPart area_;
   double sram_mm2_ = 0;
+  Picojoules picojoules_{};
 };
 
 /// Of one run of a program.

@@ -24,6 +24,9 @@ class Simulator {
  public:
   Simulator(const isa::Sequence& sequence, const Machine& machine) : seq_(sequence), m_(machine), dram_(machine.dram) {
     result_.events.resize(seq_.ops.size());
+    std::array<size_t, isa::kEngines> of_engine{};
+    for (const auto& op : seq_.ops) ++of_engine[static_cast<size_t>(op.engine)];
+    for (size_t e = 0; e < isa::kEngines; ++e) queue_[e].reserve(of_engine[e]);
     for (size_t i = 0; i < seq_.ops.size(); ++i) queue_[static_cast<size_t>(seq_.ops[i].engine)].push_back(static_cast<uint32_t>(i));
     resolve_targets();
   }
