@@ -33,16 +33,20 @@ class InterpretedVector final : public Kernel {
 /// Positions of a loop nest, innermost fastest, with the byte offsets of every stream and the guard's row and column.
 class Walk {
  public:
-  Walk(const std::vector<VectorLoop>& loops, int64_t first) : loops_(loops), index_(loops.size()) {
+  Walk(const std::vector<VectorLoop>& loops, int64_t first) : loops_(loops) {
     for (size_t k = loops.size(); k-- > 0;) {
       index_[k] = first % loops[k].extent, first /= loops[k].extent;
       advance(loops[k], index_[k]);
     }
   }
-  void next() {
-    for (size_t k = loops_.size(); k-- > 0;) {
-      if (++index_[k] < loops_[k].extent) return advance(loops_[k], 1);
-      advance(loops_[k], 1 - loops_[k].extent);
+  /// Positions from here on that differ from this one in the innermost loop alone, this one included.
+  int64_t left() const { return loops_.empty() ? 1 : loops_.back().extent - index_[loops_.size() - 1]; }
+  /// So many positions on, at most left().
+  void next(int64_t times = 1) {
+    for (size_t k = loops_.size(); k-- > 0; times = 1) {
+      index_[k] += times, advance(loops_[k], times);
+      if (index_[k] < loops_[k].extent) return;
+      advance(loops_[k], -loops_[k].extent);
       index_[k] = 0;
     }
   }
@@ -55,7 +59,7 @@ class Walk {
     guard_h += l.guard_h * times, guard_w += l.guard_w * times;
   }
   const std::vector<VectorLoop>& loops_;
-  std::vector<int64_t> index_;
+  std::array<int64_t, isa::kVectorDims> index_{};
 };
 
 class CompiledVector final : public Kernel {
@@ -63,7 +67,9 @@ class CompiledVector final : public Kernel {
   CompiledVector(Memory& memory, const isa::VectorOp& op, VectorPlan plan, std::shared_ptr<const VectorCode> code)
       : op_(op), d_(*op.desc), plan_(std::move(plan)), code_(std::move(code)), positions_(plan_.outer_positions()) {
     for (size_t s = 0; s < kVectorStreams; ++s) {
-      base_[s] = d_.types[s] == isa::StreamType::kNone ? memory.scratchpad.data() : memory.bytes(op.spaces[s]) + op.addresses[s];
+      const bool there = d_.types[s] != isa::StreamType::kNone;
+      base_[s] = there ? memory.bytes(op.spaces[s]) + op.addresses[s] : memory.scratchpad.data();
+      if (there && s < isa::kVectorInputs) inputs_ = s + 1;
     }
     for (Walk w(plan_.reduced, 0); reduced_.size() < static_cast<size_t>(plan_.reduced_positions()); w.next()) reduced_.push_back(w);
     if (plan_.kind != VectorPlan::Kind::kLanesKept) reduced_.clear();
@@ -75,7 +81,8 @@ class CompiledVector final : public Kernel {
   void run(int64_t begin, int64_t end) const override {
     thread_local std::vector<VectorPointers> positions;
     Walk at(plan_.outer, begin);
-    for (int64_t i = begin; i < end; ++i, at.next()) {
+    for (int64_t i = begin, times; i < end; i += times, at.next(times)) {
+      times = d_.guard_h_limit ? 1 : std::min(end - i, at.left());
       VectorCall call;
       call.out = base_[kVectorOut] + at.offset[kVectorOut];
       if (plan_.kind == VectorPlan::Kind::kLanesKept) {
@@ -85,11 +92,24 @@ class CompiledVector final : public Kernel {
       } else {
         call.at = pointers(at, nullptr);
       }
+      for (int64_t j = 1; j < times; ++j) {
+        (*code_)(call);
+        advance(call, positions, plan_.outer.back());
+      }
       (*code_)(call);
     }
   }
 
  private:
+  /// To the next position of the innermost outer loop, where there is no guard.
+  void advance(VectorCall& call, std::vector<VectorPointers>& positions, const VectorLoop& loop) const {
+    call.out += loop.strides[kVectorOut];
+    const auto move = [&](VectorPointers& p) {
+      for (size_t s = 0; s < inputs_; ++s) p.in[s] += loop.strides[s];
+    };
+    if (plan_.kind != VectorPlan::Kind::kLanesKept) return move(call.at);
+    for (size_t k = 0; k < reduced_.size(); ++k) move(positions[k]);
+  }
   VectorPointers pointers(const Walk& outer, const Walk* reduced) const {
     VectorPointers p;
     for (size_t s = 0; s < isa::kVectorInputs; ++s) p.in[s] = base_[s] + outer.offset[s] + (reduced ? reduced->offset[s] : 0);
@@ -107,6 +127,7 @@ class CompiledVector final : public Kernel {
   std::shared_ptr<const VectorCode> code_;
   int64_t positions_;
   std::array<uint8_t*, kVectorStreams> base_{};
+  size_t inputs_ = 0;  ///< up to the last there is
   std::vector<Walk> reduced_;
 };
 

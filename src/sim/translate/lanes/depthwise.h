@@ -28,18 +28,19 @@ class Depthwise : public Kernel {
     thread_local std::vector<int64_t> buffer;
     std::optional<FlushMode> flush;
     if (static_cast<MacFormat>(d_.format) == MacFormat::kBF16) flush.emplace();  // others split into parts first
-    for (int64_t piece = begin; piece < end; ++piece) {
+    for (int64_t piece = begin, next; piece < end; piece = next) {  // adjacent ones of a row as one
       const int64_t row = piece / pieces_of_row(), column = piece % pieces_of_row() * kPiece;
+      next = std::min(end, (row + 1) * pieces_of_row());
       int64_t p = row * op_.out_columns + column;
-      for (int64_t left = std::min<int64_t>(kPiece, op_.out_columns - column), n; left > 0; left -= n, p += n) {
-        n = pixels_.alike(p, static_cast<int>(std::min<int64_t>(left, kRun)));
+      for (int64_t left = std::min<int64_t>((next - piece) * kPiece, op_.out_columns - column), n; left > 0; left -= n, p += n) {
+        n = pixels_.alike(p, static_cast<int>(pixels_.inside(p) ? left : std::min<int64_t>(left, kRun)));
         run_pixels(p, static_cast<int>(n), pixels_.places(p, static_cast<int>(n), outside_.data(), buffer));
       }
     }
   }
 
  protected:
-  /// Up to kRun pixels of a row, all with a tap in the padding or all without.
+  /// Pixels of a row, all without a tap in the padding, or up to kRun with one.
   virtual void run_pixels(int64_t first, int count, const PixelPlaces& places) const = 0;
   /// f of the count as a constant, as few times as it takes.
   template <class F>

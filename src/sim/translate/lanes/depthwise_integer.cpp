@@ -1,5 +1,6 @@
 // MX depthwise on integers. Taps go in pairs of 16-bit numbers; by fours as bytes where the instruction set multiplies those (VNNI) and
-// B's zero point lets its numbers be bytes. Packed B is [tap group][n][taps of the group], n padded to whole groups.
+// B's zero point lets its numbers be bytes; of kernels three wide, the three of a row and a zero. Packed B is [tap group][n][taps of the
+// group], n padded to whole groups.
 #include <algorithm>
 #include <cstring>
 
@@ -10,6 +11,9 @@ namespace systole::SYSTOLE_LANES {
 namespace {
 
 bool in_bytes(const isa::MatrixDesc& d) { return kNativeLanes == 16 && d.b_zero == (d.b_signed ? 0 : 128); }
+/// Taps of a group, of 4 or 2 places.
+int64_t taps_in_group(const isa::MatrixDesc& d) { return !in_bytes(d) ? 2 : d.kernel_w == 3 ? 3 : 4; }
+int64_t groups_of(const isa::MatrixDesc& d) { return (taps_of(d) + taps_in_group(d) - 1) / taps_in_group(d); }
 
 class DepthwiseInteger final : public Depthwise {
  public:
@@ -23,11 +27,19 @@ class DepthwiseInteger final : public Depthwise {
  private:
   template <bool kSigned, int kPixels>
   void run_signed(int64_t first, int at, const PixelPlaces& places) const {
+    if constexpr (kNativeLanes == 16) {
+      if (in_rows_ && places.step == 0) return d_.stride_w == 1 ? run_rows<kSigned, kPixels, 1>(first, at, places) : run_rows<kSigned, kPixels, 2>(first, at, places);
+    }
     for (int64_t o = 0; o < n_; o += 16) {
       const bool whole = n_ - o >= 16;
       if (bytes_) whole ? sum<kSigned, kPixels, true, kNativeLanes == 16>(first, at, places, o) : sum<kSigned, kPixels, false, kNativeLanes == 16>(first, at, places, o);
       else whole ? sum<kSigned, kPixels, true, false>(first, at, places, o) : sum<kSigned, kPixels, false, false>(first, at, places, o);
     }
+  }
+
+  template <bool kSigned, int kPixels, int kStride>
+  void run_rows(int64_t first, int at, const PixelPlaces& places) const {
+    for (int64_t o = 0; o < n_; o += 16) n_ - o >= 16 ? slide<kSigned, kPixels, true, kStride>(first, at, places, o) : slide<kSigned, kPixels, false, kStride>(first, at, places, o);
   }
 
   /// Sixteen channels from o, all there or not, of pixels `at` and on of the places, which are pixels `first` and on of the block. As bytes, signed
@@ -41,13 +53,36 @@ class DepthwiseInteger final : public Depthwise {
     Ints total[kPixels];
     SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) total[i] = add(start, sums.start(i));
     const uint8_t* w = packed_->bytes.data() + o * 4;
-    for (int64_t t = 0; t < taps_; t += kBytes ? 4 : 2, w += width * 4) {  // beyond the last tap weights are zero, and any tap will do
+    for (int64_t t = 0; t < taps_; t += group_, w += width * 4) {  // beyond a group's last tap weights are zero, and any tap will do
       const int64_t t1 = std::min(t + 1, last), t2 = std::min(t + 2, last), t3 = std::min(t + 3, last);
       const Ints weights = load_ints(w);
       SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) {
         auto channels = [&](int64_t tap) { return places.at(tap, at + i) + o; };
         if constexpr (kBytes) total[i] = add_products(total[i], fours_of<kSigned, kWhole>(channels(t), channels(t1), channels(t2), channels(t3), n), weights);
         else total[i] = add_pair_products(total[i], pairs_of<kSigned>(channels(t), channels(t1), n), weights);
+      }
+    }
+    SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) sums.keep(i, total[i]);
+  }
+  /// The same in bytes where rows of three taps see adjacent columns, kStride pixels apart from one output to the next: each is loaded once.
+  template <bool kSigned, int kPixels, bool kWhole, int kStride>
+  LANES void slide(int64_t first, int at, const PixelPlaces& places, int64_t o) const {
+    constexpr int kColumns = (kPixels - 1) * kStride + 3;
+    const Ints start = multiply_low(set_ints(-d_.a_zero - (kSigned ? 128 : 0)), load_ints(packed_->column_sums.data() + o)), top = set_ints(static_cast<int32_t>(0x80808080u));
+    const int64_t width = padded_channels(n_), pitch = d_.a_pixel_pitch;
+    const int n = kWhole ? 16 : lanes_of(n_ - o);
+    const ColumnSums sums(acc_, first, o);
+    Ints total[kPixels];
+    SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) total[i] = add(start, sums.start(i));
+    const uint8_t* w = packed_->bytes.data() + o * 4;
+    for (int64_t t = 0; t < taps_; t += 3, w += width * 4) {
+      const uint8_t* from = places.at(t, at) + o;
+      Ints column[kColumns];
+      SYSTOLE_UNROLL for (int i = 0; i < kColumns; ++i, from += pitch) column[i] = load_bytes<false>(from, n);
+      const Ints weights = load_ints(w);
+      SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) {
+        const Ints taps = either(either(column[i * kStride], shift_left<8>(column[i * kStride + 1])), shift_left<16>(column[i * kStride + 2]));
+        total[i] = add_products(total[i], kSigned ? exclusive(taps, top) : taps, weights);
       }
     }
     SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) sums.keep(i, total[i]);
@@ -60,20 +95,22 @@ class DepthwiseInteger final : public Depthwise {
   }
 
   const bool bytes_ = in_bytes(d_);
+  const int64_t group_ = taps_in_group(d_);
+  const bool in_rows_ = group_ == 3 && d_.dilation_w == 1 && d_.stride_w <= 2;
 };
 
 }  // namespace
 
 void pack_depthwise_integers(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, PackedB& out) {
   const isa::MatrixDesc& d = *op.desc;
-  const int64_t taps = taps_of(d), width = padded_channels(op.n), group = in_bytes(d) ? 4 : 2;
-  out.bytes.assign(static_cast<size_t>((taps + group - 1) / group * width * 4), 0);
+  const int64_t taps = taps_of(d), width = padded_channels(op.n), group = taps_in_group(d), element = in_bytes(d) ? 1 : 2;
+  out.bytes.assign(static_cast<size_t>(groups_of(d) * width * 4), 0);
   out.column_sums.assign(static_cast<size_t>(width), 0);
   for (int64_t t = 0; t < taps; ++t) {
     for (int64_t o = 0; o < op.n; ++o) {
       const uint8_t* from = b + o / columns * d.b_tile_pitch + t * d.b_row_pitch + o % columns * d.b_column_pitch;
       const auto v = static_cast<int16_t>((d.b_signed ? static_cast<int8_t>(*from) : *from) - d.b_zero);
-      std::memcpy(out.bytes.data() + (t / group * width + o) * 4 + t % group * (4 / group), &v, static_cast<size_t>(4 / group));
+      std::memcpy(out.bytes.data() + (t / group * width + o) * 4 + t % group * element, &v, static_cast<size_t>(element));
       out.column_sums[static_cast<size_t>(o)] += v;
     }
   }

@@ -30,17 +30,17 @@ void widen_tap(const uint8_t* from, float* to) {
 
 /// Pixels of one to four channels: a row of taps at once where it lies together (`joined`), which may write up to 15 floats more, else tap by tap.
 template <int kChannels>
-LANES void widen_few(const isa::MatrixDesc& d, const PixelMap& pixels, bool joined, int64_t first, int count, const uint8_t* outside, float* to, int64_t pitch) {
+LANES void widen_few(const isa::MatrixDesc& d, const PixelMap& pixels, bool joined, int64_t first, int count, const PixelPlaces& places, float* to, int64_t pitch) {
   constexpr int kEven = (kChannels + 1) / 2 * 2, kTaps = 16 / kEven;
   for (int i = 0; i < count; ++i) {
     float* row = to + i * pitch;
-    const bool together = joined && pixels.inside(first + i);
+    const bool together = joined && (places.step == 0 || pixels.inside(first + i));
     for (int64_t kh = 0; kh < d.kernel_h; ++kh, row += d.kernel_w * kEven) {
       if (!together) {
-        for (int64_t kw = 0; kw < d.kernel_w; ++kw) widen_tap<kChannels>(pixels.at(first + i, kh, kw, outside), row + kw * kEven);
+        for (int64_t kw = 0; kw < d.kernel_w; ++kw) widen_tap<kChannels>(places.at(kh * d.kernel_w + kw, i), row + kw * kEven);
         continue;
       }
-      const uint8_t* from = pixels.at(first + i, kh, 0, outside);
+      const uint8_t* from = places.at(kh * d.kernel_w, i);
       for (int64_t kw = 0; kw < d.kernel_w; kw += kTaps) {
         store(row + kw * kEven, spread_halves<kChannels>(from + 2 * kChannels * kw, kChannels * static_cast<int>(std::min<int64_t>(kTaps, d.kernel_w - kw))));
       }
@@ -70,12 +70,12 @@ DotRows FloatRows::read(int64_t first, int count) const {
 
 LANES void FloatRows::widen_in_order(int64_t first, int count, float* to) const {
   const int64_t channels = d_.channels, even = even_channels(d_);
-  if (channels <= 4) {
-    const auto widen = channels == 1 ? widen_few<1> : channels == 2 ? widen_few<2> : channels == 3 ? widen_few<3> : widen_few<4>;
-    return widen(d_, pixels_, joined_, first, count, outside_.data(), to, depth_);
-  }
   thread_local std::vector<int64_t> buffer;
   const PixelPlaces places = find(first, count, buffer);
+  if (channels <= 4) {
+    const auto widen = channels == 1 ? widen_few<1> : channels == 2 ? widen_few<2> : channels == 3 ? widen_few<3> : widen_few<4>;
+    return widen(d_, pixels_, joined_, first, count, places, to, depth_);
+  }
   for (int64_t t = 0; t < int64_t{d_.kernel_h} * d_.kernel_w; ++t, to += even) {
     for (int i = 0; i < count; ++i) {
       widen_bf16(to + i * depth_, places.at(t, i), channels);

@@ -83,6 +83,7 @@ LANES_INLINE Ints add(Ints a, Ints b) { return {add(a.low, b.low), add(a.high, b
 LANES_INLINE Ints multiply_low(Ints a, Ints b) { return {multiply_low(a.low, b.low), multiply_low(a.high, b.high)}; }
 LANES_INLINE Ints both(Ints a, Ints b) { return {both(a.low, b.low), both(a.high, b.high)}; }
 LANES_INLINE Ints either(Ints a, Ints b) { return {either(a.low, b.low), either(a.high, b.high)}; }
+LANES_INLINE Ints exclusive(Ints a, Ints b) { return {exclusive(a.low, b.low), exclusive(a.high, b.high)}; }
 template <int kBits>
 LANES_INLINE Ints shift_left(Ints v) { return {shift_left<kBits>(v.low), shift_left<kBits>(v.high)}; }
 template <int kBits>
