@@ -6,6 +6,7 @@
 
 #include "isa/sequencer.h"
 #include "sim/functional/executor.h"
+#include "sim/translate/packed_memory.h"
 
 namespace systole {
 
@@ -25,9 +26,10 @@ class Kernel {
   virtual void run(int64_t begin, int64_t end) const = 0;
 };
 
-/// A matrix instruction's B operand in the kernels' order. Constant weights are packed once; others before each use.
+/// A matrix instruction's B operand in the kernels' order. Constant weights are packed once; others before each use, always in the same order.
 struct PackedB {
-  std::vector<uint8_t> bytes;
+  explicit PackedB(std::shared_ptr<PackedMemory> memory) : bytes(std::move(memory)) {}
+  PackedBytes bytes;
   std::vector<int32_t> column_sums;  ///< int8: over k of (B - zero)
 };
 

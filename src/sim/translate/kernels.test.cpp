@@ -159,7 +159,7 @@ TEST_F(RandomInstructions, MatrixEqualsTheInterpreter) {
     interpret([&] { execute_matrix(a_, none, o, columns); });
     std::shared_ptr<PackedB> packed;
     if (has_matrix_kernel(o)) {
-      packed = std::make_shared<PackedB>();
+      packed = std::make_shared<PackedB>(std::make_shared<PackedMemory>());
       pack_b(o, columns, b_.scratchpad.data() + o.b, *packed);
       ++translated;
     }

@@ -175,7 +175,7 @@ class Translator {
                           }},
                  *drafts_[w].constant_load);
     }
-    auto packed = std::make_shared<PackedB>();
+    auto packed = std::make_shared<PackedB>(packed_memory_);
     pack_b(o, columns_, image_.data() + lo, *packed);
     return kept = std::move(packed);
   }
@@ -187,7 +187,7 @@ class Translator {
     for (uint32_t w : flow_.writers(Space::kScratchpad, lo, hi)) append(key, w);
     const auto found = run_time_packs_.find(key);
     if (found != run_time_packs_.end()) return found->second;
-    auto packed = std::make_shared<PackedB>();
+    auto packed = std::make_shared<PackedB>(packed_memory_);
     Draft draft;
     flow_.read(Space::kScratchpad, lo, hi, next(), draft.after);
     draft.kernel = pack_kernel(memory_, o, columns_, packed);
@@ -234,6 +234,7 @@ class Translator {
   MemoryFlow flow_;
   VectorCodes codes_;
   std::vector<Draft> drafts_;
+  const std::shared_ptr<PackedMemory> packed_memory_ = std::make_shared<PackedMemory>();
   std::map<std::string, uint64_t> a_versions_;
   std::map<std::string, std::shared_ptr<const PackedB>> constant_packs_;
   std::map<std::string, std::pair<std::shared_ptr<const PackedB>, uint32_t>> run_time_packs_;

@@ -127,7 +127,7 @@ void pack_depthwise_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b
   if (d.format == 0) return pack_depthwise_integers(op, columns, b, out);
   const auto format = static_cast<MacFormat>(d.format);
   const int64_t taps = taps_of(d), width = padded_channels(op.n);
-  out.bytes.assign(static_cast<size_t>(parts_of(format) * taps * width * 4), 0);
+  out.bytes.resize(static_cast<size_t>(parts_of(format) * taps * width * 4));
   for (int64_t t = 0; t < taps; ++t) {
     for (int64_t o = 0; o < op.n; ++o) {
       const uint8_t* from = b + o / columns * d.b_tile_pitch + t * d.b_row_pitch + o % columns * d.b_column_pitch;

@@ -104,7 +104,7 @@ class DepthwiseInteger final : public Depthwise {
 void pack_depthwise_integers(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, PackedB& out) {
   const isa::MatrixDesc& d = *op.desc;
   const int64_t taps = taps_of(d), width = padded_channels(op.n), group = taps_in_group(d), element = in_bytes(d) ? 1 : 2;
-  out.bytes.assign(static_cast<size_t>(groups_of(d) * width * 4), 0);
+  out.bytes.resize(static_cast<size_t>(groups_of(d) * width * 4));
   out.column_sums.assign(static_cast<size_t>(width), 0);
   for (int64_t t = 0; t < taps; ++t) {
     for (int64_t o = 0; o < op.n; ++o) {

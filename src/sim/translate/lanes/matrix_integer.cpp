@@ -133,7 +133,7 @@ class IntegerMatrix final : public Kernel {
 void pack_integer_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, PackedB& out) {
   const isa::MatrixDesc& d = *op.desc;
   const int64_t k = int64_t{d.kernel_h} * d.kernel_w * d.channels, depth = depth_of(d), n = op.n, unit = has_tile_kernels() ? kTileDepth : kIntegerDepth, panels = (n + kIntegerColumns - 1) / kIntegerColumns;
-  out.bytes.assign(static_cast<size_t>(panels * kIntegerColumns * depth), 0);
+  out.bytes.resize(static_cast<size_t>(panels * kIntegerColumns * depth));
   out.column_sums.assign(static_cast<size_t>(panels * kIntegerColumns), 0);
   const uint8_t turn = d.b_signed ? 0 : 0x80;
   for (int64_t o = 0; o < n; ++o) {

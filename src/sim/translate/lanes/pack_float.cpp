@@ -55,12 +55,7 @@ void pack_float_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, Pa
   const auto format = static_cast<MacFormat>(d.format);
   const int64_t taps = int64_t{d.kernel_h} * d.kernel_w, even = even_channels(d), blocks = dot_blocks(d), n = op.n, panels = (n + kDotColumns - 1) / kDotColumns;
   const int64_t part_bytes = panels * panel_bytes(blocks);
-  out.bytes.resize(static_cast<size_t>(parts_of(format) * part_bytes));
-  for (int64_t at = 0; at < parts_of(format) * panels; ++at) {  // what K and n leave empty
-    const int64_t width = panel_width(n, at % panels), used = taps * even / 2 * width * 4;
-    std::fill_n(out.bytes.data() + at * panel_bytes(blocks) + used, panel_bytes(blocks) - used, 0);
-    if (at % panels == panels - 1 && n % width != 0) std::fill_n(out.bytes.data() + at * panel_bytes(blocks), used, 0);
-  }
+  out.bytes.resize(static_cast<size_t>(parts_of(format) * part_bytes));  // zeros, and what K and n leave empty remains so
   const ColumnReader reader(d, b);
   for (int64_t o = 0; columns % 16 == 0 && o < n; o += 16) {
     uint8_t* to = out.bytes.data() + o / kDotColumns * panel_bytes(blocks) + o % kDotColumns * 4;
@@ -75,7 +70,6 @@ void pack_float_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, Pa
         const auto bits = static_cast<uint16_t>(std::bit_cast<uint32_t>(operand_part(format, from, q)) >> 16);
         uint8_t* pair = out.bytes.data() + q * part_bytes + o / kDotColumns * panel_bytes(blocks) + (k / 2 * width + o % kDotColumns) * 4;
         std::memcpy(pair + k % 2 * 2, &bits, 2);
-        if (i % d.channels == d.channels - 1 && d.channels % 2) std::memset(pair + 2, 0, 2);
       }
     }
   }
