@@ -81,7 +81,10 @@ std::string describe_output(const TensorInfo& info, const Tensor& t, const std::
   const int64_t n = t.count();
   if (n == 0) return s + " (empty)\n";
   double lo = t.at(0), hi = lo, sum = 0;
-  for (int64_t i = 0; i < n; ++i) lo = std::min(lo, t.at(i)), hi = std::max(hi, t.at(i)), sum += t.at(i);
+  for (int64_t i = 0; i < n; ++i) {
+    const double v = t.at(i);
+    lo = std::min(lo, v), hi = std::max(hi, v), sum += v;
+  }
   s += fmt::format("  min {:.6g}, max {:.6g}, mean {:.6g}\n", lo, hi, sum / static_cast<double>(n));
   if (labels.empty()) return s;
   std::vector<int64_t> order(static_cast<size_t>(n));
