@@ -4,7 +4,10 @@
 #include <tbb/global_control.h>
 #include <tbb/parallel_for.h>
 
+#include <algorithm>
+#include <fstream>
 #include <memory>
+#include <sstream>
 #include <thread>
 
 namespace systole {
@@ -21,7 +24,26 @@ void set_thread_count(int threads) {
   }
 }
 
-int thread_count() { return g_threads > 0 ? g_threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
+int cores_of_quota(const std::string& cpu_max) {
+  std::istringstream in(cpu_max);
+  int64_t quota = 0, period = 0;
+  if (!(in >> quota >> period) || quota <= 0 || period <= 0) return 0;
+  return static_cast<int>(std::min<int64_t>(INT32_MAX, (quota - 1) / period + 1));
+}
+
+int usable_cores() {
+  static const int cores = [] {
+    const int there = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    std::string text;
+    std::ifstream file("/sys/fs/cgroup/cpu.max");
+    std::getline(file, text);
+    const int quota = cores_of_quota(text);
+    return quota > 0 ? std::min(there, quota) : there;
+  }();
+  return cores;
+}
+
+int thread_count() { return g_threads > 0 ? g_threads : usable_cores(); }
 
 void parallel_for(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
   if (n <= 0) return;

@@ -2,10 +2,16 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <string>
 
 namespace systole {
 
-/// Limits `parallel_for` in this process; 0 means all cores of the host.
+/// Cores that this process may use: those it may run on, or fewer where its container has a quota of time (cgroup v2), rounded up.
+int usable_cores();
+/// The number that "max 100000" or "150000 100000" in a cpu.max file stands for, or 0 for no limit and for anything else.
+int cores_of_quota(const std::string& cpu_max);
+
+/// Limits `parallel_for` in this process; 0 means all usable cores.
 void set_thread_count(int threads);
 int thread_count();
 

@@ -1,4 +1,5 @@
 // Where the host's time goes in a run: kernels by class, host operators, the rest.
+#include <algorithm>
 #include <chrono>
 #include <numeric>
 
@@ -21,7 +22,7 @@ double seconds_of(const std::function<void()>& work) {
 Result<HostProfile> profile_host(const Compiled& model, const std::vector<Tensor>& inputs, int runs) {
   return catch_failures([&] {
     HostProfile profile;
-    profile.threads = thread_count();
+    profile.threads = std::min(thread_count(), usable_cores());
     auto once = [&] { run(model, inputs).value(); };
     for (int i = 0; i < kRunsToSettle; ++i) once();
     WorkProfile work;

@@ -8,6 +8,7 @@
 #include <limits>
 #include <thread>
 
+#include "base/parallel.h"
 #include "sim/translate/host.h"
 
 namespace systole {
@@ -43,7 +44,7 @@ uint32_t TaskGraph::add(std::unique_ptr<Kernel> kernel, std::vector<uint32_t> af
 class TaskGraph::Run {
  public:
   Run(TaskGraph& graph, const ThreadPlan& plan, bool measure)
-      : graph_(graph), plan_(plan), lists_(plan.threads.size()), measure_(measure), turns_to_yield_(lists_.size() > std::max(1u, std::thread::hardware_concurrency()) ? 64 : 8192) {}
+      : graph_(graph), plan_(plan), lists_(plan.threads.size()), measure_(measure), turns_to_yield_(lists_.size() > static_cast<size_t>(usable_cores()) ? 64 : 8192) {}
 
   void work(size_t list, WorkProfile* profile) {
     std::vector<size_t> mine;

@@ -257,11 +257,13 @@ Translated::~Translated() = default;
 std::vector<Tensor> Translated::run(const std::vector<Tensor>& inputs, WorkProfile* profile) {
   if (!graph_) return model_.run(inputs);
   model_.load(inputs);
+  // More lists than cores would wait for each other by turns.
+  const int most = std::min(thread_count(), usable_cores());
   if (profile) {
-    graph_->run(thread_count(), profile);
+    graph_->run(most, profile);
     return model_.outputs();
   }
-  const int threads = choice_.threads(thread_count(), static_cast<int64_t>(graph_->size()));
+  const int threads = choice_.threads(most, static_cast<int64_t>(graph_->size()));
   graph_->prepare(threads);
   const auto begin = std::chrono::steady_clock::now();
   graph_->run(threads);
