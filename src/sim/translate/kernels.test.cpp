@@ -103,7 +103,7 @@ class RandomInstructions : public ::testing::Test {
     d.multiplier = static_cast<uint8_t>(d.depthwise && once_in(4) ? 2 : 1);
     d.channels = static_cast<uint32_t>(once_in(2) ? any(1, 5) : any(1, 70));
     if (once_in(6)) d.channels = of({32u, 64u, 128u});  // whole steps of tiles
-    d.in_columns = static_cast<uint32_t>(any(1, 9) + (d.kernel_w > 4 ? 7 : 0));  // wide kernels, with pixels inside
+    d.in_columns = static_cast<uint32_t>(any(1, once_in(d.depthwise ? 2 : 6) ? 90 : 9) + (d.kernel_w > 4 ? 7 : 0));  // wide kernels, with pixels inside
     d.a_channel_pitch = static_cast<uint32_t>(once_in(6) ? element * 2 : element);
     d.a_pixel_pitch = static_cast<uint32_t>(d.channels * d.a_channel_pitch + (once_in(2) ? 0 : 16));
     d.a_row_pitch = d.a_pixel_pitch * d.in_columns;
@@ -117,7 +117,7 @@ class RandomInstructions : public ::testing::Test {
     o.desc = &d;
     o.init = of({isa::Init::kZero, isa::Init::kKeep, isa::Init::kBias});
     o.a = static_cast<uint64_t>(any(0, 64)), o.b = static_cast<uint64_t>(any(30000, 30100)), o.bias = static_cast<uint64_t>(any(0, 1000) * 4);
-    o.acc = static_cast<uint32_t>(any(0, 64)), o.out_rows = static_cast<uint32_t>(any(1, 5)), o.out_columns = static_cast<uint32_t>(any(1, 9));
+    o.acc = static_cast<uint32_t>(any(0, 64)), o.out_rows = static_cast<uint32_t>(any(1, 5)), o.out_columns = static_cast<uint32_t>(any(1, d.in_columns > 16 || once_in(5) ? 80 : 9));
     o.n = static_cast<uint32_t>(once_in(2) ? any(1, 20) : any(1, 100)), o.in_rows = static_cast<uint32_t>(any(1, 6));
     o.row_origin = static_cast<int32_t>(any(-2, 1)), o.column_origin = static_cast<int32_t>(any(-2, 1));
     return o;

@@ -90,12 +90,27 @@ TEST(ThreadPlan, ChainsStayOnTheirThreads) {
   }
 }
 
+TEST(ThreadPlan, AChainDoesNotChangeItsThread) {
+  // The first thread becomes free just as the chain goes on.
+  std::vector<PlannedTask> tasks(20);
+  for (uint32_t i = 0; i < tasks.size(); ++i) {
+    tasks[i].cost_ns = 300;
+    if (i >= 2) tasks[i].after = {i - 1};
+  }
+  const ThreadPlan plan = plan_threads(tasks, 2);
+  EXPECT_EQ(plan.threads[0].items.size(), 1u);
+  EXPECT_EQ(plan.threads[1].items.size(), 19u);
+}
+
 TEST(ThreadPlan, ConstantsStayWhereTheyWereRead) {
-  // Four constants, read step after step, each step after the one before.
+  // Four constants, read step after step in any order, each step after the one before.
+  std::mt19937 random(1);
   std::vector<PlannedTask> tasks;
+  std::vector<uint32_t> constants = {1, 2, 3, 4};
   for (uint32_t step = 0; step < 10; ++step) {
+    std::shuffle(constants.begin(), constants.end(), random);
     for (uint32_t k = 0; k < 4; ++k) {
-      PlannedTask t{.cost_ns = 1'000 + 10.0 * k, .operand = 1 + (k + step) % 4, .operand_ns = 2'000};
+      PlannedTask t{.cost_ns = 1'000, .operand = constants[k], .operand_ns = 2'000};
       for (uint32_t a = 0; step > 0 && a < 4; ++a) t.after.push_back(4 * (step - 1) + a);
       tasks.push_back(t);
     }
