@@ -2,21 +2,24 @@
 
 #include <sys/mman.h>
 
+#include <cstdint>
 #include <new>
+
+#include "base/huge_pages.h"
 
 namespace systole {
 
 ZeroedMemory::ZeroedMemory(size_t size, bool dense) : size_(size) {
   if (size == 0) return;
-  constexpr size_t kHugePage = size_t{2} << 20;
-  const bool huge = dense && size >= kHugePage / 4;
-  const size_t mapped = huge ? (size + 2 * kHugePage - 1) / kHugePage * kHugePage : size;
+  if (size > SIZE_MAX / 2) throw std::bad_alloc();
+  const bool huge = dense && size >= kWorthHugePage;
+  const size_t mapped = huge ? whole_huge_pages(size) + kHugePage : size;  // one more, to begin where one begins
   void* at = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (at == MAP_FAILED) throw std::bad_alloc();
   auto* begin = static_cast<uint8_t*>(at);
   if (huge) {
     begin += (kHugePage - reinterpret_cast<uintptr_t>(at) % kHugePage) % kHugePage;
-    ::madvise(begin, (size + kHugePage - 1) / kHugePage * kHugePage, MADV_HUGEPAGE);
+    ::madvise(begin, whole_huge_pages(size), MADV_HUGEPAGE);
   }
   data_ = std::unique_ptr<uint8_t, Unmap>(begin, Unmap{at, mapped});
 }

@@ -2,19 +2,19 @@
 // kernel clearing them page by page. Where huge pages are not to be had, nothing changes.
 #include <sys/mman.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <new>
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-namespace {
-constexpr std::size_t kHugePage = std::size_t{2} << 20, kLarge = kHugePage / 4;
-}  // namespace
+#include "base/huge_pages.h"
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 [[gnu::noinline]] void* operator new(std::size_t bytes) {
+  if (bytes > SIZE_MAX / 2) throw std::bad_alloc();
   void* p = nullptr;
-  if (bytes >= kLarge) {
-    const std::size_t whole = (bytes + kHugePage - 1) / kHugePage * kHugePage;
-    p = std::aligned_alloc(kHugePage, whole);
+  if (bytes >= systole::kWorthHugePage) {
+    const std::size_t whole = systole::whole_huge_pages(bytes);
+    p = std::aligned_alloc(systole::kHugePage, whole);
     if (p) madvise(p, whole, MADV_HUGEPAGE);
   } else {
     p = std::malloc(bytes ? bytes : 1);
