@@ -199,7 +199,7 @@ TEST(LargeTensors, EveryOrderAndRingKeepsTheBits) {
   for (const char* name : {"nano", "edge", "server"}) {
     const Machine machine = load_machine(name);
     using Order = Schedule::Order;
-    for (const Order order : {Order::kAsGiven, Order::kCopiesFirst, Order::kCopiesBeside, Order::kWoven}) {
+    for (const Order order : {Order::kAsGiven, Order::kCopiesFirst, Order::kCopiesBeside, Order::kPassingCopiesBeside, Order::kWoven}) {
       const bool whole = order != Order::kAsGiven;  // the heads of the sequences, which are one by one as given
       const auto source = std::make_shared<const Source>(whole ? front.graph : in_groups, machine, order);
       const Graph& graph = source->graph;
@@ -207,8 +207,10 @@ TEST(LargeTensors, EveryOrderAndRingKeepsTheBits) {
         if (!std::holds_alternative<Contract>(n.op)) continue;
         for (ValueId v : n.inputs) operands += !source->schedule.strides[static_cast<size_t>(v)].empty();
       }
-      for (const auto& [groups, own] : {std::pair{int64_t{0}, true}, {int64_t{0}, false}, {machine.memory.groups / 8, true}, {machine.memory.groups / 4, true}}) {
-        const Preferences preferences{.ring_groups = machine.memory.groups * 3 / 4, .products_in_groups = own, .small_ring_groups = groups};
+      const int64_t rings = machine.memory.groups;
+      const std::tuple<int64_t, bool, Turns> kVariants[] = {{0, true, Turns::kSmall}, {0, false, Turns::kNone}, {rings / 8, true, Turns::kLarge}, {rings / 4, true, Turns::kSmall}};
+      for (const auto& [groups, own, turns] : kVariants) {
+        const Preferences preferences{.ring_groups = rings * 3 / 4, .turns = turns, .products_in_groups = own, .small_ring_groups = groups};
         Attempt a = attempt(source, preferences, {machine, precision, options}, INT64_MAX);
         const std::string where = std::string(name) + ", order " + std::to_string(static_cast<int>(order)) + ", small ring of " + std::to_string(groups) + (own ? "" : ", tiles may share groups");
         ASSERT_TRUE(a.program) << where;
@@ -235,6 +237,43 @@ TEST(LargeTensors, EveryOrderAndRingKeepsTheBits) {
   EXPECT_GT(in_place, operands);
   EXPECT_GT(parts, 0);
   EXPECT_GT(followers, 0);
+}
+
+/// A long product of what lies in the scratchpad by what does not fit it, which comes in parts: the same bits, for any ring.
+TEST(LargeTensors, LongProductsTakeStreamedOperandsInParts) {
+  const std::string file = std::string(SYSTOLE_BUILD) + "/large-long.onnx";
+  ModelWriter w("long", "", 17);
+  w.input("x", DType::kF32, {64, 6000});
+  w.input("y", DType::kF32, {6000, 256});
+  w.node("MatMul", {w.node("Tanh", {"x"}), w.node("Tanh", {"y"})}, {}, "z");
+  w.output("z", DType::kF32, {64, 256});
+  w.save(file);
+  FrontResult front = run_front(import_onnx(file, {}), "bf16");
+  std::vector<Tensor> in;
+  std::mt19937_64 rng(9);
+  for (ValueId v : front.graph.inputs) {
+    in.emplace_back(front.graph.value(v).type, front.graph.value(v).shape);
+    for (int64_t i = 0; i < in.back().count(); ++i) in.back().set(i, static_cast<double>(static_cast<int64_t>(rng() % 2001) - 1000) * 1e-3);
+  }
+  const auto expected = evaluate(front.graph, in);
+  const Machine machine = load_machine("server");
+  const std::string precision = "bf16";
+  const GenerateOptions options;
+  const auto source = std::make_shared<const Source>(front.graph, machine);
+  int64_t in_parts = 0;
+  for (const int64_t ring : {machine.memory.groups / 2, machine.memory.groups * 5 / 8, machine.memory.groups * 3 / 4}) {
+    Attempt a = attempt(source, {.ring_groups = ring}, {machine, precision, options}, INT64_MAX);
+    ASSERT_TRUE(a.program) << ring;
+    a.program->constants = constants_of(a.candidate.source->graph, *a.candidate.emitter);
+    EXPECT_TRUE(check_races(*a.program, machine).races.empty()) << ring;
+    for (const auto& i : a.program->code) {
+      const auto* m = std::get_if<isa::Matrix>(&i);
+      in_parts += m && m->init == isa::Init::kKeep;
+    }
+    LoadedProgram loaded(std::move(*a.program), machine);
+    EXPECT_EQ(loaded.run(in)[0].bytes, expected[0].bytes) << ring;
+  }
+  EXPECT_GT(in_parts, 0);
 }
 
 /// Networks over a batch on a machine whose scratchpad holds some images: DRAM's traffic, with layers in groups of images and layer by layer.

@@ -52,9 +52,12 @@ Forms forms_of(const Graph& graph, const Machine& machine, const GenerateOptions
 
 /// The same work in other orders, as far as they differ.
 Sources orders_of(const Source& form, const Machine& machine) {
+  using Order = Schedule::Order;
   Sources sources;
-  for (const auto order : {Schedule::Order::kCopiesFirst, Schedule::Order::kCopiesBeside, Schedule::Order::kWoven}) {
-    if (auto other = std::make_shared<const Source>(form.graph, machine, order); !other->schedule.as_given()) sources.push_back(std::move(other));
+  for (const auto order : {Order::kCopiesFirst, Order::kCopiesBeside, Order::kPassingCopiesBeside, Order::kWoven}) {
+    auto other = std::make_shared<const Source>(form.graph, machine, order);
+    const auto same = [&](const auto& known) { return known->schedule.steps == other->schedule.steps; };
+    if (!other->schedule.as_given() && std::none_of(sources.begin(), sources.end(), same)) sources.push_back(std::move(other));
   }
   return sources;
 }
@@ -71,7 +74,7 @@ std::vector<Preferences> layouts_of(const Machine& machine, const GenerateOption
     if (!quick) layouts.push_back({ring, 4, group / 8, group / 4, false, false});
     layouts.push_back({ring, 48, 256, 1024, true, true});
   }
-  for (Preferences& p : layouts) p.take_turns = !options.least_memory;
+  for (Preferences& p : layouts) p.turns = options.least_memory ? Turns::kNone : Turns::kSmall;
   return layouts;
 }
 
@@ -202,7 +205,7 @@ class Search {
     }
     try_all(attempts);
     Preferences other = layouts_[number_.layout];
-    other.take_turns = !other.take_turns;
+    other.turns = other.turns == Turns::kNone ? Turns::kSmall : Turns::kNone;
     layouts_.push_back(other);
     try_all({{number_.source, layouts_.size() - 1}});
   }
@@ -299,7 +302,7 @@ class Search {
       p.ring_groups = layouts_[l].ring_groups;
       if (p.small_ring_groups < p.ring_groups) add(p);
       p = layouts_[l];
-      p.take_turns = best.take_turns, p.products_in_groups = best.products_in_groups, p.small_ring_groups = best.small_ring_groups;
+      p.turns = best.turns, p.products_in_groups = best.products_in_groups, p.small_ring_groups = best.small_ring_groups;
       if (p.ring_groups == best.ring_groups) add(p);
     }
     for (const int64_t small : {int64_t{0}, groups / 8, groups / 4}) {
@@ -309,8 +312,10 @@ class Search {
     }
     Preferences p = best;
     p.products_in_groups = !p.products_in_groups, add(p);
-    p = best, p.take_turns = !p.take_turns;
-    if (!task_.options.least_memory) add(p);
+    for (const Turns turns : {Turns::kNone, Turns::kSmall, Turns::kLarge}) {
+      p = best, p.turns = turns;
+      if (!task_.options.least_memory) add(p);
+    }
     return attempts;
   }
 

@@ -37,6 +37,7 @@ class ContractEmitter {
     s_.a_turned = a_.shape[3] > 1 && a_strides_[3] != s_.a_bytes;
     s_.a_resident = e.resident(node.inputs[0]) && !s_.a_turned, s_.out_resident = e.resident(drain.outputs[0]);
     s_.weights_dynamic_resident = !b_.constant && e.resident(node.inputs[1]);
+    s_.weights_streamed = !b_.constant && !c_.group_rows && !s_.weights_dynamic_resident;
     if (c_.group_rows) {
       // What DRAM has to deliver, or the port to write if that takes longer, per column.
       const isa::WeightRecord r = weight_record(e.graph, node, e.machine.mx.columns);
@@ -94,12 +95,12 @@ class ContractEmitter {
     return true;
   }
 
-  /// Places for parts of A, in lock groups of their own, for LD to fill one while MX reads another; and two for weights if there is room.
+  /// Places for parts of A and of weights, in lock groups of their own, for LD to fill one while MX reads another; and two for whole weights if there is room.
   void reserve() {
     constexpr size_t kMostParts = 4;
-    const int64_t group = e_.machine.group_bytes(), part = input_tile_bytes(s_, t_.rows, t_.cols, t_.depth);
+    const int64_t group = e_.machine.group_bytes(), part = s_.a_resident ? 0 : input_tile_bytes(s_, t_.rows, t_.cols, t_.depth);
     const bool packed = b_.constant || c_.group_rows;
-    const int64_t weights = s_.weights_dynamic_resident ? 0 : s_.k() * (packed ? ceil_div(t_.weight_columns, t_.panel) * t_.panel : t_.weight_columns) * operand_bytes(c_.format);
+    const int64_t weights = s_.weights_dynamic_resident ? 0 : (t_.weights_in_parts ? t_.depth : s_.k()) * (packed ? ceil_div(t_.weight_columns, t_.panel) * t_.panel : t_.weight_columns) * operand_bytes(c_.format);
     const int64_t drained = 2 * t_.block_rows * t_.block_cols * t_.block_columns * (s_.extra_bytes + (s_.out_resident ? 0 : s_.out_bytes));
     const auto add = [&](Held& h, int64_t bytes, size_t most) {
       const Ring before = e_.ring;
@@ -110,10 +111,11 @@ class ContractEmitter {
       return false;
     };
     if (weights && !add(weights_, weights, 1)) throw RingFull{};
+    if (t_.weights_in_parts && !add(weights_, weights, 2)) throw RingFull{};
     add(pixels_, part, 2), add(pixels_, part, 2);
-    if (pixels_.places.size() < 2) throw RingFull{};
+    if (part && pixels_.places.size() < 2) throw RingFull{};
     if (s_.groups * ceil_div(s_.columns, t_.weight_columns) > 1) add(weights_, weights, 2);
-    while (add(pixels_, part, kMostParts)) {
+    while (add(pixels_, part, kMostParts) || (t_.weights_in_parts && add(weights_, weights, kMostParts))) {
     }
   }
 
@@ -142,7 +144,7 @@ class ContractEmitter {
   }
 
   void emit_tile(int64_t n, int64_t g, const Pixels& pixels, const Columns& columns) {
-    locate_weights(n, g, columns);
+    if (!t_.weights_in_parts) locate_weights(n, g, columns, {0, s_.k()});
     if (t_.depth < s_.k_channels) return emit_block(n, g, pixels, columns);
     locate_pixels(n, g, pixels, columns, {0, s_.k_channels});
     for (int64_t r = 0; r < pixels.rows; r += t_.block_rows) {
@@ -155,8 +157,8 @@ class ContractEmitter {
     }
   }
 
-  /// Sets b_address_ and B's pitches for these columns of group g.
-  void locate_weights(int64_t n, int64_t g, const Columns& columns) {
+  /// Sets b_address_ and B's pitches for these columns of group g, and these channels of a run-time B.
+  void locate_weights(int64_t n, int64_t g, const Columns& columns, const Depth& depth) {
     const int64_t element = operand_bytes(c_.format), k = s_.k(), p = t_.panel;
     const int64_t batch = b_.shape[0] == 1 ? 0 : n;
     if (c_.group_rows) return locate_grouped_weights(columns);
@@ -185,18 +187,18 @@ class ContractEmitter {
       return;
     }
     const bool rows_inside = row < column;  // K is the inner one: it stays so, for any order is read at the same speed
-    const int64_t dense_row = rows_inside ? element : columns.count * element, dense_column = rows_inside ? k * element : element;
-    if (hold(weights_, {batch, g, columns.first}, k * columns.count * element)) {
+    const int64_t dense_row = rows_inside ? element : columns.count * element, dense_column = rows_inside ? depth.count * element : element;
+    if (hold(weights_, {batch, g, columns.first, depth.first}, depth.count * columns.count * element)) {
       Emitter::Copy c;
-      c.src_address = e_.location(node_.inputs[1]).address + static_cast<uint64_t>(base + columns.first * column);
+      c.src_address = e_.location(node_.inputs[1]).address + static_cast<uint64_t>(base + columns.first * column + depth.first * row);
       c.dst_address = static_cast<uint64_t>(weights_.address);
       c.element_bytes = element;
-      if (rows_inside) c.extents = {columns.count, k}, c.src_strides = {column, row}, c.dst_strides = {dense_column, dense_row};
-      else c.extents = {k, columns.count}, c.src_strides = {row, column}, c.dst_strides = {dense_row, dense_column};
+      if (rows_inside) c.extents = {columns.count, depth.count}, c.src_strides = {column, row}, c.dst_strides = {dense_column, dense_row};
+      else c.extents = {depth.count, columns.count}, c.src_strides = {row, column}, c.dst_strides = {dense_row, dense_column};
       e_.copy(c);
     }
     b_address_ = static_cast<uint64_t>(weights_.address);
-    b_row_pitch_ = dense_row, b_column_pitch_ = dense_column, b_tile_pitch_ = e_.machine.mx.columns * dense_column, b_first_ = columns.first;
+    b_row_pitch_ = dense_row, b_column_pitch_ = dense_column, b_tile_pitch_ = e_.machine.mx.columns * dense_column, b_first_ = columns.first, b_channel_ = depth.first;
   }
 
   /// The same where B holds codes of few bits: they become floats on their way into the ring.
@@ -268,6 +270,7 @@ class ContractEmitter {
     for (int64_t k = 0; k < s_.k_channels; k += t_.depth) {
       const Depth depth{k, std::min(t_.depth, s_.k_channels - k)};
       if (t_.depth < s_.k_channels) locate_pixels(n, g, p, o, depth);
+      if (t_.weights_in_parts) locate_weights(n, g, o, depth);
       emit_products(g, p, o, depth, acc);
     }
     drain(n, p, first_channel, o.count, {acc_input_, acc, p.rows * p.cols, p.cols, {}});
@@ -283,7 +286,7 @@ class ContractEmitter {
     const int64_t c0 = (c_.depthwise ? o.first / s_.multiplier : g * s_.k_channels + depth.first) - a_channel_;
     m.a_imm = static_cast<uint32_t>(a_address_ + static_cast<uint64_t>(c0 * s_.a_bytes));
     const int64_t at = o.first - b_first_;
-    m.b_imm = static_cast<uint32_t>(b_address_ + static_cast<uint64_t>((b_.constant ? at / t_.panel * b_tile_pitch_ : at * b_column_pitch_) + depth.first * b_row_pitch_));
+    m.b_imm = static_cast<uint32_t>(b_address_ + static_cast<uint64_t>((b_.constant ? at / t_.panel * b_tile_pitch_ : at * b_column_pitch_) + (depth.first - b_channel_) * b_row_pitch_));
     const bool biased = bias_address_ >= 0 && depth.first == 0;
     if (biased) m.init = isa::Init::kBias, m.bias_imm = static_cast<uint32_t>(bias_address_ + 4 * (g * s_.columns + o.first));
     else if (depth.first > 0) m.init = isa::Init::kKeep;
@@ -360,7 +363,7 @@ class ContractEmitter {
   int64_t bias_address_ = -1;
   uint64_t a_address_ = 0, b_address_ = 0;
   int64_t a_row_ = 0, a_col_ = 0, a_channel_ = 0, a_rows_ = 0, a_cols_ = 0, a_row_pitch_ = 0, a_pixel_pitch_ = 0, a_pixel_bytes_ = 0;
-  int64_t b_tile_pitch_ = 0, b_row_pitch_ = 0, b_column_pitch_ = 0, b_first_ = 0;
+  int64_t b_tile_pitch_ = 0, b_row_pitch_ = 0, b_column_pitch_ = 0, b_first_ = 0, b_channel_ = 0;
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
 // systole.MaxPoolGradient(x, y, dy) with MaxPool's attributes: dx. It stands in training graphs: each place within a stride has windows of
-// its own that reach it, and is one map over them.
+// its own that reach it, and is one map over them. Large batches go in groups of images, whose smaller tensors stay in a scratchpad.
 #include <algorithm>
 #include <cmath>
 
@@ -69,7 +69,45 @@ struct Pixels {
   }
 };
 
+/// Images [first, first + count) of a tensor.
+struct Images {
+  int64_t first, count;
+  ValueId of(Lowering& l, const Node& node, ValueId v) const {
+    const Value from = l.out.value(v);
+    Shape shape = from.shape;
+    if (count == shape[0]) return v;
+    shape[0] = count;
+    return l.emit(node.name + ".images", View{first * element_count(from.shape) / from.shape[0] * bytes_of(from.type)}, {v}, from.type, shape);
+  }
+};
+
+/// Adds the gradient's places of some images, and where they go in the whole, to `together` and `parts`.
+void add_places(Lowering& l, const Node& node, const Window& w, const Images& images, ValueId whole_x, ValueId whole_y, ValueId whole_dy, Move& together, std::vector<ValueId>& parts) {
+  const ValueId x = images.of(l, node, whole_x), y = images.of(l, node, whole_y), dy = images.of(l, node, whole_dy);
+  const Shape s = l.out.value(x).shape;
+  const Margin margins[2] = {Margin(w, 0), Margin(w, 1)};
+  const ValueId most = with_margins(l, node, y, margins), share = with_margins(l, node, shares(l, node, w, x, y, dy), margins);
+  const Pixels pixels(l, node, w, x);
+  const auto strides = row_major_strides(s);
+  for (int64_t h = 0; h < std::min(w.stride[0], w.in[0]); ++h) {
+    for (int64_t v = 0; v < std::min(w.stride[1], w.in[1]); ++v) {
+      const Places a(w, 0, h), b(w, 1, v);
+      CopyRegion region{-1, {s[0], a.count, b.count, s[3]}, 0, images.first * strides[0] + h * strides[1] + v * strides[2], {0, 0, 0, 0}, {strides[0], w.stride[0] * strides[1], w.stride[1] * strides[2], 1}};
+      if (a.windows && b.windows) {
+        MapBuilder m(l, node.name + "." + std::to_string(h) + "." + std::to_string(v), {s[0], a.count, b.count, s[3], a.windows, b.windows});
+        const Access window{{{0, {{0, 1}}}, {a.first + margins[0].before, {{1, 1}, {4, 1}}}, {b.first + margins[1].before, {{2, 1}, {5, 1}}}, {0, {{3, 1}}}}, false, 0};
+        m.op(isa::Micro::kMul, {m.op(isa::Micro::kEqual, {m.input(pixels.value, pixels.at(w, h, v)), m.input(most, window)}), m.input(share, window)});
+        m.reduce(isa::Reduce::kSum, 2);
+        region.input = static_cast<int>(parts.size()), region.src_strides = row_major_strides(region.extents);
+        parts.push_back(m.finish(l.policy.store));
+      }
+      together.regions.push_back(std::move(region));
+    }
+  }
+}
+
 void lower_max_pool_gradient(Lowering& l, const Node& node) {
+  constexpr int64_t kElementsAtOnce = 1 << 19;  // of x: as many as chunks of weight gradients have (train/convolution.h)
   const auto& op = std::get<OnnxOp>(node.op);
   const Shape logical = l.shape(node.inputs[0]);
   const Window w = read_window(node, op, logical, op.integers("kernel_shape"), op.integer("ceil_mode", 0) != 0);
@@ -78,27 +116,10 @@ void lower_max_pool_gradient(Lowering& l, const Node& node) {
   const ValueId x = image_form_as(l, node.inputs[0], type), y = image_form_as(l, node.inputs[1], type), dy = image_form_as(l, node.inputs[2], type);
   const Shape s = l.out.value(x).shape, out = l.out.value(y).shape;
   if (out != Shape{s[0], w.out[0], w.out[1], s[3]} || l.out.value(dy).shape != out) Lowering::malformed(node, "y and dy of shapes " + to_string(l.shape(node.inputs[1])) + " and " + to_string(l.shape(node.inputs[2])), "the pool's output");
-  const Margin margins[2] = {Margin(w, 0), Margin(w, 1)};
-  const ValueId most = with_margins(l, node, y, margins), share = with_margins(l, node, shares(l, node, w, x, y, dy), margins);
-  const Pixels pixels(l, node, w, x);
-  const auto strides = row_major_strides(s);
+  const int64_t elements = element_count(s), at_once = elements <= kElementsAtOnce ? s[0] : std::max<int64_t>(1, kElementsAtOnce / (elements / s[0]));
   Move together;
   std::vector<ValueId> parts;
-  for (int64_t h = 0; h < std::min(w.stride[0], w.in[0]); ++h) {
-    for (int64_t v = 0; v < std::min(w.stride[1], w.in[1]); ++v) {
-      const Places a(w, 0, h), b(w, 1, v);
-      CopyRegion region{-1, {s[0], a.count, b.count, s[3]}, 0, h * strides[1] + v * strides[2], {0, 0, 0, 0}, {strides[0], w.stride[0] * strides[1], w.stride[1] * strides[2], 1}};
-      if (a.windows && b.windows) {
-        MapBuilder m(l, node.name + "." + std::to_string(h) + "." + std::to_string(v), {s[0], a.count, b.count, s[3], a.windows, b.windows});
-        const Access window{{{0, {{0, 1}}}, {a.first + margins[0].before, {{1, 1}, {4, 1}}}, {b.first + margins[1].before, {{2, 1}, {5, 1}}}, {0, {{3, 1}}}}, false, 0};
-        m.op(isa::Micro::kMul, {m.op(isa::Micro::kEqual, {m.input(pixels.value, pixels.at(w, h, v)), m.input(most, window)}), m.input(share, window)});
-        m.reduce(isa::Reduce::kSum, 2);
-        region.input = static_cast<int>(parts.size()), region.src_strides = row_major_strides(region.extents);
-        parts.push_back(m.finish(type));
-      }
-      together.regions.push_back(std::move(region));
-    }
-  }
+  for (int64_t n = 0; n < s[0]; n += at_once) add_places(l, node, w, {n, std::min(at_once, s[0] - n)}, x, y, dy, together, parts);
   const ValueId dx = l.emit(node.name, std::move(together), std::move(parts), type, s);
   define_image(l, node, node.outputs[0], dx, logical.size());
 }

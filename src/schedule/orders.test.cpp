@@ -60,6 +60,23 @@ TEST(Orders, SumsRunBesideProductsWithWhatIsMadeOfThem) {
   }
 }
 
+TEST(Orders, CopiesThatPassByRunBesideProductsAlone) {
+  const Machine machine = load_machine("server");
+  Made m;
+  const ValueId a = m.map({m.input({1, 1, 2048, 1024})}), b = m.map({m.input({1, 1, 1, 1, 1024, 1024})});
+  const ValueId kept = m.map({m.input({2048, 1024})}), chunk = m.map({m.input({512, 1024})}), summed = m.map({m.input({1024, 768})});
+  const ValueId output = m.copy(chunk), passes = m.copy(kept), stays = m.copy(chunk), sums = sums_over_rows(m, summed);
+  const ValueId first = m.product(a, b), second = m.product(a, b);
+  m.g.outputs = {output, first, second, m.map({passes}), m.map({stays}), m.map({sums})};
+  const Schedule schedule(m.g, Schedule::Order::kPassingCopiesBeside, &machine), all(m.g, Schedule::Order::kCopiesBeside, &machine);
+  EXPECT_GE(step_of(m, schedule, output).with, 0);
+  EXPECT_GE(step_of(m, schedule, passes).with, 0);
+  EXPECT_EQ(step_of(m, schedule, stays).with, -1) << "it has a place in the scratchpad";
+  EXPECT_EQ(step_of(m, schedule, sums).with, -1);
+  EXPECT_GE(step_of(m, all, stays).with, 0);
+  EXPECT_GE(step_of(m, all, sums).with, 0);
+}
+
 TEST(Orders, ChainsOfSmallMapsAreLookedAtOnce) {
   const Machine machine = load_machine("server");
   Made m;

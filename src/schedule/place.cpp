@@ -176,14 +176,16 @@ Placement place(const Graph& graph, const Schedule& schedule, const Machine& mac
     return small ? small_ring_base : ring_base;
   };
   Memory scratchpad, dram;
-  const int64_t turning = preferences.take_turns ? machine.group_bytes() : 0;
+  const int64_t group = machine.group_bytes(), most_turning = preferences.turns == Turns::kNone ? 0 : preferences.turns == Turns::kSmall ? group : 4 * group;
+  const int64_t side_by_side = preferences.turns == Turns::kLarge ? group / 8 : 0;  // of fewer bytes
   int64_t dram_end = boundary_end;
   for (ValueId id : order) {
     const size_t v = static_cast<size_t>(id);
     const Life life{schedule.first[v], schedule.last[v], last(id)};
-    const int64_t bytes = stored_bytes(graph.values[v]), group = machine.group_bytes();
+    const int64_t bytes = stored_bytes(graph.values[v]);
+    const int64_t turning = bytes < side_by_side ? std::min<int64_t>(most_turning, bytes - 1) : most_turning;
     // Large tensors start on a lock group of their own if they can: engines then work on different groups.
-    int64_t at = bytes >= preferences.resident_align_bytes ? scratchpad.put(bytes, life, group, limit(life), turning) : -1;
+    int64_t at = bytes >= std::max(preferences.resident_align_bytes, side_by_side) ? scratchpad.put(bytes, life, group, limit(life), turning) : -1;
     if (at < 0) at = scratchpad.put(bytes, life, kAlign, limit(life), turning);
     if (at >= 0) {
       p.of[v] = {isa::Space::kScratchpad, static_cast<uint64_t>(at), true};

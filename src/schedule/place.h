@@ -23,6 +23,10 @@ struct Placement {
   uint64_t dram_bytes = 0;         ///< inputs, outputs and spilled tensors, from address 0
 };
 
+/// Tensors that take turns: none, those of up to a lock group, or those from an eighth of one to four. In the last case smaller ones lie side by
+/// side, where the first place is free: one in each lock group would leave no room between them.
+enum class Turns { kNone, kSmall, kLarge };
+
 /// What the code generator varies between candidates.
 struct Preferences {
   int64_t ring_groups = 0;             ///< lock groups left to the ring at least
@@ -31,7 +35,7 @@ struct Preferences {
   int64_t ring_align_bytes = 0;        ///< the same for blocks of the ring
   bool waiting_last = false;           ///< tensors that lie unused for most of their life get the room that others leave
   bool tiles_in_groups = false;        ///< a map's tile with all its inputs and outputs lies in one lock group
-  bool take_turns = true;              ///< tensors of up to a lock group lie where nothing has been for longest, not at the first place that is free
+  Turns turns = Turns::kSmall;         ///< which tensors lie where nothing has been for longest, not at the first place that is free
   bool products_in_groups = true;      ///< tiles of products are chosen for lock groups of their own, not for their bytes alone
   int64_t small_ring_groups = 0;       ///< left to the ring in steps whose tensors may all be resident beside it; 0: as in all others
   bool operator==(const Preferences&) const = default;

@@ -5,6 +5,7 @@
 
 #include "schedule/place.h"
 #include "schedule/test_graphs.h"
+#include "schedule/tile_contract.h"
 
 namespace systole {
 namespace {
@@ -187,6 +188,45 @@ TEST(Place, SmallTensorsTakeTurns) {
   std::set<uint64_t> addresses;
   for (size_t n = 0; n + 1 < m.g.nodes.size(); ++n) addresses.insert(p.of[static_cast<size_t>(m.g.nodes[n].outputs[0])].address);
   EXPECT_EQ(addresses.size(), 12u) << "room that was in use is taken again before room that was not";
+}
+
+/// Chunks of one and a half lock groups, each made beside a sum that stays: sums of a few bytes must not stand between them.
+TEST(Place, ChunksTakeTurnsAndSumsLieSideBySide) {
+  const Machine machine = load_machine("server");
+  Made m;
+  ValueId chunk = m.map({m.input({192, 1024})});
+  std::vector<ValueId> chunks = {chunk}, sums;
+  for (int i = 0; i < 8; ++i) {
+    sums.push_back(m.map({m.input({16, 64})}));
+    chunks.push_back(chunk = m.map({chunk}));
+  }
+  m.g.outputs = {m.map({chunk}), m.map(sums)};
+  const Schedule schedule(m.g);
+  const auto address = [](const Placement& p, ValueId v) { return static_cast<int64_t>(p.of[static_cast<size_t>(v)].address); };
+  for (const Turns turns : {Turns::kSmall, Turns::kLarge}) {
+    const Placement p = place(m.g, schedule, machine, {.ring_groups = 4, .resident_align_bytes = 256, .turns = turns});
+    std::set<int64_t> groups;
+    for (ValueId v : sums) groups.insert(address(p, v) / machine.group_bytes());
+    const bool same = address(p, chunks[4]) == address(p, chunks[2]);
+    if (turns == Turns::kLarge) EXPECT_LE(groups.size(), 2u);
+    else EXPECT_EQ(groups.size(), sums.size());
+    EXPECT_EQ(same, turns == Turns::kSmall) << "the room of the chunk before last is the first that is free";
+  }
+}
+
+/// A long product whose first operand is at hand: the other streams by in parts of it, not tile by tile of all its rows.
+TEST(Tiles, StreamedWeightsComeInParts) {
+  const Machine machine = load_machine("server");
+  Contract c;
+  c.format = MacFormat::kBF16;
+  ContractShape s{.contract = &c, .in_w = 64, .in_c = 6272, .out_w = 64, .k_channels = 6272, .columns = 256, .a_bytes = 2, .out_bytes = 4, .a_resident = true, .out_resident = true, .weights_streamed = true};
+  const int64_t ring = 8 * machine.group_bytes();
+  const ContractTile best = search_tiles(machine, s, ring).front();
+  EXPECT_TRUE(best.weights_in_parts);
+  EXPECT_LT(best.depth, s.k_channels);
+  EXPECT_GE(best.weight_columns, 128) << "rows of few bytes are slow to read";
+  s.weights_streamed = false, s.weights_dynamic_resident = true;
+  for (const ContractTile& t : search_tiles(machine, s, ring)) EXPECT_TRUE(!t.weights_in_parts && t.depth == s.k_channels);
 }
 
 }  // namespace

@@ -72,7 +72,13 @@ Schedule::Schedule(const Graph& graph, Order order, const Machine* machine) : fi
     }
   }
   add_followers(graph, steps);
-  if (order != Order::kAsGiven) steps = (order == Order::kWoven ? weave : order == Order::kCopiesFirst ? copies_first : copies_beside)(graph, steps, root, *machine);
+  switch (order) {
+    case Order::kAsGiven: break;
+    case Order::kCopiesFirst: steps = copies_first(graph, steps, root, *machine); break;
+    case Order::kCopiesBeside: steps = copies_beside(graph, steps, root, *machine); break;
+    case Order::kPassingCopiesBeside: steps = passing_copies_beside(graph, steps, root, *machine); break;
+    case Order::kWoven: steps = weave(graph, steps, root, *machine); break;
+  }
   auto touch = [&](ValueId v, int at) {
     if (v == kNoValue || contract_of[static_cast<size_t>(v)] >= 0) return;
     const size_t r = static_cast<size_t>(root[static_cast<size_t>(v)]);

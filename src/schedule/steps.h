@@ -14,6 +14,7 @@ struct Step {
   int contract = -1;  ///< the contract it drains, or -1
   int then = -1;      ///< a map of what a contract's drain makes, element by element, block by block while that is at hand; or -1
   int with = -1;      ///< the step, a contract's, that it is woven into; it follows that one directly, or others with it
+  bool operator==(const Step&) const = default;
 };
 
 struct Schedule {
@@ -25,7 +26,7 @@ struct Schedule {
   std::vector<int> touches;       ///< per root value: how many steps write or read it
   /// In the graph's order, or another that is better for a machine (weave.h; it has to be given then). Without a machine parts of moves are
   /// made in their place wherever DRAM has whole bursts of them.
-  enum class Order { kAsGiven, kCopiesFirst, kCopiesBeside, kWoven };
+  enum class Order { kAsGiven, kCopiesFirst, kCopiesBeside, kPassingCopiesBeside, kWoven };
   /// Values that the step makes: one, or two with `then`.
   static std::vector<ValueId> made_by(const Graph& graph, const Step& step);
   explicit Schedule(const Graph& graph, Order order = Order::kAsGiven, const Machine* machine = nullptr);

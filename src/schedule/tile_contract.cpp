@@ -53,10 +53,11 @@ Totals totals_of(const Machine& m, const ContractShape& s, const ContractTile& t
   const int64_t dense_tile = s.a_resident ? 0 : input_tile_bytes(s, std::min(t.rows, s.out_h), std::min(t.cols, s.out_w), a_channels);
   const int64_t run = std::min(t.cols, s.out_w) * s.a_bytes, burst = m.dram.burst_bytes;
   const int64_t a_tile = s.a_turned ? dense_tile / run * ceil_div(run, burst) * burst : dense_tile;
-  const int64_t weight_loads = s.groups * weight_tiles * (t.weights_outer || weight_tiles == 1 ? 1 : pixel_tiles);
+  const int64_t weight_parts = t.weights_in_parts ? parts : 1;
+  const int64_t weight_loads = s.groups * weight_tiles * weight_parts * (!t.weights_in_parts && (t.weights_outer || weight_tiles == 1) ? 1 : pixel_tiles);
   const bool again = c.depthwise || (t.weights_outer && (pixel_tiles > 1 || parts > 1));  // for each tile of weights
   const int64_t a_loads = s.groups * pixel_tiles * (again ? weight_tiles : 1);
-  sum.weight_loads = weight_loads, sum.a_loads = a_loads * parts, sum.weight_bytes = s.weights_dynamic_resident ? 0 : weight_bytes, sum.a_bytes = a_tile / parts;
+  sum.weight_loads = weight_loads, sum.a_loads = a_loads * parts, sum.weight_bytes = s.weights_dynamic_resident ? 0 : weight_bytes / weight_parts, sum.a_bytes = a_tile / parts;
   sum.dma_bytes = weight_loads * sum.weight_bytes + a_loads * a_tile;
   const int64_t outputs = s.images * s.out_h * s.out_w * s.columns * s.groups;
   sum.dma_bytes += outputs * (s.extra_bytes + (s.out_resident ? 0 : s.out_bytes));
@@ -71,6 +72,7 @@ int64_t waiting_cycles(const Machine& m, const ContractShape& s, const ContractT
   const int64_t drained = stage > 0 && s.tiles_in_groups ? std::min<int64_t>(2, ring_bytes / group / 3) * group : 0;
   const auto fits = [&](int64_t w, int64_t p) { return w * room(weight_bytes) + p * room(a_bytes) + std::max(2 * stage, drained) <= ring_bytes; };
   if (fits(weights, pixels)) return 0;
+  if (t.weights_in_parts) return dram_bound_cycles(m, x.dma_bytes);
   const int64_t outer = t.weights_outer ? (x.weight_loads - 1) * x.weight_bytes : (x.a_loads - 1) * x.a_bytes;
   if (fits(t.weights_outer ? 1 : weights, t.weights_outer ? pixels : 1)) return dram_bound_cycles(m, outer);
   return dram_bound_cycles(m, x.dma_bytes);
@@ -82,15 +84,21 @@ int64_t cost_of(const Machine& m, const ContractShape& s, const ContractTile& t,
   return std::max({x.mx, x.vx, dram_bound_cycles(m, x.dma_bytes)}) + first + s.block_overhead_cycles * x.blocks * ceil_div(s.k_channels, t.depth) + (x.mx + x.vx) / 64 + dram_bound_cycles(m, x.dma_bytes) / 16;
 }
 
-/// Channels of A on chip at a time: all, or halves of them. Sums go on from what is in the accumulators where a format passes over them once,
-/// in whole blocks of the definition.
+/// Channels on chip at a time, of A or of streamed weights: all, or halves of them. Sums go on from what is in the accumulators where a format
+/// passes over them once, in whole blocks of the definition.
 std::vector<int64_t> depths(const ContractShape& s) {
   constexpr int64_t kBlock = 32, kLeast = 256, kMostParts = 16;
   std::vector<int64_t> list = {s.k_channels};
   const Contract& c = *s.contract;
-  if (s.a_resident || s.taps() != 1 || c.depthwise || passes_of(c.format) != 1) return list;
+  if ((s.a_resident && !s.weights_streamed) || s.taps() != 1 || c.depthwise || passes_of(c.format) != 1) return list;
   for (int64_t parts = 2; parts <= kMostParts && s.k_channels / parts >= kLeast; parts *= 2) list.push_back(ceil_div(ceil_div(s.k_channels, parts), kBlock) * kBlock);
   return list;
+}
+
+/// Whether parts of these columns of streamed weights may pass by what is resident: in whole rows, or runs that DRAM reads as fast.
+bool parts_stream(const Machine& m, const ContractShape& s, int64_t columns) {
+  constexpr int64_t kLeastBursts = 4;
+  return s.weights_streamed && s.a_resident && (columns == s.columns || columns * operand_bytes(s.contract->format) >= kLeastBursts * m.dram.burst_bytes);
 }
 
 /// The accumulator blocks of a tile, and the order of tiles.
@@ -144,14 +152,18 @@ std::vector<ContractTile> search_tiles(const Machine& machine, const ContractSha
   for (int64_t wc : weight_columns(machine, s)) {
     const int64_t panel = ceil_div(std::min(c, wc), s.panel_columns) * s.panel_columns;
     const int64_t weight_bytes = s.weights_dynamic_resident ? 0 : s.k() * ceil_div(wc, panel) * panel * operand_bytes(s.contract->format);
-    if (weight_bytes > ring_bytes || (wc < s.columns && wc % s.panel_columns)) continue;
+    if ((weight_bytes > ring_bytes && !s.weights_streamed) || (wc < s.columns && wc % s.panel_columns)) continue;
     for (int64_t rows : rows_list) {
       for (int64_t cols : rows > 1 || whole ? std::vector<int64_t>{s.out_w} : halvings(s.out_w)) {
         for (int64_t depth : depths(s)) {
           const int64_t channels = s.contract->depthwise ? ceil_div(wc, s.multiplier) : depth;
           const int64_t a = s.a_resident ? 0 : input_tile_bytes(s, rows, cols, channels);
-          if (weight_bytes + a > ring_bytes) continue;
-          add_tiles(machine, s, {.rows = rows, .cols = cols, .depth = depth, .weight_columns = wc, .panel = panel}, weight_bytes, a, ring_bytes, found);
+          for (bool in_parts : {false, true}) {
+            if (in_parts ? depth == s.k_channels || !parts_stream(machine, s, wc) : depth < s.k_channels && s.a_resident) continue;
+            const int64_t weights = in_parts ? ceil_div(weight_bytes * depth, s.k_channels) : weight_bytes;
+            if (weights + a > ring_bytes) continue;
+            add_tiles(machine, s, {.rows = rows, .cols = cols, .depth = depth, .weights_in_parts = in_parts, .weight_columns = wc, .panel = panel}, weights, a, ring_bytes, found);
+          }
         }
       }
     }

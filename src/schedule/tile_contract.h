@@ -18,6 +18,7 @@ struct ContractShape {
   int64_t a_bytes = 1, out_bytes = 1;               ///< bytes of an element
   bool a_turned = false;                            ///< pixels, not channels, lie side by side in DRAM
   bool a_resident = false, out_resident = false, weights_dynamic_resident = false;
+  bool weights_streamed = false;                    ///< of a run-time tensor in DRAM
   int64_t weight_column_bytes = 0;                  ///< that DRAM delivers for the weights of one column, where it is not their size
   int64_t panel_columns = 1;                        ///< a panel is a multiple of this
   int64_t drain_slots = 1, extra_bytes = 0;         ///< staged bytes per output element that the drain reads besides
@@ -33,6 +34,7 @@ struct ContractShape {
 struct ContractTile {
   int64_t rows = 1, cols = 1;              ///< output pixels whose input is on chip
   int64_t depth = 1;                       ///< of its channels at a time; if not all, a tile is one block and stays in the accumulators meanwhile
+  bool weights_in_parts = false;           ///< the weights of as many channels come with them, not those of all before
   int64_t weight_columns = 1, panel = 1;   ///< output channels whose weights are on chip; columns per packed panel
   int64_t block_rows = 1, block_cols = 1, block_columns = 1;  ///< one accumulator block
   bool weights_outer = true;

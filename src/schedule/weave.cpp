@@ -21,6 +21,8 @@ class Costs {
     }
   }
   const Node& node(const Step& s) const { return g_.nodes[static_cast<size_t>(s.node)]; }
+  /// Whether it is an input or output of the program.
+  bool at_boundary(ValueId v) const { return boundary_.count(root_of(v)) != 0; }
   size_t root_of(ValueId v) const { return static_cast<size_t>(root_[static_cast<size_t>(v)]); }
   std::vector<ValueId> inputs(const Step& s) const {
     std::vector<ValueId> list;
@@ -183,7 +185,7 @@ class Weaver {
 /// padded on their way from DRAM to DRAM, or summed up, as for the gradients of biases.
 class CopiesAndSums {
  public:
-  CopiesAndSums(const Graph& g, const std::vector<Step>& steps, const Costs& costs, const Machine& machine) : g_(g), steps_(steps), costs_(costs), machine_(machine), readers_(g.values.size()), host_(steps.size(), -1), slack_(steps.size()) {
+  CopiesAndSums(const Graph& g, const std::vector<Step>& steps, const Costs& costs, const Machine& machine, bool passing_only) : g_(g), steps_(steps), costs_(costs), machine_(machine), passing_only_(passing_only), readers_(g.values.size()), host_(steps.size(), -1), slack_(steps.size()) {
     std::vector<std::vector<int>> writers(g.values.size());
     for (size_t s = 0; s < steps.size(); ++s) {
       slack_[s] = costs.slack(steps[s]);
@@ -224,8 +226,9 @@ class CopiesAndSums {
   bool is_large(const Step& step) const {
     if (step.contract >= 0) return false;
     const Node& node = costs_.node(step);
-    if (std::holds_alternative<Move>(node.op)) return stored_bytes(g_.value(node.outputs[0])) > machine_.memory.scratchpad_bytes / 8;
-    return sums_only(g_, step) && costs_.dma_cycles(step) >= kWorthWeaving;
+    const int64_t bytes = stored_bytes(g_.value(node.outputs[0])), scratchpad = machine_.memory.scratchpad_bytes;
+    if (std::holds_alternative<Move>(node.op)) return bytes > scratchpad / 8 && (!passing_only_ || costs_.at_boundary(node.outputs[0]) || bytes > scratchpad / 2);
+    return !passing_only_ && sums_only(g_, step) && costs_.dma_cycles(step) >= kWorthWeaving;
   }
   /// A map that goes with the sums that it reads, as the sum over images goes with those over their rows.
   bool is_small(const Step& step) const { return step.contract < 0 && step.then < 0 && std::holds_alternative<Map>(costs_.node(step).op) && costs_.dma_cycles(step) < kWorthWeaving / 4; }
@@ -256,6 +259,7 @@ class CopiesAndSums {
   const std::vector<Step>& steps_;
   const Costs& costs_;
   const Machine& machine_;
+  const bool passing_only_;
   std::vector<std::vector<int>> readers_;  ///< per root value
   std::vector<int> host_;                  ///< contraction beside which a step runs, or -1
   std::vector<int64_t> slack_;
@@ -271,7 +275,12 @@ bool sums_only(const Graph& graph, const Step& step) {
 
 std::vector<Step> copies_beside(const Graph& graph, const std::vector<Step>& steps, const std::vector<ValueId>& root, const Machine& machine) {
   const Costs costs(graph, root, machine);
-  return CopiesAndSums(graph, steps, costs, machine).run();
+  return CopiesAndSums(graph, steps, costs, machine, false).run();
+}
+
+std::vector<Step> passing_copies_beside(const Graph& graph, const std::vector<Step>& steps, const std::vector<ValueId>& root, const Machine& machine) {
+  const Costs costs(graph, root, machine);
+  return CopiesAndSums(graph, steps, costs, machine, true).run();
 }
 
 std::vector<Step> copies_first(const Graph& graph, const std::vector<Step>& steps, const std::vector<ValueId>& root, const Machine& machine) { return copies_first(graph, steps, Costs(graph, root, machine), machine); }

@@ -15,6 +15,9 @@ bool sums_only(const Graph& graph, const Step& step);
 
 /// The same work with large copies and such sums beside contractions that leave DRAM the time for them, marked `with` it.
 std::vector<Step> copies_beside(const Graph& graph, const std::vector<Step>& steps, const std::vector<ValueId>& root, const Machine& machine);
+/// The same with those copies alone that have no place in the scratchpad: the program's large outputs, and what takes more than half of it. What is
+/// brought into the scratchpad comes when it is needed, and steps beside nothing may have small rings.
+std::vector<Step> passing_copies_beside(const Graph& graph, const std::vector<Step>& steps, const std::vector<ValueId>& root, const Machine& machine);
 
 /// The same work with such steps moved behind their contraction and marked `with` it. `root` as in Schedule.
 std::vector<Step> weave(const Graph& graph, const std::vector<Step>& steps, const std::vector<ValueId>& root, const Machine& machine);
