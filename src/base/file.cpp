@@ -12,6 +12,9 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <mutex>
+#include <shared_mutex>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -32,6 +35,55 @@ uint64_t checked_size(const std::string& path, uint64_t limit_bytes) {
   }
   return size;
 }
+
+/// Files that are mapped, by their first byte in memory, each open for as long as it is mapped.
+class MappedFiles {
+ public:
+  static MappedFiles& all() {
+    static auto* files = new MappedFiles;  // bytes may be released behind the last static object
+    return *files;
+  }
+  void add(const uint8_t* at, size_t size, int file) {
+    const std::unique_lock lock(mutex_);
+    files_[at] = {size, file};
+  }
+  void remove(const uint8_t* at) {
+    const std::unique_lock lock(mutex_);
+    const auto found = files_.find(at);
+    ::munmap(const_cast<uint8_t*>(at), found->second.size);
+    ::close(found->second.file);
+    files_.erase(found);
+  }
+  /// Reads through the system; false where it cannot, or where the bytes are of no mapped file.
+  bool read(const uint8_t* from, size_t size, uint8_t* to) {
+    const std::shared_lock lock(mutex_);
+    auto found = files_.upper_bound(from);
+    if (found == files_.begin()) return false;
+    --found;
+    const auto offset = static_cast<size_t>(from - found->first);
+    if (offset > found->second.size || size > found->second.size - offset) return false;
+    return read_part(found->second.file, to, size, offset);
+  }
+
+  /// False where the file ends before or cannot be read.
+  static bool read_part(int file, uint8_t* to, size_t size, size_t offset) {
+    while (size > 0) {
+      const ssize_t n = ::pread(file, to, size, static_cast<off_t>(offset));
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) return false;
+      to += n, offset += static_cast<size_t>(n), size -= static_cast<size_t>(n);
+    }
+    return true;
+  }
+
+ private:
+  struct File {
+    size_t size;
+    int file;
+  };
+  std::shared_mutex mutex_;
+  std::map<const uint8_t*, File> files_;
+};
 
 }  // namespace
 
@@ -54,12 +106,7 @@ Bytes read_shared(const std::string& path, uint64_t limit_bytes) {
   const auto memory = std::make_shared<ZeroedMemory>(size, true);
   std::atomic<bool> complete = true;
   parallel_for(static_cast<int64_t>(size), static_cast<int64_t>(kLarge), [&](int64_t begin, int64_t end) {
-    while (begin < end) {
-      const ssize_t n = ::pread(file, memory->data() + begin, static_cast<size_t>(end - begin), begin);
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) return void(complete = false);
-      begin += n;
-    }
+    if (!MappedFiles::read_part(file, memory->data() + begin, static_cast<size_t>(end - begin), static_cast<size_t>(begin))) complete = false;
   });
   ::close(file);
   if (!complete) fail(ErrorCode::kIo, path, "the file ends early or cannot be read", "a file that can be read to its end");
@@ -72,10 +119,25 @@ Bytes map_file(const std::string& path, uint64_t limit_bytes) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) fail(ErrorCode::kIo, path, std::strerror(errno), "a file that can be read");
   void* at = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
-  ::close(file);
-  if (at == MAP_FAILED) return read_file(path, limit_bytes);
+  if (at == MAP_FAILED) {
+    ::close(file);
+    return read_file(path, limit_bytes);
+  }
   const auto* data = static_cast<const uint8_t*>(at);
-  return {std::shared_ptr<const void>(at, [size](const void* p) { ::munmap(const_cast<void*>(p), size); }), data, size};
+  MappedFiles::all().add(data, size, file);
+  return {std::shared_ptr<const void>(data, [](const void* p) { MappedFiles::all().remove(static_cast<const uint8_t*>(p)); }), data, size};
+}
+
+const uint8_t* read_once(const uint8_t* from, size_t size) {
+  constexpr size_t kFewBytes = size_t{1} << 14;
+  thread_local std::vector<uint8_t> buffer;
+  if (size < kFewBytes) return from;
+  if (buffer.size() < size) buffer.resize(size);
+  return MappedFiles::all().read(from, size, buffer.data()) ? buffer.data() : from;
+}
+
+void copy_once(const uint8_t* from, size_t size, uint8_t* to) {
+  if (size > 0 && !MappedFiles::all().read(from, size, to)) std::memcpy(to, from, size);
 }
 
 std::string file_identity(const std::string& path) {

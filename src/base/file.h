@@ -19,6 +19,12 @@ Bytes read_shared(const std::string& path, uint64_t limit_bytes = uint64_t{16} <
 /// cuts while they are in use.
 Bytes map_file(const std::string& path, uint64_t limit_bytes = uint64_t{16} << 30);
 
+/// Bytes that are read once, for example to be packed: as they lie, or where they are a mapped file's (map_file) copied through the system, for which
+/// pages need not be mapped one by one, which costs several times as much. Valid until the thread's next call.
+const uint8_t* read_once(const uint8_t* from, size_t size);
+/// The same into memory of one's own.
+void copy_once(const uint8_t* from, size_t size, uint8_t* to);
+
 /// What changes when a file's content may have changed: device, inode, size and times. Empty where the file was changed so
 /// lately that a later change could leave it the same.
 std::string file_identity(const std::string& path);

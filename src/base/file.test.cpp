@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <random>
 
 #include "base/content_key.h"
@@ -35,6 +36,31 @@ TEST(Files, LargeOnesAreReadWholeAndNamedByEveryByte) {
     EXPECT_NE(content_key(text(other)), key) << at;
   }
   EXPECT_NE(content_key(text(all).substr(0, bytes.size() - 1)), key);
+}
+
+TEST(Files, MappedBytesAreReadOnceThroughTheSystem) {
+  const std::string path = testing::TempDir() + "/mapped.bin";
+  std::vector<uint8_t> bytes((size_t{1} << 20) + 7);
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(i * 2654435761u >> 13);
+  write_pieces(path, {Bytes(bytes)});
+  const size_t size = size_t{1} << 16;
+  {
+    const Bytes mapped = map_file(path), other = map_file(path);
+    for (size_t at : {size_t{0}, size_t{12345}, bytes.size() - size}) {
+      const uint8_t* read = read_once(mapped.data() + at, size);
+      EXPECT_NE(read, mapped.data() + at);
+      EXPECT_TRUE(std::equal(read, read + size, bytes.begin() + static_cast<std::ptrdiff_t>(at))) << at;
+      std::vector<uint8_t> copy(size);
+      copy_once(other.data() + at, size, copy.data());
+      EXPECT_TRUE(std::equal(copy.begin(), copy.end(), bytes.begin() + static_cast<std::ptrdiff_t>(at))) << at;
+    }
+    EXPECT_EQ(read_once(mapped.data(), 100), mapped.data()) << "few bytes are not worth a call";
+    EXPECT_EQ(read_once(mapped.data() + bytes.size() - size + 1, size), mapped.data() + bytes.size() - size + 1) << "not all of it is the file's";
+    std::filesystem::resize_file(path, size);  // cut while in use: what is left can be read
+    EXPECT_NE(read_once(mapped.data(), size), mapped.data());
+    EXPECT_EQ(read_once(mapped.data() + 1, size), mapped.data() + 1);
+  }
+  EXPECT_EQ(read_once(bytes.data(), size), bytes.data()) << "no file's";
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 
+#include "base/file.h"
 #include "base/parallel.h"
 #include "codegen/layers.h"
 #include "numerics/formats.h"
@@ -11,17 +12,42 @@
 namespace systole {
 namespace {
 
-/// [Nb, G, KH, KW, C, N] to panels [Nb x G][N / p][KH x KW x C][p], the last panel padded with zeros (or the b_zero's code).
-/// `copy(i, n, to)` writes elements [i, i + n) of b.
+/// Elements of a constant as the image has them, read once and in order: bytes, or bf16 of a file's floats.
+struct Elements {
+  const uint8_t* data;
+  int64_t stored_bytes;    ///< of an element in memory
+  int64_t element_bytes;   ///< of one in the image
+  static Elements of(const Tensor& t) {
+    if (const NarrowedLater* later = t.bytes.later()) return {later->floats().data(), 4, 2};
+    return {t.bytes.data(), bytes_of(t.type), bytes_of(t.type)};
+  }
+  /// [first, first + count), valid until the thread's next call.
+  const uint8_t* read(int64_t first, int64_t count) const { return read_once(data + first * stored_bytes, static_cast<size_t>(count * stored_bytes)); }
+  /// `count` of those that `read` gave, from the i-th on.
+  void write(const uint8_t* read, int64_t i, int64_t count, uint8_t* to) const {
+    if (stored_bytes == element_bytes) std::memcpy(to, read + i * stored_bytes, static_cast<size_t>(count * stored_bytes));
+    else f32_to_bf16(read + i * stored_bytes, reinterpret_cast<uint16_t*>(to), count);
+  }
+};
+
+/// Calls body(first, count, elements of the constant from the first on) for pieces of about this many elements, in whole rows of n.
 template <class F>
-void pack(const Tensor& b, int64_t p, uint8_t* out, F&& copy) {
-  const int64_t g = b.shape[0] * b.shape[1], k = b.shape[2] * b.shape[3] * b.shape[4], n = b.shape[5], panels = (n + p - 1) / p;
-  const size_t element = static_cast<size_t>(bytes_of(b.type));
-  // Rows of b in order: memory is read as it lies, and written in whole lines.
-  parallel_for(g * k, std::max<int64_t>(1, (1 << 18) / n), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
+void for_pieces(const Elements& elements, int64_t rows, int64_t n, F&& body) {
+  constexpr int64_t kAtOnce = 1 << 16;  // they stay in a core's cache
+  const int64_t step = std::max<int64_t>(1, kAtOnce / std::max<int64_t>(1, n));
+  parallel_for(rows, step, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row += step) body(row, std::min(step, end - row), elements.read(row * n, std::min(step, end - row) * n));
+  });
+}
+
+/// [Nb, G, KH, KW, C, N] to panels [Nb x G][N / p][KH x KW x C][p], the last panel padded with zeros (or the b_zero's code). Rows in order: memory
+/// is read as it lies, and written in whole lines.
+void pack(const Elements& b, const Shape& shape, int64_t p, uint8_t* out) {
+  const int64_t g = shape[0] * shape[1], k = shape[2] * shape[3] * shape[4], n = shape[5], panels = (n + p - 1) / p;
+  for_pieces(b, g * k, n, [&](int64_t first, int64_t count, const uint8_t* rows) {
+    for (int64_t row = first; row < first + count; ++row) {
       const int64_t gi = row / k, ki = row % k;
-      for (int64_t j = 0; j < panels; ++j) copy(row * n + j * p, std::min(p, n - j * p), out + static_cast<size_t>(((gi * panels + j) * k + ki) * p) * element);
+      for (int64_t j = 0; j < panels; ++j) b.write(rows, (row - first) * n + j * p, std::min(p, n - j * p), out + ((gi * panels + j) * k + ki) * p * b.element_bytes);
     }
   });
 }
@@ -55,19 +81,9 @@ void pack_groups(const Graph& graph, const ConstantUse& use, uint8_t* out) {
 void place_constant(const Graph& graph, const ConstantUse& use, uint8_t* image) {
   const Tensor& t = *graph.value(use.value).constant;
   if (use.grouped) return pack_groups(graph, use, image + use.offset);
-  const auto place = [&](auto&& copy) {
-    if (use.panel > 0) return pack(t, use.panel, image + use.offset, copy);
-    const int64_t element = bytes_of(t.type);
-    parallel_for(t.count(), 1 << 20, [&](int64_t begin, int64_t end) { copy(begin, end - begin, image + use.offset + begin * element); });
-  };
-  if (const NarrowedLater* later = t.bytes.later()) {
-    const uint8_t* floats = later->floats().data();
-    place([&](int64_t i, int64_t n, uint8_t* to) { f32_to_bf16(floats + 4 * i, reinterpret_cast<uint16_t*>(to), n); });
-  } else {
-    const uint8_t* bytes = t.bytes.data();
-    const size_t element = static_cast<size_t>(bytes_of(t.type));
-    place([&](int64_t i, int64_t n, uint8_t* to) { std::memcpy(to, bytes + static_cast<size_t>(i) * element, static_cast<size_t>(n) * element); });
-  }
+  const Elements elements = Elements::of(t);
+  if (use.panel > 0) return pack(elements, t.shape, use.panel, image + use.offset);
+  for_pieces(elements, t.count(), 1, [&](int64_t first, int64_t count, const uint8_t* from) { elements.write(from, 0, count, image + use.offset + first * elements.element_bytes); });
 }
 
 }  // namespace

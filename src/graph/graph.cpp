@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/parallel.h"
 
 namespace systole {
@@ -70,6 +71,12 @@ ValueId Graph::add_constant(std::string value_name, TensorPtr tensor) {
   return static_cast<ValueId>(values.size() - 1);
 }
 
+namespace {
+void copy_in_parts(const uint8_t* from, int64_t size, uint8_t* to) {
+  parallel_for(size, int64_t{1} << 22, [&](int64_t begin, int64_t end) { copy_once(from + begin, static_cast<size_t>(end - begin), to + begin); });
+}
+}  // namespace
+
 void own_constants(Graph& graph) {
   std::map<TensorPtr, TensorPtr> owned;  // by tensor, which several values may hold
   std::vector<std::pair<TensorPtr, std::shared_ptr<Tensor>>> copies;
@@ -82,8 +89,8 @@ void own_constants(Graph& graph) {
   parallel_for(static_cast<int64_t>(copies.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       auto& [from, to] = copies[static_cast<size_t>(i)];
-      *to = *from;
-      to->bytes.own();
+      if (from->bytes.later() || static_cast<int64_t>(from->bytes.size()) != from->count() * bytes_of(from->type)) *to = *from, to->bytes.own();
+      else *to = filled(from->type, from->shape, [&, bytes = from->bytes.data(), size = static_cast<int64_t>(from->bytes.size())](uint8_t* at) { copy_in_parts(bytes, size, at); });
     }
   });
 }
