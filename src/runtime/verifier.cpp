@@ -86,7 +86,8 @@ class Verifier {
       const Difference d = difference_of(got[k], *recorded->second);
       report_.outputs.push_back({name, "recorded", d.cosine, d.max_abs, d.sqnr_db});
     }
-    for (const auto& [name, t] : o_.expected) {
+    for (const auto& expected : o_.expected) {
+      const std::string& name = expected.first;
       if (std::none_of(report_.outputs.begin(), report_.outputs.end(), [&](const LayerVerdict& v) { return v.name == name; })) fail(ErrorCode::kNotFound, "--expect " + name, "no such output", "an output of the model");
     }
   }

@@ -172,7 +172,9 @@ class Operands {
 SharedBytes share_bytes(const Graph& graph, const Machine* machine) {
   const size_t values = graph.values.size();
   SharedBytes shared{std::vector<ValueId>(values), std::vector<int64_t>(values, 0), std::vector<Strides>(values)};
-  auto& [root, offset, strides] = shared;
+  std::vector<ValueId>& root = shared.root;  // lambdas of some compilers cannot read names of a structured binding
+  std::vector<int64_t>& offset = shared.offset;
+  std::vector<Strides>& strides = shared.strides;
   for (size_t v = 0; v < values; ++v) root[v] = static_cast<ValueId>(v);
   const Places places(graph, machine);
   const Operands operands(graph, machine);

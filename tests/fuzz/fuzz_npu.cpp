@@ -11,7 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace systole;
   static const Machine machine = load_machine("edge");
   try {
-    const isa::Program program = isa::deserialise({data, data + size}, "fuzz");
+    const isa::Program program = isa::deserialise(Bytes(nullptr, data, size), "fuzz");
     isa::sequence(program.code, "fuzz", {}, 100000);
     check_races(program, machine);
   } catch (const Failure&) {

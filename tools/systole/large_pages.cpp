@@ -8,7 +8,16 @@
 
 #include "base/huge_pages.h"
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// Sanitizers have allocators of their own.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SYSTOLE_SANITIZED 1
+#elif defined(__has_feature)
+#define SYSTOLE_SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define SYSTOLE_SANITIZED 0
+#endif
+
+#if !SYSTOLE_SANITIZED
 [[gnu::noinline]] void* operator new(std::size_t bytes) {
   if (bytes > SIZE_MAX / 2) throw std::bad_alloc();
   void* p = nullptr;

@@ -7,6 +7,7 @@
 #include "base/error.h"
 
 #if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -18,7 +19,10 @@ namespace {
 bool may_use_tiles() {
 #if defined(__x86_64__) && defined(__linux__)
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
-  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8") && __builtin_cpu_supports("amx-bf16") && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25;  // leaf 7; not every compiler's __builtin_cpu_supports knows their names
+  unsigned a = 0, b = 0, c = 0, features = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &features) || (features & (kBf16 | kTile | kInt8)) != (kBf16 | kTile | kInt8)) return false;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 #else
   return false;
 #endif
