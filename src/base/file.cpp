@@ -15,6 +15,7 @@
 #include <map>
 #include <mutex>
 #include <shared_mutex>
+#include <utility>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -36,7 +37,7 @@ uint64_t checked_size(const std::string& path, uint64_t limit_bytes) {
   return size;
 }
 
-/// Files that are mapped, by their first byte in memory, each open for as long as it is mapped.
+/// Files that are mapped, by their first byte in memory; large ones stay open for as long as they are mapped.
 class MappedFiles {
  public:
   static MappedFiles& all() {
@@ -44,6 +45,8 @@ class MappedFiles {
     return *files;
   }
   void add(const uint8_t* at, size_t size, int file) {
+    constexpr size_t kWorthADescriptor = size_t{1} << 20;
+    if (size < kWorthADescriptor) ::close(std::exchange(file, -1));
     const std::unique_lock lock(mutex_);
     files_[at] = {size, file};
   }
@@ -51,7 +54,7 @@ class MappedFiles {
     const std::unique_lock lock(mutex_);
     const auto found = files_.find(at);
     ::munmap(const_cast<uint8_t*>(at), found->second.size);
-    ::close(found->second.file);
+    if (found->second.file >= 0) ::close(found->second.file);
     files_.erase(found);
   }
   /// Reads through the system; false where it cannot, or where the bytes are of no mapped file.
@@ -61,7 +64,7 @@ class MappedFiles {
     if (found == files_.begin()) return false;
     --found;
     const auto offset = static_cast<size_t>(from - found->first);
-    if (offset > found->second.size || size > found->second.size - offset) return false;
+    if (found->second.file < 0 || offset > found->second.size || size > found->second.size - offset) return false;
     return read_part(found->second.file, to, size, offset);
   }
 

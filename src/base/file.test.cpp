@@ -61,6 +61,8 @@ TEST(Files, MappedBytesAreReadOnceThroughTheSystem) {
     EXPECT_EQ(read_once(mapped.data() + 1, size), mapped.data() + 1);
   }
   EXPECT_EQ(read_once(bytes.data(), size), bytes.data()) << "no file's";
+  const Bytes small = map_file(path);  // of 64 KiB by now: it is not kept open
+  EXPECT_EQ(read_once(small.data(), size), small.data());
 }
 
 }  // namespace

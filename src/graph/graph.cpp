@@ -89,8 +89,10 @@ void own_constants(Graph& graph) {
   parallel_for(static_cast<int64_t>(copies.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       auto& [from, to] = copies[static_cast<size_t>(i)];
-      if (from->bytes.later() || static_cast<int64_t>(from->bytes.size()) != from->count() * bytes_of(from->type)) *to = *from, to->bytes.own();
-      else *to = filled(from->type, from->shape, [&, bytes = from->bytes.data(), size = static_cast<int64_t>(from->bytes.size())](uint8_t* at) { copy_in_parts(bytes, size, at); });
+      const TensorBytes& shared = std::as_const(*from).bytes;
+      const auto size = static_cast<int64_t>(shared.size());
+      if (shared.later() || size != from->count() * bytes_of(from->type)) *to = *from, to->bytes.own();
+      else *to = filled(from->type, from->shape, [&](uint8_t* at) { copy_in_parts(shared.data(), size, at); });
     }
   });
 }

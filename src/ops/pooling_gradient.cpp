@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/chunk.h"
 #include "ops/operator.h"
 #include "ops/window.h"
 
@@ -107,7 +108,6 @@ void add_places(Lowering& l, const Node& node, const Window& w, const Images& im
 }
 
 void lower_max_pool_gradient(Lowering& l, const Node& node) {
-  constexpr int64_t kElementsAtOnce = 1 << 19;  // of x: as many as chunks of weight gradients have (train/convolution.h)
   const auto& op = std::get<OnnxOp>(node.op);
   const Shape logical = l.shape(node.inputs[0]);
   const Window w = read_window(node, op, logical, op.integers("kernel_shape"), op.integer("ceil_mode", 0) != 0);
@@ -116,7 +116,7 @@ void lower_max_pool_gradient(Lowering& l, const Node& node) {
   const ValueId x = image_form_as(l, node.inputs[0], type), y = image_form_as(l, node.inputs[1], type), dy = image_form_as(l, node.inputs[2], type);
   const Shape s = l.out.value(x).shape, out = l.out.value(y).shape;
   if (out != Shape{s[0], w.out[0], w.out[1], s[3]} || l.out.value(dy).shape != out) Lowering::malformed(node, "y and dy of shapes " + to_string(l.shape(node.inputs[1])) + " and " + to_string(l.shape(node.inputs[2])), "the pool's output");
-  const int64_t elements = element_count(s), at_once = elements <= kElementsAtOnce ? s[0] : std::max<int64_t>(1, kElementsAtOnce / (elements / s[0]));
+  const int64_t elements = element_count(s), at_once = elements <= kChunkElements ? s[0] : std::max<int64_t>(1, kChunkElements / (elements / s[0]));
   Move together;
   std::vector<ValueId> parts;
   for (int64_t n = 0; n < s[0]; n += at_once) add_places(l, node, w, {n, std::min(at_once, s[0] - n)}, x, y, dy, together, parts);

@@ -26,9 +26,11 @@ struct Life {
 /// One memory over time. Tensors are put by their first step, those that wait after all others.
 class Memory {
  public:
-  /// Address of `bytes` (aligned) free over the life, below `limit`: the first, or of tensors of `most_turning_bytes` and less the one that
-  /// has been unused for longest; -1 when there is none.
-  int64_t put(int64_t bytes, const Life& life, int64_t align, int64_t limit, int64_t most_turning_bytes = 0) {
+  /// `remembers`: when each part of it was last in use, for tensors that take turns.
+  explicit Memory(bool remembers) : remembers_(remembers) {}
+  /// Address of `bytes` (aligned) free over the life, below `limit`: the first, or of a tensor that takes turns the one that has been unused for
+  /// longest; -1 when there is none.
+  int64_t put(int64_t bytes, const Life& life, int64_t align, int64_t limit, bool turns = false) {
     if (life.waits && !waiting_) waiting_ = true, recent_ = all_;  // from the first step again
     if (!waiting_ && recent_.size() > 2 * kept_ + 64) {  // what is over before this one's first step is over for all that follow
       std::erase_if(recent_, [&](const Block& b) { return b.last < life.first; });
@@ -39,7 +41,6 @@ class Memory {
       if (b.first <= life.last && life.first <= b.last) overlapping.push_back(&b);
     }
     std::sort(overlapping.begin(), overlapping.end(), [](const Block* a, const Block* b) { return a->address < b->address; });
-    const bool turns = bytes <= most_turning_bytes;
     int64_t at = 0, best = -1;
     int best_until = INT_MAX;
     const auto gap = [&](int64_t end) {  // [at, end) is free
@@ -58,7 +59,7 @@ class Memory {
     if (best < 0) return -1;
     const Block block{best, bytes, life.first, life.last};
     recent_.push_back(block), all_.push_back(block);
-    for (size_t i = static_cast<size_t>(best / kPart); most_turning_bytes && i <= static_cast<size_t>((best + bytes - 1) / kPart); ++i) {
+    for (size_t i = static_cast<size_t>(best / kPart); remembers_ && i <= static_cast<size_t>((best + bytes - 1) / kPart); ++i) {
       if (i >= used_.size()) used_.resize(i + 1, -1);
       used_[i] = std::max(used_[i], life.last);
     }
@@ -87,6 +88,7 @@ class Memory {
   };
   std::vector<Block> recent_, all_;  ///< those that may overlap what comes next; all of them
   size_t kept_ = 0;
+  const bool remembers_;
   bool waiting_ = false;
   std::vector<int> used_;  ///< per part of the memory
 };
@@ -175,7 +177,7 @@ Placement place(const Graph& graph, const Schedule& schedule, const Machine& mac
     const bool small = small_ring_bytes && large_before[static_cast<size_t>(life.last) + 1] == large_before[static_cast<size_t>(life.first)];
     return small ? small_ring_base : ring_base;
   };
-  Memory scratchpad, dram;
+  Memory scratchpad(preferences.turns != Turns::kNone), dram(false);
   const int64_t group = machine.group_bytes(), most_turning = preferences.turns == Turns::kNone ? 0 : preferences.turns == Turns::kSmall ? group : 4 * group;
   const int64_t side_by_side = preferences.turns == Turns::kLarge ? group / 8 : 0;  // of fewer bytes
   int64_t dram_end = boundary_end;
@@ -183,10 +185,10 @@ Placement place(const Graph& graph, const Schedule& schedule, const Machine& mac
     const size_t v = static_cast<size_t>(id);
     const Life life{schedule.first[v], schedule.last[v], last(id)};
     const int64_t bytes = stored_bytes(graph.values[v]);
-    const int64_t turning = bytes < side_by_side ? std::min<int64_t>(most_turning, bytes - 1) : most_turning;
+    const bool turns = bytes >= side_by_side && bytes <= most_turning;
     // Large tensors start on a lock group of their own if they can: engines then work on different groups.
-    int64_t at = bytes >= std::max(preferences.resident_align_bytes, side_by_side) ? scratchpad.put(bytes, life, group, limit(life), turning) : -1;
-    if (at < 0) at = scratchpad.put(bytes, life, kAlign, limit(life), turning);
+    int64_t at = bytes >= std::max(preferences.resident_align_bytes, side_by_side) ? scratchpad.put(bytes, life, group, limit(life), turns) : -1;
+    if (at < 0) at = scratchpad.put(bytes, life, kAlign, limit(life), turns);
     if (at >= 0) {
       p.of[v] = {isa::Space::kScratchpad, static_cast<uint64_t>(at), true};
       p.resident_peak_bytes = std::max(p.resident_peak_bytes, at + bytes);

@@ -1,5 +1,6 @@
 // Two-dimensional convolutions as training needs them: the gradients of data and weights, which transposed convolutions share.
 #pragma once
+#include "ops/chunk.h"
 #include "train/builder.h"
 
 namespace systole {
@@ -37,8 +38,8 @@ struct WeightGradient {
 enum class BiasSum { kNone, kOfOperands, kOfProducts };
 
 /// Tap by tap: channels of the output's gradient against channels of the input, contracted over all pixels of the batch. Samples are taken
-/// in chunks of so many `elements` of both (at least one sample): what a scratchpad of a few MiB holds beside the sums.
-WeightGradient convolution_weight_gradient(Builder& b, const ConvolutionGeometry& g, ValueId input, ValueId output_gradient, BiasSum bias = BiasSum::kNone, int64_t elements = 1 << 19);
+/// in chunks of so many `elements` of both (at least one sample).
+WeightGradient convolution_weight_gradient(Builder& b, const ConvolutionGeometry& g, ValueId input, ValueId output_gradient, BiasSum bias = BiasSum::kNone, int64_t elements = kChunkElements);
 
 /// Transposed convolutions whose weights are no constants, as convolutions.
 void spread_transposed_convolutions(Graph& graph);
