@@ -10,102 +10,106 @@ Dram::Dram(const DramTiming& timing)
       by_burst_(timing.burst_bytes),
       by_row_(timing.row_bytes),
       by_banks_(timing.banks),
-      by_burst_cycles_(burst_cycles_),
-      bursts_per_row_(timing.row_bytes % timing.burst_bytes ? 0 : timing.row_bytes / timing.burst_bytes),
-      banks_(static_cast<size_t>(timing.banks)),
-      next_refresh_(timing.refresh_interval_cycles) {}
+      banks_(static_cast<size_t>(timing.banks)) {
+  bus_.next_refresh = timing.refresh_interval_cycles ? timing.refresh_interval_cycles : INT64_MAX;
+}
 
 /// All banks refresh together: nothing starts inside a refresh, and rows are closed after it.
-void Dram::refresh_until(int64_t cycle) {
-  while (std::max(cycle, bus_free_) >= next_refresh_) {
-    const int64_t end = next_refresh_ + t_.refresh_cycles;
-    bus_free_ = std::max(bus_free_, end);
+Dram::Bus Dram::refreshed(Bus bus, int64_t cycle) {
+  while (std::max(cycle, bus.free) >= bus.next_refresh) {
+    const int64_t end = bus.next_refresh + t_.refresh_cycles;
+    bus.free = std::max(bus.free, end);
     for (Bank& b : banks_) b.ready = std::max(b.ready, end), b.row = -1;
-    next_refresh_ += t_.refresh_interval_cycles;
+    bus.next_refresh += t_.refresh_interval_cycles;
   }
+  return bus;
 }
 
-inline int64_t Dram::burst(int64_t cycle, int64_t row_index, bool write) {
-  // Rows interleave over banks, so a stream opens the next row while it reads this one.
-  Bank& bank = banks_[static_cast<size_t>(by_banks_.rest(row_index))];
-  const int64_t row = by_banks_.of(row_index);
-  if (t_.refresh_interval_cycles && std::max(cycle, bus_free_) >= next_refresh_) refresh_until(cycle);
-  int64_t command = cycle;
-  if (bank.row != row) {
-    // The activate may have been issued as early as the bank was idle: the controller looks ahead in its queue by as much
-    // as activation takes.
-    const int64_t open = t_.activate_cycles + (bank.row >= 0 ? t_.precharge_cycles : 0);
-    command = std::max({cycle, bank.ready}) + open;
-    const int64_t hidden = std::clamp<int64_t>(bus_free_ - std::max(cycle, bank.ready), 0, open);
-    command -= hidden;
-    command = std::max(command, bank.ready);
-    bank.row = row;
-    ++row_misses_;
+/// What a copy's bursts look at and change, out of memory's way: models have millions of them.
+class Dram::Transfer {
+ public:
+  Transfer(Dram& dram, int64_t cycle, bool write)
+      : dram_(dram), bus_(dram.bus_), banks_(dram.banks_.data()), by_banks_(dram.by_banks_), by_row_(dram.by_row_), by_burst_(dram.by_burst_), size_(dram.t_.burst_bytes), row_bytes_(dram.t_.row_bytes),
+        burst_cycles_(dram.burst_cycles_), activate_(dram.t_.activate_cycles), precharge_(dram.t_.precharge_cycles), turn_(write != dram.bus_.last_write ? dram.t_.turnaround_cycles : 0), cycle_(cycle) {}
+  /// The cycle after the last beat.
+  int64_t finish(bool write) {
+    if (bursts_ == 0) return cycle_;
+    (write ? dram_.bytes_written_ : dram_.bytes_read_) += bursts_ * size_;
+    bus_.last_write = write;
+    dram_.bus_ = bus_;
+    return bus_.free + dram_.t_.cas_cycles;
   }
-  const int64_t turn = write != last_write_ ? t_.turnaround_cycles : 0;
-  const int64_t start = std::max(command, bus_free_ + turn);
-  bus_free_ = start + burst_cycles_;
-  bank.ready = bus_free_;
-  last_write_ = write;
-  (write ? bytes_written_ : bytes_read_) += t_.burst_bytes;
-  return bus_free_ + t_.cas_cycles;
-}
 
-/// Whole rows of a stream, as many as follow each other without a gap: each was opened in its bank while the bus was busy with those
-/// before it, and no refresh comes in between. What `burst` would do for their bursts, in one step a row.
-int64_t Dram::stream(int64_t cycle, int64_t row_index, int64_t rows, bool write) {
-  if (write != last_write_) return 0;
-  const int64_t open = t_.activate_cycles + t_.precharge_cycles, row_cycles = bursts_per_row_ * burst_cycles_;
-  int64_t done = 0;
-  for (; done < rows; ++done, ++row_index) {
+  /// Bursts first to last.
+  [[gnu::always_inline]] inline void serve(int64_t first, int64_t last) {
+    const int64_t end = (last + 1) * size_;
+    for (int64_t at = first * size_; at < end;) {
+      const int64_t row = by_row_.of(at), left = std::min(end, (row + 1) * row_bytes_) - at;
+      int64_t bursts = by_burst_.of(left + size_ - 1);
+      while (!visit(row, bursts)) {
+        if (bursts > 1) bursts = 1;
+        else bus_ = dram_.refreshed(bus_, cycle_);
+      }
+      at += bursts * size_;
+    }
+  }
+
+ private:
+  /// Bursts that follow each other in a row; false, and nothing done, where a refresh comes before the last of them.
+  [[gnu::always_inline]] inline bool visit(int64_t row_index, int64_t bursts) {
+    if (std::max(cycle_, bus_.free) >= bus_.next_refresh) return false;
+    // Rows interleave over banks, so a stream opens the next row while it reads this one.
     Bank& bank = banks_[static_cast<size_t>(by_banks_.rest(row_index))];
     const int64_t row = by_banks_.of(row_index);
-    if (bank.row == row || bus_free_ - std::max(cycle, bank.ready) < open) break;
-    if (t_.refresh_interval_cycles && bus_free_ + row_cycles - burst_cycles_ >= next_refresh_) break;
-    bank.row = row;
-    bus_free_ += row_cycles;
-    bank.ready = bus_free_;
+    const bool opens = bank.row != row;
+    // Most often the row was opened while the bus was busy: what follows would find the same.
+    if (opens && turn_ == 0 && bus_.free - std::max(cycle_, bank.ready) >= activate_ + precharge_ && bus_.free + (bursts - 1) * burst_cycles_ < bus_.next_refresh) {
+      bank.row = row, ++bus_.row_misses;
+      bank.ready = bus_.free += bursts * burst_cycles_;
+      bursts_ += bursts;
+      return true;
+    }
+    int64_t command = cycle_;
+    if (opens) {
+      // The activate may have been issued as early as the bank was idle: the controller looks ahead in its queue by as much
+      // as activation takes.
+      const int64_t open = activate_ + (bank.row >= 0 ? precharge_ : 0), idle = std::max(cycle_, bank.ready);
+      command = std::max(idle + open - std::clamp<int64_t>(bus_.free - idle, 0, open), bank.ready);
+    }
+    const int64_t start = std::max(command, bus_.free + turn_);
+    if (bursts > 1 && start + (bursts - 1) * burst_cycles_ >= bus_.next_refresh) return false;
+    bank.row = row, bus_.row_misses += opens;
+    bank.ready = bus_.free = start + bursts * burst_cycles_;
+    turn_ = 0, bursts_ += bursts;
+    return true;
   }
-  row_misses_ += done;
-  (write ? bytes_written_ : bytes_read_) += done * t_.row_bytes;
-  return done;
-}
+
+  Dram& dram_;
+  Bus bus_;
+  Bank* const banks_;
+  const Divisor by_banks_, by_row_, by_burst_;
+  const int64_t size_, row_bytes_, burst_cycles_, activate_, precharge_;
+  int64_t turn_, bursts_ = 0;
+  const int64_t cycle_;
+};
 
 int64_t Dram::access(int64_t cycle, uint64_t address, int64_t bytes, bool write) {
-  const int64_t size = t_.burst_bytes, end = static_cast<int64_t>(address) + bytes;
-  int64_t done = cycle;
-  for (int64_t at = static_cast<int64_t>(address) - by_burst_.rest(static_cast<int64_t>(address)); at < end;) {
-    const int64_t row = by_row_.of(at);
-    if (bursts_per_row_ && by_row_.rest(at) == 0 && end - at >= t_.row_bytes) {
-      if (const int64_t rows = stream(cycle, row, by_row_.of(end - at), write)) {
-        at += rows * t_.row_bytes;
-        done = bus_free_ + t_.cas_cycles;
-        continue;
-      }
-    }
-    done = burst(cycle, row, write);
-    // The bursts that follow in the open row leave the bus no gap until the next refresh is due.
-    const int64_t row_end = std::min(end, (row + 1) * t_.row_bytes);
-    at += size;
-    int64_t more = at < row_end ? by_burst_.of(row_end - at + size - 1) : 0;
-    if (t_.refresh_interval_cycles) more = std::min(more, next_refresh_ > bus_free_ ? by_burst_cycles_.of(next_refresh_ - bus_free_ + burst_cycles_ - 1) : 0);
-    if (more == 0) continue;
-    bus_free_ += more * burst_cycles_;
-    banks_[static_cast<size_t>(by_banks_.rest(row))].ready = bus_free_;
-    (write ? bytes_written_ : bytes_read_) += more * size;
-    at += more * size;
-    done = bus_free_ + t_.cas_cycles;
-  }
-  return done;
+  Stream stream{cycle, write, cycle};
+  access(stream, address, bytes, 0, 1);
+  return stream.done;
 }
 
 void Dram::access(Stream& s, uint64_t address, int64_t bytes, int64_t stride, int64_t count) {
+  if (bytes <= 0 || count <= 0) return;
   int64_t at = static_cast<int64_t>(address);
+  if (stride == bytes || (stride > bytes && stride <= t_.burst_bytes)) bytes += (count - 1) * stride, count = 1;  // no burst is left out
+  Transfer transfer(*this, s.cycle, s.write);
   for (int64_t i = 0; i < count; ++i, at += stride) {
     const int64_t first = by_burst_.of(at), last = by_burst_.of(at + bytes - 1);
-    if (first != s.last_burst || bytes > t_.burst_bytes) s.done = first == last ? burst(s.cycle, by_row_.of(at - by_burst_.rest(at)), s.write) : access(s.cycle, static_cast<uint64_t>(at), bytes, s.write);
+    transfer.serve(first == s.last_burst ? first + 1 : first, last);
     s.last_burst = last;
   }
+  s.done = std::max(s.done, transfer.finish(s.write));
 }
 
 }  // namespace systole

@@ -36,30 +36,32 @@ class Dram {
     int64_t done;   ///< the cycle after its last beat so far
     int64_t last_burst = -1;
   };
-  /// `count` runs of `bytes` bytes, `stride` apart from `address` on. Neighbouring runs of up to a burst in one burst are one access.
+  /// `count` runs of `bytes` bytes, `stride` apart from `address` on: their bursts in order, but for one that the burst before it was already.
   void access(Stream& stream, uint64_t address, int64_t bytes, int64_t stride, int64_t count);
 
   /// Bytes moved over the bus, whole bursts.
   int64_t bytes_read() const { return bytes_read_; }
   int64_t bytes_written() const { return bytes_written_; }
-  int64_t row_misses() const { return row_misses_; }
+  int64_t row_misses() const { return bus_.row_misses; }
 
  private:
-  int64_t burst(int64_t cycle, int64_t row_index, bool write);
-  int64_t stream(int64_t cycle, int64_t row_index, int64_t rows, bool write);
-  void refresh_until(int64_t cycle);
+  class Transfer;
   struct Bank {
     int64_t row = -1;       ///< open row
     int64_t ready = 0;      ///< first cycle of a new command
   };
+  struct Bus {
+    int64_t free = 0, next_refresh = 0;  ///< INT64_MAX: never
+    bool last_write = false;
+    int64_t row_misses = 0;
+  };
+  Bus refreshed(Bus bus, int64_t cycle);
   DramTiming t_;
   int64_t burst_cycles_;
-  Divisor by_burst_, by_row_, by_banks_, by_burst_cycles_;
-  int64_t bursts_per_row_;  ///< 0: rows are not whole bursts
+  Divisor by_burst_, by_row_, by_banks_;
   std::vector<Bank> banks_;
-  int64_t bus_free_ = 0, next_refresh_;
-  bool last_write_ = false;
-  int64_t bytes_read_ = 0, bytes_written_ = 0, row_misses_ = 0;
+  Bus bus_;
+  int64_t bytes_read_ = 0, bytes_written_ = 0;
 };
 
 }  // namespace systole

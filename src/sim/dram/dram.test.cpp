@@ -48,22 +48,28 @@ TEST(Dram, LongAccessesAreTheirBurstsOneByOne) {
   });
 }
 
-TEST(Dram, StreamsAreTheirRunsOneByOne) {
+TEST(Dram, StreamsAreTheirBurstsOneByOne) {
   on_random_memories(22, [](std::mt19937_64& rng, const DramTiming& t, Dram& fast, Dram& slow) {
+    const int64_t size = t.burst_bytes;
+    auto any = [&](int64_t n) { return static_cast<int64_t>(rng() % static_cast<uint64_t>(n)); };
     for (int64_t copy = 0, cycle = 0; copy < 10; ++copy) {
       const bool write = rng() % 2;
       Dram::Stream stream{cycle, write, cycle};
       int64_t done = cycle, last_burst = -1;
       for (int64_t row = 0; row < 6; ++row) {
-        const int64_t size = t.burst_bytes, bytes = 1 + static_cast<int64_t>(rng() % (rng() % 3 ? 64 : 1000)), count = 1 + static_cast<int64_t>(rng() % 40);
-        const int64_t stride = rng() % 3 ? bytes + static_cast<int64_t>(rng() % 9) : static_cast<int64_t>(rng() % 10000);
-        const int64_t address = static_cast<int64_t>(rng() % (1 << 20));
+        const int64_t bytes = 1 + any(rng() % 3 ? 64 : 1000), count = 1 + any(rng() % 3 ? 40 : 400);
+        // Near each other, anywhere, or by bursts, parts of rows and rows: what memory images are laid out in.
+        const int64_t unit = rng() % 2 ? size : t.row_bytes / (int64_t{1} << any(3));
+        const int64_t stride = rng() % 3 == 0 ? bytes + any(9) : rng() % 2 ? any(10000) : unit * (1 + any(6));
+        const int64_t address = rng() % 2 ? any(1 << 20) : any(64) * size + any(2) * any(size);
         fast.access(stream, static_cast<uint64_t>(address), bytes, stride, count);
         for (int64_t i = 0, at = address; i < count; ++i, at += stride) {
-          if (at / size != last_burst || bytes > size) done = slow.access(cycle, static_cast<uint64_t>(at), bytes, write);
-          last_burst = (at + bytes - 1) / size;
+          for (int64_t b = at / size; b <= (at + bytes - 1) / size; ++b) {
+            if (b != last_burst) done = slow.access(cycle, static_cast<uint64_t>(b * size), size, write);
+            last_burst = b;
+          }
         }
-        ASSERT_EQ(stream.done, done) << "copy " << copy << ", row " << row;
+        ASSERT_EQ(stream.done, done) << "copy " << copy << ", row " << row << ": " << count << " runs of " << bytes << ", " << stride << " apart, from " << address;
       }
       ASSERT_EQ(fast.row_misses(), slow.row_misses());
       ASSERT_EQ(fast.bytes_read() + fast.bytes_written(), slow.bytes_read() + slow.bytes_written());
