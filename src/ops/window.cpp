@@ -41,6 +41,21 @@ Window read_window(const Node& node, const OnnxOp& op, const Shape& input, const
   return w;
 }
 
+Tensor reciprocal_counts(const Window& w, bool count_padding) {
+  Tensor t(DType::kF32, {w.out[0], w.out[1]});
+  auto inside = [&](size_t d, int64_t o) {
+    int64_t n = 0;
+    for (int64_t k = 0; k < w.kernel[d]; ++k) {
+      const int64_t i = o * w.stride[d] + k * w.dilation[d] - w.pad_begin[d];
+      n += count_padding ? i < w.in[d] + w.pad_end[d] : i >= 0 && i < w.in[d];
+    }
+    return n;
+  };
+  for (int64_t h = 0; h < w.out[0]; ++h)
+    for (int64_t v = 0; v < w.out[1]; ++v) t.data<float>()[h * w.out[1] + v] = 1.0f / static_cast<float>(std::max<int64_t>(1, inside(0, h) * inside(1, v)));
+  return t;
+}
+
 ValueId image_form_as(Lowering& l, ValueId v, DType type) {
   const Shape s = l.shape(v);
   if (s.size() < 3 || s.size() > 4) {

@@ -14,6 +14,9 @@ struct Window {
 /// Reads the window of `node` for an input of logical shape [N, C, (H,) W]. Fails on ranks other than 3 and 4.
 Window read_window(const Node& node, const OnnxOp& op, const Shape& input, const std::vector<int64_t>& kernel, bool ceil_mode);
 
+/// 1 / (elements of an average pool's window inside the image, or the padded one), per output position: [OH, OW].
+Tensor reciprocal_counts(const Window& w, bool count_padding);
+
 /// The channel-last form of a [N, C, W] or [N, C, H, W] value, as [N, H, W, C].
 ValueId image_form(Lowering& l, ValueId v);
 ValueId image_form_as(Lowering& l, ValueId v, DType type);

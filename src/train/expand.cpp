@@ -1,12 +1,14 @@
 #include "train/expand.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "graph/checks.h"
 #include "ops/operator.h"
 #include "passes/passes.h"
 #include "runtime/observe.h"
+#include "train/fold.h"
 #include "train/gradients.h"
 
 namespace systole {
@@ -137,10 +139,14 @@ ValueId expand_layer_normalization(Builder& b, const Node& n, ValueId x, ValueId
   return y;
 }
 
+namespace {
+
+/// RMSNormalization 23 and SimplifiedLayerNormalization.
 ValueId expand_rms_normalization(Builder& b, const Node& n, ValueId x, ValueId scale) {
   return b.mul(normalised(b, x, axes_from(normalise_axis(n, op_of(n).integer("axis", -1), b.rank(x)), b.rank(x)), epsilon_of(n)), scale);
 }
 
+/// InstanceNormalization 6: each image and channel by itself.
 ValueId expand_instance_normalization(Builder& b, const Node& n, ValueId x, ValueId scale, ValueId bias) {
   const auto axes = axes_from(2, b.rank(x));
   Shape per_channel(b.shape(x).size(), 1);
@@ -148,6 +154,8 @@ ValueId expand_instance_normalization(Builder& b, const Node& n, ValueId x, Valu
   const ValueId y = normalised(b, b.sub(x, b.mean(x, axes, true)), axes, epsilon_of(n));
   return b.add(b.mul(y, b.reshape(scale, per_channel)), b.reshape(bias, per_channel));
 }
+
+}  // namespace
 
 namespace {
 
@@ -187,8 +195,13 @@ void write_out(Graph& g) {
 
 bool is_recurrent(const std::string& type) { return type == "LSTM" || type == "GRU" || type == "RNN"; }
 
-std::vector<ValueId> expand_recurrent(Builder& b, const Node& n, const std::vector<ValueId>& inputs) {
+namespace {
+
+/// LSTM 14, GRU 14, RNN 14, step after step; a value per output of the node (kNoValue where it has none). Fails (kUnsupported)
+/// on peepholes, sequence lengths, clipping, layout 1 and activations of one's own.
+std::vector<ValueId> expand_recurrent(Builder& b, const Node& n) {
   const OnnxOp& op = op_of(n);
+  const std::vector<ValueId>& inputs = n.inputs;
   if (inputs.size() > 4 && inputs[4] != kNoValue) unsupported(n, "training with sequence lengths");
   if (inputs.size() > 7 && inputs[7] != kNoValue) unsupported(n, "training with peepholes");
   if (op.attributes.count("clip") || op.attributes.count("activations") || op.integer("layout", 0) != 0 || op.integer("input_forget", 0) != 0) {
@@ -197,7 +210,7 @@ std::vector<ValueId> expand_recurrent(Builder& b, const Node& n, const std::vect
   const std::string way = op.text("direction", "forward");
   std::vector<Recurrence> directions;
   for (int64_t d = 0; d < (way == "bidirectional" ? 2 : 1); ++d) {
-    directions.emplace_back(b, n, inputs, d, way == "reverse" || d == 1);
+    directions.emplace_back(b, n, n.inputs, d, way == "reverse" || d == 1);
     directions.back().run();
   }
   auto joined = [&](ValueId (Recurrence::*get)(), int64_t axis) {
@@ -211,6 +224,40 @@ std::vector<ValueId> expand_recurrent(Builder& b, const Node& n, const std::vect
   if (wants(1)) outputs[1] = joined(&Recurrence::last_h, 0);
   if (wants(2)) outputs[2] = joined(&Recurrence::last_c, 0);
   return outputs;
+}
+
+}  // namespace
+
+std::vector<ValueId> expand_for_gradients(Builder& b, const Node& n) {
+  const std::string& type = op_of(n).type;
+  const auto in = [&](size_t k) { return k < n.inputs.size() ? n.inputs[k] : kNoValue; };
+  if (type == "LayerNormalization") {
+    expand_layer_normalization(b, n, in(0), in(1), in(2));
+    return b.graph().nodes.back().outputs;
+  }
+  if (type == "RMSNormalization") return {expand_rms_normalization(b, n, in(0), in(1))};
+  if (type == "InstanceNormalization") return {expand_instance_normalization(b, n, in(0), in(1), in(2))};
+  return is_recurrent(type) ? expand_recurrent(b, n) : std::vector<ValueId>{};
+}
+
+void prepare_for_gradients(Graph& g) {
+  fold_shapes(g);
+  write_out(g);
+  const std::vector<Node> nodes = std::move(g.nodes);
+  g.nodes.clear();
+  Builder b(g, "parts.");
+  std::map<ValueId, ValueId> now;
+  const auto current = [&](ValueId& v) {
+    if (const auto it = now.find(v); it != now.end()) v = it->second;
+  };
+  for (Node n : nodes) {
+    for (ValueId& v : n.inputs) current(v);
+    auto outputs = expand_for_gradients(b, n);
+    if (op_of(n).type == "BatchNormalization" && n.inputs.size() == 5 && !op_of(n).integer("training_mode", 0)) outputs = {expand_batch_normalization(b, n, n.inputs[0], n.inputs[1], n.inputs[2], n.inputs[3], n.inputs[4])};
+    for (size_t k = 0; k < outputs.size() && k < n.outputs.size(); ++k) now[n.outputs[k]] = outputs[k];
+    if (outputs.empty()) g.nodes.push_back(std::move(n));
+  }
+  for (ValueId& v : g.outputs) current(v);
 }
 
 }  // namespace systole

@@ -9,7 +9,7 @@ namespace systole {
 
 std::vector<GradientRule> gradient_rules() {
   std::vector<GradientRule> all;
-  for (const auto list : {elementwise_gradients(), activation_gradients(), linear_gradients(), layout_gradients(), pooling_gradients()}) all.insert(all.end(), list.begin(), list.end());
+  for (const auto list : {elementwise_gradients(), activation_gradients(), linear_gradients(), layout_gradients(), indexed_gradients(), pooling_gradients()}) all.insert(all.end(), list.begin(), list.end());
   return all;
 }
 
@@ -19,6 +19,9 @@ void (*find_rule(const std::string& type))(GradientCall&) {
   static const std::vector<GradientRule> all = gradient_rules();
   for (const GradientRule& r : all) {
     if (type == r.operator_type) return r.rule;
+  }
+  for (const char* flat : flat_operators()) {
+    if (type == flat) return [](GradientCall&) {};
   }
   return nullptr;
 }

@@ -37,10 +37,13 @@ std::span<const GradientRule> elementwise_gradients();
 std::span<const GradientRule> activation_gradients();
 std::span<const GradientRule> linear_gradients();
 std::span<const GradientRule> layout_gradients();
+std::span<const GradientRule> indexed_gradients();
 std::span<const GradientRule> pooling_gradients();
+/// Operators that no gradient passes, because their outputs do not follow small changes of what they read.
+std::span<const char* const> flat_operators();
 /// All of them.
 std::vector<GradientRule> gradient_rules();
-/// Whether an ONNX operator has one.
+/// Whether an ONNX operator has one, or is flat.
 bool has_gradient(const std::string& type);
 
 /// Appends to `graph` the gradients of `loss` (its own gradient is `seed`) with respect to `wrt`. Every value on the way must

@@ -28,7 +28,24 @@ void div(GradientCall& c) {
 void sum_of(GradientCall& c) {
   for (size_t k = 0; k < c.node.inputs.size(); ++k) give(c, k, c.dy());
 }
+void mean_of(GradientCall& c) {
+  const ValueId share = c.b.scale(c.dy(), 1 / static_cast<double>(c.node.inputs.size()));
+  for (size_t k = 0; k < c.node.inputs.size(); ++k) give(c, k, share);
+}
 void pass(GradientCall& c) { c.inputs[0] = c.dy(); }
+/// Integers have no gradient.
+void cast(GradientCall& c) {
+  if (is_float(c.b.graph().value(c.in(0)).type)) c.inputs[0] = c.dy();
+}
+/// x - floor(x / m) m, or with the sign of x (fmod).
+void mod(GradientCall& c) {
+  give(c, 0, c.dy());
+  if (!c.wants(1)) return;
+  const ValueId whole = c.b.div(c.b.sub(c.in(0), c.out()), c.in(1));
+  give(c, 1, c.b.neg(c.b.mul(c.dy(), whole)));
+}
+/// 1 + tan^2
+void tan(GradientCall& c) { c.inputs[0] = c.b.mul(c.dy(), c.b.add(c.b.mul(c.out(), c.out()), c.b.scalar(1))); }
 void neg(GradientCall& c) { c.inputs[0] = c.b.neg(c.dy()); }
 void exp(GradientCall& c) { c.inputs[0] = c.b.mul(c.dy(), c.out()); }
 void log(GradientCall& c) { c.inputs[0] = c.b.div(c.dy(), c.in(0)); }
@@ -49,21 +66,34 @@ void erf(GradientCall& c) {
   c.inputs[0] = c.b.mul(c.dy(), c.b.scale(bell, 2 / std::sqrt(std::numbers::pi)));
 }
 void softplus(GradientCall& c) { c.inputs[0] = c.b.mul(c.dy(), c.b.unary("Sigmoid", c.in(0))); }
+/// e x^(e - 1), and x^e ln x for the exponent, which wants x above 0.
 void pow(GradientCall& c) {
+  Builder& b = c.b;
   const TensorPtr e = c.constant(1);
-  if (!e || e->count() != 1) unsupported(c.node, "the gradient of a power with an exponent that is no constant");
-  const double p = e->at(0);
-  c.inputs[0] = p == 2 ? c.b.mul(c.dy(), c.b.scale(c.in(0), 2)) : c.b.mul(c.dy(), c.b.scale(c.b.binary("Pow", c.in(0), c.b.scalar(p - 1)), p));
-}
-/// 1 inside the bounds.
-void clip(GradientCall& c) {
-  ValueId mask = kNoValue;
-  if (c.in(1) != kNoValue) mask = c.b.greater(c.in(0), c.in(1));
-  if (c.in(2) != kNoValue) {
-    const ValueId below = c.b.greater(c.in(2), c.in(0));
-    mask = mask == kNoValue ? below : c.b.mul(mask, below);
+  if (e && e->count() == 1) {
+    const double p = e->at(0);
+    if (c.wants(0)) give(c, 0, b.mul(c.dy(), p == 2 ? b.scale(c.in(0), 2) : b.scale(b.binary("Pow", c.in(0), b.scalar(p - 1)), p)));
+    return;
   }
-  c.inputs[0] = mask == kNoValue ? c.dy() : c.b.mul(c.dy(), mask);
+  const ValueId exponent = e ? b.tensor(Tensor::from_floats(e->to_floats(), e->shape)) : c.in(1);
+  if (!is_float(b.graph().value(exponent).type)) unsupported(c.node, "the gradient of a power whose integer exponents come at run time");
+  if (c.wants(0)) give(c, 0, b.mul(c.dy(), b.mul(exponent, b.binary("Pow", c.in(0), b.sub(exponent, b.scalar(1))))));
+  if (c.wants(1)) give(c, 1, b.mul(c.dy(), b.mul(c.out(), b.unary("Log", c.in(0)))));
+}
+/// 1 inside the bounds, which were attributes before opset 11. Bounds that are computed have none.
+void clip(GradientCall& c) {
+  Builder& b = c.b;
+  const auto bound = [&](size_t k, const char* name) { return c.in(k) != kNoValue ? c.in(k) : c.op().has(name) ? b.scalar(static_cast<double>(c.op().real(name, 0))) : kNoValue; };
+  const ValueId lo = bound(1, "min"), hi = bound(2, "max");
+  for (size_t k : {1, 2}) {
+    if (c.in(k) != kNoValue && c.wants(k)) unsupported(c.node, "the gradient of a bound");
+  }
+  ValueId mask = lo == kNoValue ? kNoValue : b.greater(c.in(0), lo);
+  if (hi != kNoValue) {
+    const ValueId below = b.greater(hi, c.in(0));
+    mask = mask == kNoValue ? below : b.mul(mask, below);
+  }
+  c.inputs[0] = mask == kNoValue ? c.dy() : b.mul(c.dy(), mask);
 }
 /// dx = y (dy - sum(dy y))
 void softmax(GradientCall& c) {
@@ -107,12 +137,15 @@ void where(GradientCall& c) {
   if (c.wants(2)) give(c, 2, chosen(zero, c.dy()));
 }
 
-constexpr GradientRule kRules[] = {{"Add", add}, {"Sub", sub}, {"Mul", mul}, {"Div", div}, {"Sum", sum_of}, {"Identity", pass}, {"Cast", pass}, {"Dropout", pass}, {"Round", pass}, {"Neg", neg}, {"Exp", exp}, {"Log", log}, {"Sqrt", sqrt},
+constexpr GradientRule kRules[] = {{"Add", add}, {"Sub", sub}, {"Mul", mul}, {"Div", div}, {"Sum", sum_of}, {"Mean", mean_of}, {"Identity", pass}, {"Cast", cast}, {"CastLike", cast}, {"Dropout", pass}, {"Round", pass}, {"Neg", neg}, {"Exp", exp}, {"Log", log}, {"Sqrt", sqrt},
                                    {"Reciprocal", reciprocal}, {"Abs", abs}, {"Relu", relu}, {"Sigmoid", sigmoid}, {"Tanh", tanh}, {"LeakyRelu", leaky_relu}, {"Erf", erf}, {"Softplus", softplus}, {"Pow", pow},
-                                   {"Clip", clip}, {"Softmax", softmax}, {"LogSoftmax", log_softmax}, {"LayerNormalization", layer_normalization}, {"Where", where}};
+                                   {"Clip", clip}, {"Softmax", softmax}, {"LogSoftmax", log_softmax}, {"LayerNormalization", layer_normalization}, {"Where", where}, {"Mod", mod}, {"Tan", tan}};
+/// Constant but where they jump, or counts and shapes.
+constexpr const char* kFlat[] = {"Shape", "Size", "Sign", "Floor", "Ceil", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor", "Not", "ArgMax", "ArgMin", "IsNaN", "IsInf", "Hardmax", "NonZero", "EyeLike"};
 
 }  // namespace
 
 std::span<const GradientRule> elementwise_gradients() { return kRules; }
+std::span<const char* const> flat_operators() { return kFlat; }
 
 }  // namespace systole

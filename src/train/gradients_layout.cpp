@@ -41,38 +41,35 @@ void split(GradientCall& c) {
   c.inputs[0] = c.b.concat(parts, axis);
 }
 
-/// Steps of 1 only: zeros around the gradient.
-void slice(GradientCall& c) {
-  const Shape& x = c.shape(0);
-  const TensorPtr starts = c.constant(1), ends = c.constant(2), axes = c.constant(3), steps = c.constant(4);
-  if (!starts || !ends) unsupported(c.node, "the gradient of a slice whose bounds come at run time");
-  std::vector<int64_t> begin(x.size(), 0), end(x.size(), 0);
-  for (int64_t i = 0; i < starts->count(); ++i) {
-    const size_t d = static_cast<size_t>(normalise_axis(c.node, axes ? axes->int_at(i) : i, static_cast<int64_t>(x.size())));
-    if (steps && steps->int_at(i) != 1) unsupported(c.node, "the gradient of a slice with steps");
-    const int64_t from = starts->int_at(i) < 0 ? starts->int_at(i) + x[d] : starts->int_at(i);
-    begin[d] = std::clamp<int64_t>(from, 0, x[d]);
-    end[d] = x[d] - begin[d] - c.b.shape(c.dy())[d];
-  }
-  c.inputs[0] = c.b.pad(c.dy(), begin, end);
+/// Axis d with so many elements from each to the next, zeros between.
+ValueId spread(Builder& b, ValueId v, size_t d, int64_t apart) {
+  Shape s = b.shape(v), split = s;
+  split.insert(split.begin() + static_cast<long>(d) + 1, 1);
+  std::vector<int64_t> none(split.size(), 0), behind = none;
+  behind[d + 1] = apart - 1;
+  const int64_t n = s[d];
+  s[d] *= apart;
+  return b.slice_to(b.reshape(b.pad(b.reshape(v, split), none, behind), s), {static_cast<int64_t>(d)}, {(n - 1) * apart + 1});
 }
 
-/// Every element goes back where it came from: a product with a matrix of ones at the indices, since several may have come
-/// from one place.
-void gather(GradientCall& c) {
-  const Shape x = c.shape(0), ids = c.b.shape(c.in(1));
-  const int64_t rank = static_cast<int64_t>(x.size()), axis = normalise_axis(c.node, c.op().integer("axis", 0), rank), n = x[static_cast<size_t>(axis)], m = element_count(ids);
-  std::vector<float> numbers(static_cast<size_t>(n));
-  std::iota(numbers.begin(), numbers.end(), 0.0f);
-  ValueId at = c.b.reshape(c.b.node("Cast", {c.in(1)}, ids, {{"systole_to", static_cast<int64_t>(DType::kF32)}}), {m, 1});
-  at = c.b.add(at, c.b.scale(c.b.greater(c.b.scalar(0), at), static_cast<double>(n)));  // negative indices count from the end
-  const ValueId ones = c.b.equal(at, c.b.tensor(Tensor::from_floats(numbers, {1, n})));
-  // dy [before, ids, after] as [ids, before x after]
-  const int64_t before = element_count(Shape(x.begin(), x.begin() + axis)), after = element_count(Shape(x.begin() + axis + 1, x.end()));
-  ValueId dy = c.b.transpose(c.b.reshape(c.dy(), {before, m, after}), {1, 0, 2});
-  ValueId dx = c.b.matmul(c.b.transpose(ones, {1, 0}), c.b.reshape(dy, {m, before * after}));
-  dx = c.b.transpose(c.b.reshape(dx, {n, before, after}), {1, 0, 2});
-  c.inputs[0] = c.b.reshape(dx, x);
+/// Zeros around the gradient, and between its elements where steps left some out; backwards for negative steps.
+void slice(GradientCall& c) {
+  Builder& b = c.b;
+  const Shape x = c.shape(0), y = b.shape(c.dy());
+  const TensorPtr starts = c.constant(1), ends = c.constant(2), axes = c.constant(3), steps = c.constant(4);
+  if (!starts || !ends || (c.in(3) != kNoValue && !axes) || (c.in(4) != kNoValue && !steps)) unsupported(c.node, "the gradient of a slice whose bounds come at run time");
+  std::vector<int64_t> begin(x.size(), 0), end(x.size(), 0);
+  ValueId v = c.dy();
+  for (int64_t i = 0; i < starts->count(); ++i) {
+    const size_t d = static_cast<size_t>(normalise_axis(c.node, axes ? axes->int_at(i) : i, static_cast<int64_t>(x.size())));
+    const int64_t step = steps ? steps->int_at(i) : 1, from = starts->int_at(i) < 0 ? starts->int_at(i) + x[d] : starts->int_at(i);
+    begin[d] = step > 0 ? std::clamp<int64_t>(from, 0, x[d]) : std::clamp<int64_t>(from, -1, x[d] - 1);
+    const int64_t apart = std::abs(step), span = (y[d] - 1) * apart + 1;
+    if (step < 0) v = b.slice(v, {static_cast<int64_t>(d)}, {y[d] - 1}, {-1}, {-1}), begin[d] -= span - 1;
+    if (apart > 1) v = spread(b, v, d, apart);
+    end[d] = x[d] - begin[d] - span;
+  }
+  c.inputs[0] = b.pad(v, begin, end);
 }
 
 /// dy with each axis multiplied by its weights [extent of x, extent of y], the way back; empty weights leave an axis alone.
@@ -143,8 +140,10 @@ void pad(GradientCall& c) {
   for (size_t d = 0; d < x.size(); ++d) ends.push_back(begin[d] + x[d]), inside = inside && begin[d] >= 0 && ends[d] <= y[d];
   if (inside) {
     c.inputs[0] = c.b.slice(c.dy(), all, begin, ends, std::vector<int64_t>(x.size(), 1));
+    if (c.in(2) != kNoValue && c.wants(2)) c.inputs[2] = c.b.reshape(c.b.sub(c.b.sum(c.dy(), all, false), c.b.sum(c.inputs[0], all, false)), c.shape(2));
     return;
   }
+  if (c.in(2) != kNoValue && c.wants(2)) unsupported(c.node, "the gradient of a value that is put around a part");
   std::vector<Tensor> weights(x.size());
   for (size_t d = 0; d < x.size(); ++d) {
     if (begin[d] == 0 && x[d] == y[d]) continue;
@@ -156,10 +155,35 @@ void pad(GradientCall& c) {
   c.inputs[0] = gathered_back(c, weights);
 }
 
+/// The sum over the copies (Tile 1, 6, 13).
+void tile(GradientCall& c) {
+  const Shape x = c.shape(0), y = c.b.shape(c.out());
+  Shape split;
+  std::vector<int64_t> copies;
+  for (size_t d = 0; d < x.size(); ++d) copies.push_back(static_cast<int64_t>(split.size())), split.push_back(x[d] ? y[d] / x[d] : 1), split.push_back(x[d]);
+  c.inputs[0] = c.b.reshape(c.b.sum(c.b.reshape(c.dy(), split), copies, false), x);
+}
+
+/// Blocks of b x b pixels and channels, the one as the other (DepthToSpace 1, 11, 13; SpaceToDepth 1, 13).
+void depth_to_space(GradientCall& c) {
+  const Shape x = c.shape(0);
+  const int64_t s = c.op().integer("blocksize", 1), n = x[0], depth = x[1] / (s * s), h = x[2], w = x[3];
+  const bool columns_first = c.op().text("mode", "DCR") == std::string("CRD");
+  const ValueId v = c.b.reshape(c.dy(), {n, depth, h, s, w, s});
+  c.inputs[0] = c.b.reshape(c.b.transpose(v, columns_first ? std::vector<int64_t>{0, 1, 3, 5, 2, 4} : std::vector<int64_t>{0, 3, 5, 1, 2, 4}), x);
+}
+void space_to_depth(GradientCall& c) {
+  const Shape x = c.shape(0);
+  const int64_t s = c.op().integer("blocksize", 1);
+  const ValueId v = c.b.reshape(c.dy(), {x[0], s, s, x[1], x[2] / s, x[3] / s});
+  c.inputs[0] = c.b.reshape(c.b.transpose(v, {0, 3, 4, 1, 5, 2}), x);
+}
+
 void expand(GradientCall& c) { c.inputs[0] = c.b.sum_to(c.dy(), c.shape(0)); }
 
 /// The axes of a reduction: input 1 or the attribute; all of them when absent.
 std::vector<int64_t> axes_of(const GradientCall& c) {
+  if (c.in(1) != kNoValue && !c.constant(1)) unsupported(c.node, "the gradient of a reduction over axes that only a run knows");
   std::vector<int64_t> axes = c.constant(1) ? c.constant(1)->to_ints() : c.op().integers("axes");
   for (int64_t& a : axes) a = normalise_axis(c.node, a, c.b.rank(c.in(0)));
   if (axes.empty() && !c.op().integer("noop_with_empty_axes", 0)) {
@@ -209,8 +233,16 @@ void reduce_extreme(GradientCall& c) {
   c.inputs[0] = c.b.mul(mask, c.b.div(kept(c, c.dy(), axes), c.b.sum(mask, axes, true)));
 }
 
-constexpr GradientRule kRules[] = {{"Reshape", reshape}, {"Flatten", reshape}, {"Squeeze", reshape}, {"Unsqueeze", reshape}, {"Transpose", transpose}, {"Concat", concat}, {"Split", split}, {"Slice", slice}, {"Pad", pad}, {"Gather", gather}, {"Resize", resize}, {"Upsample", resize},
-                                   {"Expand", expand}, {"ReduceSum", reduce_sum}, {"ReduceMean", reduce_mean}, {"ReduceMax", reduce_extreme}, {"ReduceMin", reduce_extreme}, {"ReduceSumSquare", reduce_sum_square}, {"ReduceL1", reduce_l1}, {"ReduceL2", reduce_l2}, {"ReduceLogSum", reduce_log_sum}, {"ReduceLogSumExp", reduce_log_sum_exp}};
+/// x over its norm along an axis (LpNormalization 1, 22): what lies along x leaves the norm as it is.
+void lp_normalization(GradientCall& c) {
+  const int64_t axis = normalise_axis(c.node, c.op().integer("axis", -1), c.b.rank(c.in(0))), p = c.op().integer("p", 2);
+  const ValueId norm = p == 1 ? c.b.sum(c.b.unary("Abs", c.in(0)), {axis}, true) : c.b.unary("Sqrt", c.b.sum(c.b.mul(c.in(0), c.in(0)), {axis}, true));
+  const ValueId along = c.b.sum(c.b.mul(c.dy(), c.out()), {axis}, true), of_norm = p == 1 ? c.b.unary("Sign", c.in(0)) : c.out();
+  c.inputs[0] = c.b.div(c.b.sub(c.dy(), c.b.mul(of_norm, along)), norm);
+}
+
+constexpr GradientRule kRules[] = {{"Reshape", reshape}, {"Flatten", reshape}, {"Squeeze", reshape}, {"Unsqueeze", reshape}, {"Transpose", transpose}, {"Concat", concat}, {"Split", split}, {"Slice", slice}, {"Pad", pad}, {"Tile", tile}, {"DepthToSpace", depth_to_space}, {"SpaceToDepth", space_to_depth}, {"Resize", resize}, {"Upsample", resize},
+                                   {"Expand", expand}, {"ReduceSum", reduce_sum}, {"ReduceMean", reduce_mean}, {"ReduceMax", reduce_extreme}, {"ReduceMin", reduce_extreme}, {"ReduceSumSquare", reduce_sum_square}, {"ReduceL1", reduce_l1}, {"ReduceL2", reduce_l2}, {"ReduceLogSum", reduce_log_sum}, {"ReduceLogSumExp", reduce_log_sum_exp}, {"LpNormalization", lp_normalization}};
 
 }  // namespace
 

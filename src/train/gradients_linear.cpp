@@ -16,10 +16,24 @@ ValueId swap_last(Builder& b, ValueId v) {
   return b.transpose(v, perm);
 }
 
+/// A vector on the left is a row, one on the right a column.
+void with_vectors(GradientCall& c, void (*rule)(GradientCall&)) {
+  Builder& b = c.b;
+  Shape sa = c.shape(0), sb = c.shape(1), sy = b.shape(c.out());
+  if (sa.size() == 1) sa.insert(sa.begin(), 1), sy.insert(sy.end() - (sb.size() > 1 ? 1 : 0), 1);
+  if (sb.size() == 1) sb.push_back(1), sy.push_back(1);
+  Node node = c.node;
+  node.inputs = {b.reshape(c.in(0), sa), b.reshape(c.in(1), sb)}, node.outputs = {b.reshape(c.out(), sy)};
+  const std::vector<ValueId> dy = {b.reshape(c.dy(), sy)};
+  GradientCall call{b, node, dy, {kNoValue, kNoValue}, c.wanted, c.rounds_operands};
+  rule(call);
+  for (size_t k = 0; k < 2; ++k) c.inputs[k] = call.inputs[k] == kNoValue ? kNoValue : b.reshape(call.inputs[k], c.shape(k));
+}
+
 void matmul(GradientCall& c) {
   Builder& b = c.b;
-  const Shape &sa = c.shape(0), &sb = c.shape(1);
-  if (sa.size() < 2 || sb.size() < 2) unsupported(c.node, "the gradient of a product with a vector");
+  const Shape sa = c.shape(0), sb = c.shape(1);
+  if (sa.size() < 2 || sb.size() < 2) return with_vectors(c, matmul);
   if (c.wants(0)) c.inputs[0] = b.sum_to(b.matmul(c.dy(), swap_last(b, c.in(1))), sa);
   if (!c.wants(1)) return;
   if (sb.size() == 2) {  // one matrix for all rows: their products add up inside one contraction
@@ -90,8 +104,8 @@ void in_two_dimensions(GradientCall& c, void (*rule)(GradientCall&)) {
   };
   Node node = c.node;
   auto& attributes = std::get<OnnxOp>(node.op).attributes;
-  for (const auto& [name, first] : {std::pair{"strides", 1}, std::pair{"dilations", 1}, std::pair{"kernel_shape", 1}}) {
-    if (const auto list = c.op().integers(name); !list.empty()) attributes[name] = std::vector<int64_t>{first, list[0]};
+  for (const auto& [name, first] : {std::pair{"strides", 1}, std::pair{"dilations", 1}, std::pair{"kernel_shape", 1}, std::pair{"output_padding", 0}, std::pair{"output_shape", 1}}) {
+    if (const auto list = c.op().integers(name); !list.empty()) attributes[name] = std::vector<int64_t>{first, list.back()};
   }
   if (const auto pads = c.op().integers("pads"); !pads.empty()) attributes["pads"] = std::vector<int64_t>{0, pads[0], 0, pads[1]};
   node.inputs[0] = wide(c.in(0)), node.inputs[1] = wide(c.in(1)), node.outputs = {wide(c.out())};
@@ -121,6 +135,7 @@ void conv(GradientCall& c) {
 
 /// A transposed convolution is the data gradient of a convolution from y to x with the same weights [C, Co, KH, KW].
 void conv_transpose(GradientCall& c) {
+  if (c.shape(0).size() == 3) return in_two_dimensions(c, conv_transpose);
   Builder& b = c.b;
   const Shape &x = c.shape(0), &w = c.shape(1), y = b.shape(c.out());
   if (const int64_t groups = c.op().integer("group", 1); groups != 1) return in_groups(c, groups, conv_transpose);

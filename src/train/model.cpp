@@ -16,68 +16,13 @@
 #include "runtime/observe.h"
 #include "runtime/plan.h"
 #include "train/expand.h"
+#include "train/fold.h"
 #include "train/recognise.h"
 
 namespace systole {
 namespace {
 
 const OnnxOp& op_of(const Node& n) { return std::get<OnnxOp>(n.op); }
-
-/// Inputs of a node that learn.
-std::vector<size_t> weight_inputs(const Node& n) {
-  const std::string& t = op_of(n).type;
-  if (t == "Conv" || t == "ConvTranspose" || t == "Gemm" || t == "BatchNormalization" || t == "LayerNormalization" || t == "InstanceNormalization" || t == "RMSNormalization" || t == "PRelu") return {1, 2};
-  if (t == "MatMul" || t == "Add" || t == "Mul") return {0, 1};
-  if (is_recurrent(t)) return {1, 2, 3};
-  if (t == "Gather") return {0};
-  return {};
-}
-
-/// A constant at a place where weights stand that may learn: floats, and no mask (which holds infinities or great negatives).
-bool may_learn(const TensorPtr& t) {
-  if (!t || t->type != DType::kF32 || t->count() < 2) return false;
-  for (int64_t i = 0; i < t->count(); ++i) {
-    if (const float v = t->load<float>(i); !std::isfinite(v) || v <= -1e4f) return false;
-  }
-  return true;
-}
-
-/// Folds constants but not weights: one that two nodes read, of which one turns it first, must stay one weight.
-void fold_around_weights(Graph& g) {
-  std::map<ValueId, TensorPtr> weights;
-  for (const Node& n : g.nodes) {
-    for (size_t k : weight_inputs(n)) {
-      if (k < n.inputs.size() && n.inputs[k] != kNoValue && may_learn(g.value(n.inputs[k]).constant)) weights[n.inputs[k]] = g.value(n.inputs[k]).constant;
-    }
-  }
-  const auto inputs = g.inputs;
-  for (const auto& [v, t] : weights) {
-    g.value(v).shape = t->shape, g.value(v).type = t->type, g.value(v).shape_known = true;
-    g.value(v).constant = nullptr, g.inputs.push_back(v);
-  }
-  fold_constants(g);
-  for (const auto& [v, t] : weights) g.value(v).constant = t;
-  g.inputs = inputs;
-}
-
-/// Shapes become constants where they are known, and what exporters compute from them: sizes to resize to, bounds of slices, pads.
-void fold_shapes(Graph& g) {
-  for (Node& n : g.nodes) {
-    if (op_of(n).full_name() != "Shape" || !g.value(n.inputs[0]).shape_known) continue;
-    const Shape x = g.value(n.inputs[0]).shape;
-    const int64_t rank = static_cast<int64_t>(x.size());
-    const auto place = [&](int64_t at) { return std::clamp<int64_t>(at < 0 ? at + rank : at, 0, rank); };
-    const int64_t start = place(op_of(n).integer("start", 0)), end = std::max(start, place(op_of(n).integer("end", rank)));
-    const std::vector<int64_t> part(x.begin() + start, x.begin() + end);
-    Value& v = g.value(n.outputs[0]);
-    v.constant = std::make_shared<const Tensor>(Tensor::from_ints(part, {end - start}));
-    v.type = DType::kI64, v.shape = v.constant->shape, v.shape_known = true;
-    n.outputs.clear();
-  }
-  std::erase_if(g.nodes, [](const Node& n) { return n.outputs.empty(); });
-  fold_around_weights(g);
-  prune_and_sort(g);
-}
 
 /// Constant shapes that begin with the file's batch begin with this one: exporters write a batch of 1 into the reshapes of what follows from the
 /// input.
@@ -279,19 +224,9 @@ ForwardGraph TrainableModel::forward(bool training) const {
       now[n.outputs[0]] = expand_batch_normalization(b, n, n.inputs[0], n.inputs[1], n.inputs[2], mean, variance);
     } else if (type == "Dropout") {
       now[n.outputs[0]] = training ? dropped(b, n, f) : n.inputs[0];
-    } else if (type == "LayerNormalization") {
-      expand_layer_normalization(b, n, n.inputs[0], n.inputs[1], n.inputs.size() > 2 ? n.inputs[2] : kNoValue);
+    } else if (const auto outputs = expand_for_gradients(b, n); !outputs.empty()) {
       for (size_t k = 0; k < n.outputs.size(); ++k) {
-        if (n.outputs[k] != kNoValue) now[n.outputs[k]] = f.graph.nodes.back().outputs.at(k);
-      }
-    } else if (type == "RMSNormalization") {
-      now[n.outputs[0]] = expand_rms_normalization(b, n, n.inputs[0], n.inputs[1]);
-    } else if (type == "InstanceNormalization") {
-      now[n.outputs[0]] = expand_instance_normalization(b, n, n.inputs[0], n.inputs[1], n.inputs[2]);
-    } else if (is_recurrent(type)) {
-      const auto outputs = expand_recurrent(b, n, n.inputs);
-      for (size_t k = 0; k < n.outputs.size(); ++k) {
-        if (n.outputs[k] != kNoValue) now[n.outputs[k]] = outputs[k];
+        if (n.outputs[k] != kNoValue) now[n.outputs[k]] = outputs.at(k);
       }
     } else {
       f.graph.nodes.push_back(std::move(n));
