@@ -208,6 +208,41 @@ TEST(Models, ReshapesThatWouldMixSamplesAreRefused) {
   EXPECT_THROW(TrainableModel(path, 4, true, {}), Failure);
 }
 
+/// Everything but the last layer stays as it was; that one has the new width, in the trained file too.
+TEST(Models, LastLayersAreReplaced) {
+  const std::string path = std::string(SYSTOLE_BUILD) + "/training-head.onnx", out = std::string(SYSTOLE_BUILD) + "/training-head-trained.onnx";
+  for (const std::string kind : {"Gemm", "MatMul", "Conv"}) {
+    SCOPED_TRACE(kind);
+    ModelWriter w("head", "for a test");
+    w.input("x", DType::kF32, {1, 2, 4, 4});
+    const std::string body = w.node("Relu", {w.node("Conv", {"x", w.constant("k", Tensor::from_floats(std::vector<float>(54, 0.1f), {3, 2, 3, 3}))})});
+    const auto weights = [&](const Shape& s) { return w.constant("w", Tensor::from_floats(std::vector<float>(static_cast<size_t>(element_count(s)), 0.2f), s)); };
+    const std::string bias = w.constant("b", Tensor::from_floats(std::vector<float>(5, 0.3f), {5}));
+    std::string y;
+    if (kind == "Conv") y = w.node("Flatten", {w.node("Conv", {body, weights({5, 3, 2, 2}), bias})});
+    else if (kind == "Gemm") y = w.node("Gemm", {w.node("Flatten", {body}), weights({5, 12}), bias}, {{"transB", int64_t{1}}});
+    else y = w.node("Add", {w.node("MatMul", {w.node("Flatten", {body}), weights({12, 5})}), bias});
+    w.node("Softmax", {y}, {}, "y");
+    w.output("y", DType::kF32, {1, 5});
+    w.save(path);
+    const TrainableModel as_it_is(path, 4, true, {}), model(path, 4, true, {}, {}, {7, 3});
+    EXPECT_EQ(model.logits_shape(), (Shape{4, 7}));
+    const auto before = as_it_is.initial_parameters(), after = model.initial_parameters();
+    ASSERT_EQ(after.size(), before.size());
+    EXPECT_EQ(after[0].bytes, before[0].bytes);
+    for (size_t i = 1; i < after.size(); ++i) EXPECT_EQ(after[i].count() * 5, before[i].count() * 7);
+    EXPECT_NE(after[1].at(0), after[1].at(1));
+    EXPECT_EQ(TrainableModel(path, 4, true, {}, {}, {7, 3}).initial_parameters()[1].bytes, after[1].bytes);
+    EXPECT_NE(TrainableModel(path, 4, true, {}, {}, {7, 4}).initial_parameters()[1].bytes, after[1].bytes);
+    StepOptions o;
+    o.precision = "fp32", o.npu = "server", o.cache = false;
+    learn(model, o, 20, 0.9, out);
+    CompileOptions options;
+    options.precision = "fp32", options.cache = false;
+    EXPECT_EQ(run(compile(out, options).value().model, {Tensor(DType::kF32, {1, 2, 4, 4})}).value()[0].shape, (Shape{1, 7}));
+  }
+}
+
 /// x [1, 5, 6] through a recurrent layer of width 4; all its outputs enter the logits.
 std::string write_recurrent(const std::string& type, const std::string& direction, bool linear_before_reset, bool initial) {
   const std::string path = std::string(SYSTOLE_BUILD) + "/training-recurrent.onnx";

@@ -86,11 +86,12 @@ void TrainableModel::infer_for_batch(int64_t from, int64_t batch) {
   if (failure) std::rethrow_exception(failure);
 }
 
-TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logits, const std::vector<std::string>& freeze, const std::map<std::string, TensorPtr>& constants) {
+TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logits, const std::vector<std::string>& freeze, const std::map<std::string, TensorPtr>& constants, const Head& head) {
   file_ = import_onnx(path, {{}, {}, constants});
   file_.name = std::filesystem::path(path).stem().string();
   inline_constants(file_);
   prune_and_sort(file_);
+  replace_last_layer(file_, head);
   const Graph read = file_;
   stored_ = read_quantised(file_);
   fold_around_weights(file_);

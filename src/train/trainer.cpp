@@ -41,7 +41,7 @@ StepOptions step_options(const CompileOptions& c, const TrainOptions& o, int64_t
 class Trainer {
  public:
   Trainer(const std::string& path, const CompileOptions& c, const TrainOptions& o)
-      : o_(o), model_(path, o.batch, takes_classes(o.loss), o.freeze, c.constant_inputs), schedule_{o.schedule, o.learning_rate, o.warm_up, 1} {
+      : o_(o), model_(path, o.batch, takes_classes(o.loss), o.freeze, c.constant_inputs, {o.new_outputs, o.seed}), schedule_{o.schedule, o.learning_rate, o.warm_up, 1} {
     const Value& in = model_.input();
     Shape sample = in.shape;
     sample[0] = 1;
@@ -62,6 +62,7 @@ class Trainer {
                        o.warm_up, report_.steps, o.weight_decay, o.clip_norm, c.precision) +
            fmt::format(";{};{};{};{};{};{};{};{};{:016x}", o.accumulate, o.momentum, o.nesterov, o.beta1, o.beta2, o.epsilon, o.label_smoothing, c.npu, content_of_data());
     for (const std::string& name : o.freeze) run_ += ";" + name;
+    if (o.new_outputs) run_ += fmt::format(";outputs={}", o.new_outputs);
     if (o.weights != "fp32") run_ += ";weights=" + o.weights;
     measure();
   }
@@ -254,7 +255,7 @@ class Trainer {
 
 Result<TrainReport> train_model(const std::string& onnx_path, const std::string& out_path, const CompileOptions& compile_options, const TrainOptions& options) {
   return catch_failures([&] {
-    if (options.batch < 1 || options.epochs < 1 || options.steps < 0 || options.checkpoint_every < 1 || options.accumulate < 1) fail(ErrorCode::kBadInput, "training", "a batch, epochs or an interval of less than 1", "1 or more");
+    if (options.batch < 1 || options.epochs < 1 || options.steps < 0 || options.checkpoint_every < 1 || options.accumulate < 1 || options.new_outputs < 0) fail(ErrorCode::kBadInput, "training", "a batch, epochs or an interval of less than 1", "1 or more");
     return Trainer(onnx_path, compile_options, options).run(out_path);
   });
 }
