@@ -18,7 +18,9 @@
 #include "runtime/observe.h"
 #include "train/expand.h"
 #include "train/finite_differences.h"
+#include "train/fold.h"
 #include "train/gradients.h"
+#include "node_cases.h"
 
 namespace systole {
 namespace {
@@ -29,6 +31,27 @@ struct Function {
   Graph graph;
   std::vector<Tensor> x;
 };
+
+/// The graph as training differentiates it: constants of shapes, operators in parts that have gradients. Batches are normalised by the statistics given.
+void prepare(Graph& g) {
+  fold_shapes(g);
+  write_out(g);
+  const std::vector<Node> nodes = std::move(g.nodes);
+  g.nodes.clear();
+  Builder b(g, "parts.");
+  std::map<ValueId, ValueId> now;
+  const auto current = [&](ValueId& v) {
+    if (const auto it = now.find(v); it != now.end()) v = it->second;
+  };
+  for (Node n : nodes) {
+    for (ValueId& v : n.inputs) current(v);
+    auto outputs = expand_for_gradients(b, n);
+    if (std::get<OnnxOp>(n.op).type == "BatchNormalization" && n.inputs.size() == 5 && !std::get<OnnxOp>(n.op).integer("training_mode", 0)) outputs = {expand_batch_normalization(b, n, n.inputs[0], n.inputs[1], n.inputs[2], n.inputs[3], n.inputs[4])};
+    for (size_t k = 0; k < outputs.size() && k < n.outputs.size(); ++k) now[n.outputs[k]] = outputs[k];
+    if (outputs.empty()) g.nodes.push_back(std::move(n));
+  }
+  for (ValueId& v : g.outputs) current(v);
+}
 
 enum class By { kAllFloats, kFirst };
 
@@ -56,7 +79,7 @@ Function function_of(const std::string& folder, By by) {
   Graph& g = f.graph;
   g = import_onnx_bytes(bytes.data(), bytes.size(), folder, folder, options);
   inline_constants(g), prune_and_sort(g), infer_shapes(g);
-  prepare_for_gradients(g);
+  prepare(g);
   for (ValueId v : g.inputs) f.x.push_back(floats[g.value(v).name]);
   return f;
 }
@@ -181,19 +204,10 @@ std::string page_of(const std::map<Outcome::Kind, int>& count, const std::map<st
 }
 
 TEST(GradientCases, AllOfThem) {
-  const std::string archive = std::string(SYSTOLE_SHARED) + "/models/onnx-node-tests.tar.zst", root = std::string(SYSTOLE_BUILD) + "/gradient-cases";
-  if (!file_exists(archive)) {
-    std::printf("no ../shared/models here: nothing to compare with\n");
-    return;
-  }
-  fs::create_directories(root);
-  ASSERT_EQ(std::system(("tar --zstd -xf '" + archive + "' -C '" + root + "'").c_str()), 0);
-  const char* only = std::getenv("SYSTOLE_NODE_TEST");
-  std::vector<std::string> folders;
-  for (const auto& e : fs::recursive_directory_iterator(root)) {
-    if (e.path().filename() == "model.onnx" && (!only || e.path().string().find(only) != std::string::npos)) folders.push_back(e.path().parent_path().string());
-  }
-  std::sort(folders.begin(), folders.end());
+  const auto root = unpacked_node_tests("gradient-cases");
+  if (!root) return;
+  const bool only = std::getenv(kOnlyCase) != nullptr;
+  const auto folders = case_folders(*root);
   std::map<Outcome::Kind, int> count;
   std::map<std::string, std::vector<std::string>> reasons;
   for (const auto& folder : folders) {

@@ -19,6 +19,7 @@
 #include "import/tensor_file.h"
 #include "passes/pipeline.h"
 #include "runtime/plan.h"
+#include "node_cases.h"
 
 namespace systole {
 namespace {
@@ -182,16 +183,6 @@ std::string page_of(const Tally& t, size_t cases) {
   return page;
 }
 
-std::vector<std::string> case_folders(const std::string& root) {
-  const char* only = std::getenv("SYSTOLE_NODE_TEST");
-  std::vector<std::string> folders;
-  for (const auto& e : fs::recursive_directory_iterator(root)) {
-    if (e.path().filename() == "model.onnx" && (!only || e.path().string().find(only) != std::string::npos)) folders.push_back(e.path().parent_path().string());
-  }
-  std::sort(folders.begin(), folders.end());
-  return folders;
-}
-
 std::shared_ptr<const PlanContext> fp32_on_edge(bool by_definition) { return std::make_shared<const PlanContext>(PlanContext{load_machine("edge"), {DType::kF32, MacFormat::kF32}, "fp32", {}, {}, by_definition}); }
 
 TEST(NodeTests, Microsoft) {
@@ -206,15 +197,10 @@ TEST(NodeTests, Microsoft) {
 }
 
 TEST(NodeTests, AllOfThem) {
-  const std::string archive = std::string(SYSTOLE_SHARED) + "/models/onnx-node-tests.tar.zst", root = std::string(SYSTOLE_BUILD) + "/node-tests";
-  if (!file_exists(archive)) {
-    std::printf("no ../shared/models here: nothing to compare with\n");
-    return;
-  }
-  fs::create_directories(root);
-  ASSERT_EQ(std::system(("tar --zstd -xf '" + archive + "' -C '" + root + "'").c_str()), 0);
-  const bool only = std::getenv("SYSTOLE_NODE_TEST") != nullptr;
-  const auto folders = case_folders(root);
+  const auto root = unpacked_node_tests("node-tests");
+  if (!root) return;
+  const bool only = std::getenv(kOnlyCase) != nullptr;
+  const auto folders = case_folders(*root);
   const auto context = fp32_on_edge(false), reference = fp32_on_edge(true);
   Tally tally;
   for (const auto& folder : folders) run_best(folder, context, reference, tally);

@@ -79,6 +79,12 @@ with tempfile.TemporaryDirectory() as d:
     check("another run" in run(*narrow[:-2], "-o", "again.onnx", "--checkpoint", "narrow.ckpt", ok=False), "the checkpoint of other weights was taken")
     # a rate of 0 changes nothing but the note in the file
     run("train", "whole.onnx", "--data", "x-idx3-ubyte.gz", "--labels", "y-idx1-ubyte.gz", "--batch", "16", "--steps", "3", "--optimizer", "sgd", "--momentum", "0", "--rate", "0", "-o", "same.onnx")
+    # what it learnt, for classes of one's own: a new last layer, and the rest as it was
+    few = ["train", "whole.onnx", "--data", "x-idx3-ubyte.gz", "--batch", "16", "--steps", "60", "--rate", "3e-3", "--npu", "server", "--new-outputs", "2", "--freeze", "conv"]
+    idx("two-idx1-ubyte.gz", (600,), [c // 5 for c in labels])
+    check(json.loads(run(*few, "--labels", "two-idx1-ubyte.gz", "-o", "two.onnx", "--json", "-"))["validation_accuracy"] >= 90, "--new-outputs 2: it did not learn")
+    check("[1,2]" in run("run", "two.onnx", "--random", "1"), "--new-outputs 2: other outputs")
+    check("y-idx1-ubyte.gz" in run(*few, "--labels", "y-idx1-ubyte.gz", "-o", "two.onnx", ok=False), "--new-outputs 2: labels up to 9 were taken")
     # what a step takes: a line per layer of both programs, and pictures of forward and backward
     text = run("train", "lenet.onnx", "--random", "16", "--batch", "16", "--steps", "1", "--validation-share", "0", "--profile", "--csv", "step.csv", "--trace", "step.json", "--report", "step.html", "-o", "one.onnx")
     step, update = text.split("\nupdate\n")

@@ -40,6 +40,16 @@ Outcome learn(const TrainableModel& model, const StepOptions& o, int steps, doub
   return r;
 }
 
+/// Of the output for one sample [1, 2, 4, 4], by the file that is written after some steps, which bring the loss down to this share.
+Shape shape_once_trained(const TrainableModel& model, double share, const std::string& file) {
+  StepOptions o;
+  o.precision = "fp32", o.npu = "server", o.cache = false;
+  learn(model, o, 20, share, file);
+  CompileOptions options;
+  options.precision = "fp32", options.cache = false;
+  return run(compile(file, options).value().model, {Tensor(DType::kF32, {1, 2, 4, 4})}).value()[0].shape;
+}
+
 TEST(Models, NormalisationsEvaluateLikeTheFileAndDifferentiate) {
   const std::string path = write_normalised(std::string(SYSTOLE_BUILD) + "/training-normalised.onnx");
   const TrainableModel model(path, 4, true, {});
@@ -178,12 +188,7 @@ TEST(Models, ReshapesToABatchOfOneFollowTheBatch) {
   w.save(path);
   const TrainableModel model(path, 4, true, {});
   EXPECT_EQ(model.parameters().size(), 2u);
-  StepOptions o;
-  o.precision = "fp32", o.npu = "server", o.cache = false;
-  learn(model, o, 20, 0.7, out);
-  CompileOptions options;
-  options.precision = "fp32", options.cache = false;
-  EXPECT_EQ(run(compile(out, options).value().model, {Tensor(DType::kF32, {1, 2, 4, 4})}).value()[0].shape, (Shape{1, 4}));
+  EXPECT_EQ(shape_once_trained(model, 0.7, out), (Shape{1, 4}));
   // One that would hold all samples in a row of its own accord.
   ModelWriter flat("flat", "for a test");
   flat.input("x", DType::kF32, {1, 2, 4, 4});
@@ -234,13 +239,31 @@ TEST(Models, LastLayersAreReplaced) {
     EXPECT_NE(after[1].at(0), after[1].at(1));
     EXPECT_EQ(TrainableModel(path, 4, true, {}, {}, {7, 3}).initial_parameters()[1].bytes, after[1].bytes);
     EXPECT_NE(TrainableModel(path, 4, true, {}, {}, {7, 4}).initial_parameters()[1].bytes, after[1].bytes);
-    StepOptions o;
-    o.precision = "fp32", o.npu = "server", o.cache = false;
-    learn(model, o, 20, 0.9, out);
-    CompileOptions options;
-    options.precision = "fp32", options.cache = false;
-    EXPECT_EQ(run(compile(out, options).value().model, {Tensor(DType::kF32, {1, 2, 4, 4})}).value()[0].shape, (Shape{1, 7}));
+    EXPECT_EQ(shape_once_trained(model, 0.9, out), (Shape{1, 7}));
   }
+}
+
+TEST(Models, LastLayersThatAreNotReplaced) {
+  const std::string path = std::string(SYSTOLE_BUILD) + "/training-no-head.onnx";
+  ModelWriter w("no head", "for a test");
+  w.input("x", DType::kF32, {1, 2, 4, 4});
+  w.node("Flatten", {w.node("Conv", {"x", w.constant("k", Tensor::from_floats(std::vector<float>(54, 0.1f), {3, 2, 3, 3}))})}, {}, "y");
+  w.output("y", DType::kF32, {1, 12});
+  w.save(path);
+  EXPECT_THROW(TrainableModel(path, 2, true, {}, {}, {7, 1}), Failure) << "twelve places of three channels";
+  ModelWriter tied("tied", "for a test");
+  tied.input("x", DType::kF32, {1, 3});
+  const std::string both = tied.constant("w", Tensor::from_floats(std::vector<float>(9, 0.1f), {3, 3}));
+  tied.node("MatMul", {tied.node("MatMul", {"x", both}), both}, {}, "y");
+  tied.output("y", DType::kF32, {1, 3});
+  tied.save(path);
+  EXPECT_THROW(TrainableModel(path, 2, true, {}, {}, {7, 1}), Failure) << "weights of two layers";
+  ModelWriter one("one", "for a test");
+  one.input("x", DType::kF32, {1, 3});
+  one.node("Add", {one.node("MatMul", {"x", one.constant("w", Tensor::from_floats({1, 2, 3}, {3, 1}))}), one.constant("b", Tensor::from_floats({1}, {1, 1}))}, {}, "y");
+  one.output("y", DType::kF32, {1, 1});
+  one.save(path);
+  EXPECT_EQ(TrainableModel(path, 2, true, {}, {}, {7, 1}).logits_shape(), (Shape{2, 7}));
 }
 
 /// x [1, 5, 6] through a recurrent layer of width 4; all its outputs enter the logits.

@@ -1,14 +1,12 @@
 #include "train/expand.h"
 
 #include <algorithm>
-#include <map>
 #include <set>
 
 #include "graph/checks.h"
 #include "ops/operator.h"
 #include "passes/passes.h"
 #include "runtime/observe.h"
-#include "train/fold.h"
 #include "train/gradients.h"
 
 namespace systole {
@@ -238,26 +236,6 @@ std::vector<ValueId> expand_for_gradients(Builder& b, const Node& n) {
   if (type == "RMSNormalization") return {expand_rms_normalization(b, n, in(0), in(1))};
   if (type == "InstanceNormalization") return {expand_instance_normalization(b, n, in(0), in(1), in(2))};
   return is_recurrent(type) ? expand_recurrent(b, n) : std::vector<ValueId>{};
-}
-
-void prepare_for_gradients(Graph& g) {
-  fold_shapes(g);
-  write_out(g);
-  const std::vector<Node> nodes = std::move(g.nodes);
-  g.nodes.clear();
-  Builder b(g, "parts.");
-  std::map<ValueId, ValueId> now;
-  const auto current = [&](ValueId& v) {
-    if (const auto it = now.find(v); it != now.end()) v = it->second;
-  };
-  for (Node n : nodes) {
-    for (ValueId& v : n.inputs) current(v);
-    auto outputs = expand_for_gradients(b, n);
-    if (op_of(n).type == "BatchNormalization" && n.inputs.size() == 5 && !op_of(n).integer("training_mode", 0)) outputs = {expand_batch_normalization(b, n, n.inputs[0], n.inputs[1], n.inputs[2], n.inputs[3], n.inputs[4])};
-    for (size_t k = 0; k < outputs.size() && k < n.outputs.size(); ++k) now[n.outputs[k]] = outputs[k];
-    if (outputs.empty()) g.nodes.push_back(std::move(n));
-  }
-  for (ValueId& v : g.outputs) current(v);
 }
 
 }  // namespace systole

@@ -19,8 +19,6 @@ std::vector<ValueId> expand_for_gradients(Builder& b, const Node& n);
 /// Operators without a gradient of their own that the compiler writes as others (Attention, GroupNormalization, the fused ones of
 /// com.microsoft), as those: their parts learn. Shapes of all values are known before and after.
 void write_out(Graph& graph);
-/// write_out, and each node as expand_for_gradients has it.
-void prepare_for_gradients(Graph& graph);
 
 /// Whether `type` is LSTM, GRU or RNN.
 bool is_recurrent(const std::string& type);

@@ -1,5 +1,4 @@
 // Every gradient rule against finite differences in fp32: directional derivatives of random projections.
-#include "train/convolution.h"
 #include "train/gradients.h"
 
 #include <gtest/gtest.h>
@@ -312,39 +311,6 @@ TEST(Gradients, MissingRulesAreNamed) {
   }
 }
 
-TEST(Gradients, ChunksOfSamplesAddUp) {
-  const struct { int64_t channels, columns, kernel, stride, pad; } kCases[] = {{3, 5, 3, 1, 1}, {3, 5, 3, 2, 1}, {20, 5, 3, 1, 1}, {20, 5, 3, 2, 0}, {3, 5, 1, 1, 0}, {3, 5, 1, 1, 1}, {6, 4, 1, 2, 0}};
-  for (const auto& k : kCases) {
-    const int64_t out = (8 + 2 * k.pad - k.kernel) / k.stride + 1;
-    const Node node{"conv", OnnxOp{"", "Conv", 18, {{"pads", std::vector<int64_t>(4, k.pad)}, {"strides", std::vector<int64_t>(2, k.stride)}}}, {}, {}};
-    const Shape x = {7, k.channels, 8, 8}, w = {k.columns, k.channels, k.kernel, k.kernel}, y = {7, k.columns, out, out};
-    Graph g;
-    Builder b(g, "g.");
-    const ValueId in = b.input("x", DType::kF32, x), dy = b.input("dy", DType::kF32, y);
-    const ConvolutionGeometry geometry(node, x, w, y);
-    const int64_t sample = 100 * (k.channels + k.columns);
-    std::vector<ValueId> biases = {b.sum(dy, {0, 2, 3}, false)};
-    for (const int64_t elements : {int64_t{1} << 19, int64_t{1}, 3 * sample}) {  // all at once; row by row; three samples
-      for (const BiasSum sum : {BiasSum::kNone, BiasSum::kOfOperands, BiasSum::kOfProducts}) {
-        const WeightGradient made = convolution_weight_gradient(b, geometry, in, dy, sum, elements);
-        g.outputs.push_back(made.weights);
-        EXPECT_EQ(made.bias == kNoValue, sum == BiasSum::kNone);
-        if (made.bias != kNoValue) biases.push_back(made.bias);
-      }
-    }
-    const size_t weights = g.outputs.size();
-    g.outputs.insert(g.outputs.end(), biases.begin(), biases.end());
-    prune_and_sort(g);
-    std::mt19937 rng(3);
-    const auto results = run(g, {random_tensor(rng, x, -1, 1), random_tensor(rng, y, -1, 1)});
-    for (size_t r = 0; r < results.size(); ++r) {
-      const Tensor& expected = results[r < weights ? 0 : weights];
-      ASSERT_EQ(results[r].count(), expected.count()) << r;
-      for (int64_t i = 0; i < expected.count(); ++i) ASSERT_NEAR(results[r].at(i), expected.at(i), 1e-4) << k.channels << " channels, kernel " << k.kernel << ", stride " << k.stride << ", " << r;
-    }
-  }
-}
-
 TEST(Gradients, SumsStayFp32WhereFloatsAreStoredInTwoBytes) {
   Graph g;
   Builder b(g, "g.");
@@ -358,45 +324,6 @@ TEST(Gradients, SumsStayFp32WhereFloatsAreStoredInTwoBytes) {
     for (int64_t i = 0; i < v.tensor->count(); ++i) finer |= (v.tensor->load<uint32_t>(i) & 0xFFFF) != 0;
     EXPECT_TRUE(finer);
   }
-}
-
-TEST(Gradients, EqualMaximaShare) {
-  Graph g;
-  Builder b(g, "g.");
-  const ValueId x = b.input("x", DType::kF32, {1, 1, 3, 3});
-  const ValueId y = b.node("MaxPool", {x}, {1, 1, 2, 2}, {{"kernel_shape", std::vector<int64_t>{2, 2}}});
-  const ValueId dy = b.input("dy", DType::kF32, {1, 1, 2, 2});
-  g.outputs = backward(g, {{y, dy}}, {x});
-  prune_and_sort(g);
-  // Windows with the maxima 2, 2 (the same element), 1 (two of them), 3.
-  const auto dx = run(g, {Tensor::from_floats({1, 2, 0, 1, 1, 0, 0, 0, 3}, {1, 1, 3, 3}), Tensor::from_floats({8, 4, 6, 5}, {1, 1, 2, 2})})[0];
-  const float expected[] = {0, 12, 0, 3, 3, 0, 0, 0, 5};
-  for (int64_t i = 0; i < 9; ++i) EXPECT_EQ(dx.at(i), expected[i]) << i;
-}
-
-/// A batch that goes in groups of images has the gradient that each image alone has, to the bit.
-TEST(Gradients, MaxPoolOfALargeBatchIsThatOfItsImages) {
-  const Shape image = {1, 24, 90, 83}, pooled = {1, 24, 45, 42};  // 179,280 elements: groups of two
-  const Builder::Attributes pool = {{"kernel_shape", std::vector<int64_t>{3, 3}}, {"strides", std::vector<int64_t>{2, 2}}, {"pads", std::vector<int64_t>{1, 1, 1, 1}}};
-  const auto gradient = [&](int64_t images, const Tensor& x, const Tensor& dy) {
-    Graph g;
-    Builder b(g, "g.");
-    const auto batch = [&](Shape s) { return s[0] = images, s; };
-    const ValueId in = b.input("x", DType::kF32, batch(image)), out = b.node("MaxPool", {in}, batch(pooled), pool), d = b.input("dy", DType::kF32, batch(pooled));
-    g.outputs = backward(g, {{out, d}}, {in});
-    prune_and_sort(g);
-    return run(g, {x, dy})[0];
-  };
-  constexpr int64_t kImages = 5;
-  std::mt19937 rng(4);
-  const Tensor x = random_tensor(rng, {kImages, 24, 90, 83}, -1, 1), dy = random_tensor(rng, {kImages, 24, 45, 42}, -1, 1);
-  const Tensor whole = gradient(kImages, x, dy);
-  const auto one = [](const Tensor& t, Shape shape, int64_t n) {
-    Tensor part(t.type, shape);
-    for (int64_t i = 0; i < part.count(); ++i) part.set(i, t.at(n * part.count() + i));
-    return part;
-  };
-  for (int64_t n = 0; n < kImages; ++n) EXPECT_EQ(gradient(1, one(x, image, n), one(dy, pooled, n)).bytes, one(whole, image, n).bytes) << n;
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 namespace systole {
 namespace {
 
+constexpr size_t kMostPlaces = 256;  ///< that one element went to, each a gather of its own
+
 /// Every element goes back where it came from: a product with a matrix of ones at the indices, since several may have come
 /// from one place.
 void gather(GradientCall& c) {
@@ -68,6 +70,7 @@ ValueId moved_back(GradientCall& c, const Movement& m, size_t which) {
     auto& list = places[static_cast<size_t>(number - m.first[which])];
     list.push_back(i), most = std::max(most, list.size());
   }
+  if (most > kMostPlaces) unsupported(c.node, "the gradient of a movement of one element to more than " + std::to_string(kMostPlaces) + " places");
   if (most == 0) return c.b.expand(c.b.scalar(0), shape);
   const int64_t count = m.sources.count();
   const ValueId flat = c.b.concat({c.b.reshape(c.dy(), {count}), c.b.tensor(Tensor::from_floats({0}, {1}))}, 0);

@@ -16,6 +16,15 @@ ValueId swap_last(Builder& b, ValueId v) {
   return b.transpose(v, perm);
 }
 
+/// The rule for the same node with its values in other shapes, which `node` has; gradients come back in their own.
+void reshaped(GradientCall& c, const Node& node, void (*rule)(GradientCall&)) {
+  Builder& b = c.b;
+  const std::vector<ValueId> dy = {b.reshape(c.dy(), b.shape(node.outputs[0]))};
+  GradientCall call{b, node, dy, std::vector<ValueId>(c.inputs.size(), kNoValue), c.wanted, c.rounds_operands};
+  rule(call);
+  for (size_t k = 0; k < c.inputs.size(); ++k) c.inputs[k] = call.inputs[k] == kNoValue ? kNoValue : b.reshape(call.inputs[k], c.shape(k));
+}
+
 /// A vector on the left is a row, one on the right a column.
 void with_vectors(GradientCall& c, void (*rule)(GradientCall&)) {
   Builder& b = c.b;
@@ -24,10 +33,7 @@ void with_vectors(GradientCall& c, void (*rule)(GradientCall&)) {
   if (sb.size() == 1) sb.push_back(1), sy.push_back(1);
   Node node = c.node;
   node.inputs = {b.reshape(c.in(0), sa), b.reshape(c.in(1), sb)}, node.outputs = {b.reshape(c.out(), sy)};
-  const std::vector<ValueId> dy = {b.reshape(c.dy(), sy)};
-  GradientCall call{b, node, dy, {kNoValue, kNoValue}, c.wanted, c.rounds_operands};
-  rule(call);
-  for (size_t k = 0; k < 2; ++k) c.inputs[k] = call.inputs[k] == kNoValue ? kNoValue : b.reshape(call.inputs[k], c.shape(k));
+  reshaped(c, node, rule);
 }
 
 void matmul(GradientCall& c) {
@@ -109,10 +115,7 @@ void in_two_dimensions(GradientCall& c, void (*rule)(GradientCall&)) {
   }
   if (const auto pads = c.op().integers("pads"); !pads.empty()) attributes["pads"] = std::vector<int64_t>{0, pads[0], 0, pads[1]};
   node.inputs[0] = wide(c.in(0)), node.inputs[1] = wide(c.in(1)), node.outputs = {wide(c.out())};
-  const std::vector<ValueId> dy = {wide(c.dy())};
-  GradientCall call{b, node, dy, std::vector<ValueId>(c.inputs.size(), kNoValue), c.wanted, c.rounds_operands};
-  rule(call);
-  for (size_t k = 0; k < c.inputs.size(); ++k) c.inputs[k] = call.inputs[k] == kNoValue ? kNoValue : b.reshape(call.inputs[k], c.shape(k));
+  reshaped(c, node, rule);
 }
 
 void conv(GradientCall& c) {

@@ -38,12 +38,15 @@ ValueId spread(Builder& b, ValueId v) {
   return b.reshape(v, {s[0], s[1], s[2], 1, s[3], 1});
 }
 
+void refuse_many_taps(const GradientCall& c, const Pool& p) {
+  if (p.taps() > kMostTaps) unsupported(c.node, "the gradient of a pool of more than " + std::to_string(kMostTaps) + " taps that overlap");
+}
+
 /// Adds up per-tap gradients [N, C, OH, OW] where their taps read the padded input, and cuts the padding off. Taps a stride apart meet at
 /// the same places within a stride: they are added there, and the places put side by side once.
 ValueId scatter(GradientCall& c, const Pool& p, const std::vector<ValueId>& taps) {
   Builder& b = c.b;
   const Window& w = p.w;
-  if (p.taps() > kMostTaps) unsupported(c.node, "the gradient of a pool of more than " + std::to_string(kMostTaps) + " taps that overlap");
   const Shape y = b.shape(p.dy);
   const int64_t length[2] = {(p.reach(0) + w.stride[0] - 1) / w.stride[0], (p.reach(1) + w.stride[1] - 1) / w.stride[1]};
   std::vector<ValueId> phases(static_cast<size_t>(w.stride[0] * w.stride[1]), kNoValue);
@@ -63,7 +66,6 @@ ValueId scatter(GradientCall& c, const Pool& p, const std::vector<ValueId>& taps
 std::vector<ValueId> dilated_max_taps(GradientCall& c, const Pool& p) {
   Builder& b = c.b;
   const Window& w = p.w;
-  if (p.taps() > kMostTaps) return {};  // scatter says so
   const ValueId whole = b.pad(p.x, {0, 0, w.pad_begin[0], w.pad_begin[1]}, {0, 0, p.reach(0) - w.pad_begin[0] - w.in[0], p.reach(1) - w.pad_begin[1] - w.in[1]}, -INFINITY);
   std::vector<ValueId> masks, taps;
   ValueId count = kNoValue;
@@ -88,6 +90,7 @@ void max_pool(GradientCall& c) {
     const ValueId mask = b.equal(b.reshape(p.x, {x[0], x[1], w.out[0], w.kernel[0], w.out[1], w.kernel[1]}), spread(b, p.y));
     c.inputs[0] = b.reshape(b.mul(mask, b.div(spread(b, p.dy), b.sum(mask, {3, 5}, true))), c.shape(0));
   } else if (p.dilated()) {
+    refuse_many_taps(c, p);
     c.inputs[0] = b.reshape(scatter(c, p, dilated_max_taps(c, p)), c.shape(0));
   } else {
     c.inputs[0] = b.node("MaxPoolGradient", {c.in(0), c.out(), c.dy()}, c.shape(0));
@@ -105,8 +108,12 @@ void average_pool(GradientCall& c) {
   shares.shape = {1, 1, w.out[0], w.out[1]};
   const bool uniform = std::all_of(shares.data<float>(), shares.data<float>() + shares.count(), [&](float v) { return v == shares.data<float>()[0]; });
   const ValueId share = uniform ? b.scale(p.dy, shares.at(0)) : b.mul(p.dy, b.tensor(shares));
-  const ValueId dx = p.tiles() ? b.expand(spread(b, share), {x[0], x[1], w.out[0], w.kernel[0], w.out[1], w.kernel[1]}) : scatter(c, p, std::vector<ValueId>(static_cast<size_t>(p.taps()), share));
-  c.inputs[0] = b.reshape(dx, c.shape(0));
+  if (p.tiles()) {
+    c.inputs[0] = b.reshape(b.expand(spread(b, share), {x[0], x[1], w.out[0], w.kernel[0], w.out[1], w.kernel[1]}), c.shape(0));
+  } else {
+    refuse_many_taps(c, p);
+    c.inputs[0] = b.reshape(scatter(c, p, std::vector<ValueId>(static_cast<size_t>(p.taps()), share)), c.shape(0));
+  }
 }
 
 /// Equal maxima share the gradient.

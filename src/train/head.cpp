@@ -18,7 +18,6 @@ class Replacement {
 
   void run() {
     for (ValueId v = g_.outputs.at(0);;) {
-      passed_.push_back(v);
       const auto n = std::find_if(g_.nodes.begin(), g_.nodes.end(), [&](const Node& node) { return std::count(node.outputs.begin(), node.outputs.end(), v) > 0; });
       if (n == g_.nodes.end()) fail(ErrorCode::kUnsupported, "the last layer of '" + g_.name + "'", "none before the output", "a Gemm, MatMul or Conv");
       const std::string type = op_of(*n).full_name();
@@ -56,12 +55,12 @@ class Replacement {
     constant(n, k);
     return n.inputs[1 - k];
   }
-  /// Zeros, with the new width where the old one was.
-  void new_bias(const Node& n, size_t k, int64_t width) {
+  /// Zeros, with the new width where the old one was; where all extents are 1, at `axis`, or last.
+  void new_bias(const Node& n, size_t k, int64_t width, size_t axis) {
     Shape s = constant(n, k)->shape;
-    const auto at = std::find(s.begin(), s.end(), width);
-    if (element_count(s) != width) unsupported(n, "a new last layer with a bias of shape " + to_string(s));
-    if (at != s.end()) *at = head_.outputs;
+    if (s.empty() || element_count(s) != width) unsupported(n, "a new last layer with a bias of shape " + to_string(s));
+    if (width > 1) *std::find(s.begin(), s.end(), width) = head_.outputs;
+    else s[axis < s.size() ? axis : s.size() - 1] = head_.outputs;
     replace(n, k, Tensor(DType::kF32, s));
   }
 
@@ -73,20 +72,14 @@ class Replacement {
     const int64_t width = s[axis];
     s[axis] = head_.outputs;
     const int64_t fan_in = element_count(s) / head_.outputs;
-    if (n.inputs.size() > 2 && n.inputs[2] != kNoValue) new_bias(n, 2, width);
-    if (bias_) new_bias(*bias_, bias_input_, width);
+    if (n.inputs.size() > 2 && n.inputs[2] != kNoValue) new_bias(n, 2, width, SIZE_MAX);
+    if (bias_) new_bias(*bias_, bias_input_, width, conv ? 1 : SIZE_MAX);
     replace(n, 1, drawn(s, fan_in));
-    for (ValueId v : passed_) {
-      Shape& y = g_.value(v).shape;
-      const size_t channels = conv ? 1 : y.size() - 1;
-      if (channels < y.size() && y[channels] == width) y[channels] = head_.outputs;
-    }
   }
 
   Graph& g_;
   const Head head_;
   std::mt19937_64 rng_;
-  std::vector<ValueId> passed_;
   const Node* bias_ = nullptr;
   size_t bias_input_ = 0;
 };

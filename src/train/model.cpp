@@ -114,6 +114,9 @@ TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logi
   values_before_ = file_.values.size();
   write_out(file_);
   if (logits_shape().empty() || logits_shape()[0] != batch) fail(ErrorCode::kUnsupported, path, "an output of shape " + to_string(logits_shape()) + " for a batch of " + std::to_string(batch), "a first extent that follows the batch", "the model may reshape to a fixed batch of 1");
+  if (head.outputs && logits_shape().back() != head.outputs && (logits_shape().size() < 2 || logits_shape()[1] != head.outputs)) {
+    fail(ErrorCode::kUnsupported, path, "with a new last layer, outputs of shape " + to_string(logits_shape()), std::to_string(head.outputs) + " along axis 1 or the last");
+  }
   find_parameters(freeze);
 }
 

@@ -30,12 +30,12 @@ class Dram::Transfer {
  public:
   Transfer(Dram& dram, int64_t cycle, bool write)
       : dram_(dram), bus_(dram.bus_), banks_(dram.banks_.data()), by_banks_(dram.by_banks_), by_row_(dram.by_row_), by_burst_(dram.by_burst_), size_(dram.t_.burst_bytes), row_bytes_(dram.t_.row_bytes),
-        burst_cycles_(dram.burst_cycles_), activate_(dram.t_.activate_cycles), precharge_(dram.t_.precharge_cycles), turn_(write != dram.bus_.last_write ? dram.t_.turnaround_cycles : 0), cycle_(cycle) {}
+        burst_cycles_(dram.burst_cycles_), activate_(dram.t_.activate_cycles), precharge_(dram.t_.precharge_cycles), turn_(write != dram.bus_.last_write ? dram.t_.turnaround_cycles : 0), cycle_(cycle), write_(write) {}
   /// The cycle after the last beat.
-  int64_t finish(bool write) {
+  int64_t finish() {
     if (bursts_ == 0) return cycle_;
-    (write ? dram_.bytes_written_ : dram_.bytes_read_) += bursts_ * size_;
-    bus_.last_write = write;
+    (write_ ? dram_.bytes_written_ : dram_.bytes_read_) += bursts_ * size_;
+    bus_.last_write = write_;
     dram_.bus_ = bus_;
     return bus_.free + dram_.t_.cas_cycles;
   }
@@ -91,6 +91,7 @@ class Dram::Transfer {
   const int64_t size_, row_bytes_, burst_cycles_, activate_, precharge_;
   int64_t turn_, bursts_ = 0;
   const int64_t cycle_;
+  const bool write_;
 };
 
 int64_t Dram::access(int64_t cycle, uint64_t address, int64_t bytes, bool write) {
@@ -109,7 +110,7 @@ void Dram::access(Stream& s, uint64_t address, int64_t bytes, int64_t stride, in
     transfer.serve(first == s.last_burst ? first + 1 : first, last);
     s.last_burst = last;
   }
-  s.done = std::max(s.done, transfer.finish(s.write));
+  s.done = std::max(s.done, transfer.finish());
 }
 
 }  // namespace systole
