@@ -4,6 +4,8 @@
 
 #include <random>
 
+#include "machine/cost.h"
+#include "sim/translate/kernel.h"
 #include "sim/translate/lanes/kernels.h"
 #include "sim/translate/matrix_tiles.h"
 
@@ -71,6 +73,54 @@ BENCHMARK_CAPTURE(function, exp, isa::Micro::kExp);
 BENCHMARK_CAPTURE(function, erf, isa::Micro::kErf);
 BENCHMARK_CAPTURE(function, reciprocal, isa::Micro::kReciprocal);
 BENCHMARK_CAPTURE(function, tanh, isa::Micro::kTanh);
+
+/// A whole matrix instruction on bf16: `rows` x `columns` pixels of a padded picture, `from` to `to` channels (from 0: depthwise).
+struct LayerShape {
+  int64_t rows, columns, kernel, from, to, stride = 1;
+};
+void layer(benchmark::State& state, LayerShape s) {
+  if (missing(state)) return;
+  constexpr int64_t kColumns = 16;
+  const int64_t channels = s.from ? s.from : s.to, in_columns = s.columns * s.stride;
+  isa::MatrixDesc d;
+  d.format = static_cast<uint8_t>(MacFormat::kBF16), d.depthwise = s.from == 0, d.multiplier = 1;
+  d.kernel_h = d.kernel_w = static_cast<uint16_t>(s.kernel), d.stride_h = d.stride_w = static_cast<uint16_t>(s.stride);
+  d.channels = static_cast<uint32_t>(s.from ? s.from : 1), d.in_columns = static_cast<uint32_t>(in_columns);
+  d.a_channel_pitch = 2, d.a_pixel_pitch = static_cast<uint32_t>(2 * channels), d.a_row_pitch = d.a_pixel_pitch * d.in_columns;
+  const int64_t depth = s.kernel * s.kernel * d.channels, b_bytes = (s.to + kColumns - 1) / kColumns * kColumns * depth * 2;
+  d.b_column_pitch = 2, d.b_row_pitch = 2 * kColumns, d.b_tile_pitch = static_cast<uint32_t>(depth * 2 * kColumns);
+  const int64_t in_rows = s.rows * s.stride + s.kernel - 1, a_bytes = in_rows * d.a_row_pitch, sums = (s.to + kColumns - 1) / kColumns * kColumns * s.rows * s.columns;
+  Memory memory;
+  memory.scratchpad = ZeroedMemory(static_cast<size_t>(b_bytes + a_bytes + 4096)), memory.accumulators = ZeroedMemory(static_cast<size_t>(4 * sums));
+  std::mt19937 random(1);
+  for (size_t i = 0; i + 2 <= memory.scratchpad.size(); i += 2) {
+    const auto v = static_cast<uint16_t>(0x3F00 | (random() & 0x80FF));
+    std::memcpy(memory.scratchpad.data() + i, &v, 2);
+  }
+  isa::MatrixOp op{};
+  op.desc = &d, op.init = isa::Init::kBias, op.b = 0, op.bias = static_cast<uint64_t>(b_bytes), op.a = static_cast<uint64_t>(b_bytes + 1024);
+  op.out_rows = static_cast<uint32_t>(s.rows), op.out_columns = static_cast<uint32_t>(s.columns), op.n = static_cast<uint32_t>(s.to);
+  op.in_rows = static_cast<uint32_t>(in_rows), op.column_origin = static_cast<int32_t>(-(s.kernel / 2));
+  auto packed = std::make_shared<PackedB>(std::make_shared<PackedMemory>());
+  pack_b(op, kColumns, memory.scratchpad.data(), *packed);
+  const auto kernel = matrix_kernel(memory, op, kColumns, packed);
+  const int64_t pieces = kernel->pieces();
+  for (auto _ : state) {
+    kernel->run(0, pieces);
+    benchmark::ClobberMemory();
+  }
+  rate(state, "GFLOP/s", static_cast<int64_t>(kernel->shape().operations / 2));
+}
+BENCHMARK_CAPTURE(layer, picture_3_to_16_every_2, LayerShape{3, 160, 3, 3, 16, 2});
+BENCHMARK_CAPTURE(layer, points_64_to_32, LayerShape{3, 80, 1, 64, 32});
+BENCHMARK_CAPTURE(layer, points_64_to_16, LayerShape{10, 40, 1, 64, 16});
+BENCHMARK_CAPTURE(layer, points_16_to_16, LayerShape{3, 160, 1, 16, 16});
+BENCHMARK_CAPTURE(layer, points_16_to_32, LayerShape{3, 80, 1, 16, 32});
+BENCHMARK_CAPTURE(layer, points_64_to_1, LayerShape{10, 40, 1, 64, 1});
+BENCHMARK_CAPTURE(layer, plane_3_x_3, LayerShape{10, 40, 3, 1, 1});
+BENCHMARK_CAPTURE(layer, depthwise_32, LayerShape{3, 80, 3, 0, 32});
+BENCHMARK_CAPTURE(layer, depthwise_16, LayerShape{10, 40, 3, 0, 16});
+BENCHMARK_CAPTURE(layer, depthwise_16_every_2, LayerShape{10, 40, 3, 0, 16, 2});
 
 /// What one core can do.
 void peak_float(benchmark::State& state) {

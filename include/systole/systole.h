@@ -122,23 +122,26 @@ Result<bool> write_pictures(const Compiled& model, const PictureFiles& files, co
 /// wrong with their inputs.
 Result<std::vector<Tensor>> run(const Compiled& model, const std::vector<Tensor>& inputs);
 
-/// Decoding with a language model: token ids to logits [1, length, vocabulary], recomputed for each token (any length up to
-/// a bucket shares one program); or input_ids [1, 1], position [1, 1] and caches past_* to logits and present_*, one program
-/// for all tokens.
 /// Where this host's time goes when it executes a model.
 struct HostWork {
   std::string kind;        ///< class of instruction, or "host operators"
   double seconds = 0;      ///< per run, summed over threads
   int64_t tasks = 0;       ///< per run
+  std::string shape;       ///< what of that class, in words; empty for all of it
+  double operations = 0;   ///< per run: multiply-adds as two, elements of vectors and bytes of copies as one; 0 where unknown
 };
 struct HostProfile {
-  double run_s = 0;        ///< median
+  double run_s = 0;        ///< mean
   int threads = 0;
-  std::vector<HostWork> work;
+  std::vector<HostWork> work;    ///< by class
+  std::vector<HostWork> shapes;  ///< by class and shape, the slowest first
 };
 /// Runs the model once, which translates its programs and packs their weights, and `runs` times more, measured. Errors as run().
 Result<HostProfile> profile_host(const Compiled& model, const std::vector<Tensor>& inputs, int runs = 5);
 
+/// Decoding with a language model: token ids to logits [1, length, vocabulary], recomputed for each token (any length up to
+/// a bucket shares one program); or input_ids [1, 1], position [1, 1] and caches past_* to logits and present_*, one program
+/// for all tokens.
 struct GenerateTokens {
   std::vector<int64_t> prompt;
   int64_t tokens = 32;      ///< at most this many new ones

@@ -38,10 +38,14 @@ Result<HostProfile> profile_host(const Compiled& model, const std::vector<Tensor
     watch(nullptr);
     const auto n = static_cast<double>(times.size());
     profile.run_s = std::accumulate(times.begin(), times.end(), 0.0) / n;  // the mean, like the work's
-    for (size_t c = 0; c < work.seconds.size(); ++c) {
-      if (work.tasks[c] > 0) profile.work.push_back({to_string(static_cast<WorkClass>(c)), work.seconds[c] / n, work.tasks[c] / static_cast<int64_t>(times.size())});
-    }
-    if (host_runs > 0) profile.work.push_back({"host operators", host_s / n, host_runs / static_cast<int64_t>(times.size())});
+    const WorkSums sums = sums_of(work);
+    auto per_run = [&](WorkClass c, const std::string& shape, const WorkSums::Work& w) {
+      return HostWork{to_string(c), w.seconds / n, w.tasks / static_cast<int64_t>(times.size()), shape, w.operations / n};
+    };
+    for (const auto& [c, w] : sums.classes) profile.work.push_back(per_run(c, "", w));
+    if (host_runs > 0) profile.work.push_back({"host operators", host_s / n, host_runs / static_cast<int64_t>(times.size()), "", 0});
+    for (const auto& [of, w] : sums.shapes) profile.shapes.push_back(per_run(of.first, of.second, w));
+    std::stable_sort(profile.shapes.begin(), profile.shapes.end(), [](const HostWork& a, const HostWork& b) { return a.seconds > b.seconds; });
     return profile;
   });
 }

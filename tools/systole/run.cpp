@@ -98,13 +98,21 @@ std::string describe_output(const TensorInfo& info, const Tensor& t, const std::
   return s;
 }
 
+constexpr size_t kShapes = 12;  ///< of the host's work, printed
+
 std::string describe_host(const HostProfile& p, double first_s) {
   std::string s = fmt::format("host profile, {} thread{}\n  first run {:.2f} ms (translation, packing of weights), then {:.2f} ms a run\n", p.threads, p.threads == 1 ? "" : "s", first_s * 1e3, p.run_s * 1e3);
   double sum = 0;
   for (const HostWork& w : p.work) sum += w.seconds;
   s += fmt::format("  {:<24}{:>10}{:>8}{:>10}\n", "kernels", "ms", "share", "tasks");
   for (const HostWork& w : p.work) s += fmt::format("  {:<24}{:>10.3f}{:>7.1f}%{:>10}\n", w.kind, w.seconds * 1e3, 100 * w.seconds / sum, w.tasks);
-  return s + fmt::format("  {:<24}{:>10.3f}          waiting, copies of inputs and outputs: {:.3f} ms\n", "sum over threads", sum * 1e3, (p.run_s * p.threads - sum) * 1e3);
+  s += fmt::format("  {:<24}{:>10.3f}          waiting, copies of inputs and outputs: {:.3f} ms\n", "sum over threads", sum * 1e3, (p.run_s * p.threads - sum) * 1e3);
+  s += fmt::format("  {:<72}{:>10}{:>8}{:>10}{:>10}\n", "the slowest shapes", "ms", "share", "tasks", "G/s");
+  for (size_t i = 0; i < std::min(kShapes, p.shapes.size()); ++i) {
+    const HostWork& w = p.shapes[i];
+    s += fmt::format("  {:<72}{:>10.3f}{:>7.1f}%{:>10}{:>10.1f}\n", w.kind + ": " + w.shape, w.seconds * 1e3, 100 * w.seconds / sum, w.tasks, w.operations / w.seconds * 1e-9);
+  }
+  return s;
 }
 
 void execute(const RunOptions& options) {

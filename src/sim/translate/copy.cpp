@@ -66,6 +66,7 @@ class Copy final : public Kernel {
     for (const Loop& l : loops_) positions_ *= l.extent;
   }
   WorkClass work_class() const override { return WorkClass::kCopy; }
+  WorkShape shape() const override { return shape_of(op_); }
   int64_t pieces() const override { return literal_ ? 1 : positions_; }
   double cost_ns() const override { return literal_ ? 0 : static_cast<double>(positions_ * outer_.extent * inner_.extent) * (run_bytes_ ? 4 + static_cast<double>(run_bytes_) / 16 : 1); }
 
@@ -158,6 +159,7 @@ class DequantizeRecords final : public Kernel {
  public:
   DequantizeRecords(Memory& memory, const isa::DequantizeOp& op) : from_(memory.dram.data() + op.src_address), to_(memory.scratchpad.data() + op.dst_address), op_(op) {}
   WorkClass work_class() const override { return WorkClass::kCopy; }
+  WorkShape shape() const override { return shape_of(op_); }
   int64_t pieces() const override { return op_.records; }
   double cost_ns() const override { return 2 * static_cast<double>(op_.elements()); }
   void run(int64_t begin, int64_t end) const override { dequantize_records(op_, from_, to_, begin, end); }

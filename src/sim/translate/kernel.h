@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "isa/sequencer.h"
@@ -14,10 +15,21 @@ namespace systole {
 enum class WorkClass : uint8_t { kMatrixInteger, kMatrixFloat, kDepthwise, kPack, kVector, kVectorInterpreted, kMatrixInterpreted, kCopy, kCount };
 const char* to_string(WorkClass c);
 
+/// What a kernel works on, in words, and how many operations that is: multiply-adds count as two, other elements and bytes as one.
+struct WorkShape {
+  std::string text;
+  double operations = 0;
+};
+WorkShape shape_of(const isa::MatrixOp& op);
+WorkShape shape_of(const isa::VectorOp& op);
+WorkShape shape_of(const isa::CopyOp& op);
+WorkShape shape_of(const isa::DequantizeOp& op);
+
 class Kernel {
  public:
   virtual ~Kernel() = default;
   virtual WorkClass work_class() const = 0;
+  virtual WorkShape shape() const = 0;
   /// Independent pieces that threads may share.
   virtual int64_t pieces() const { return 1; }
   /// Rough host time of the whole in nanoseconds; decides whether sharing it pays.

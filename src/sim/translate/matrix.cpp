@@ -13,6 +13,7 @@ class InterpretedMatrix final : public Kernel {
  public:
   InterpretedMatrix(Memory& memory, const isa::MatrixOp& op, int64_t columns) : memory_(memory), op_(op), columns_(columns) {}
   WorkClass work_class() const override { return WorkClass::kMatrixInterpreted; }
+  WorkShape shape() const override { return shape_of(op_); }
   void run(int64_t, int64_t) const override {
     // The interpreter keeps packed operands between instructions; here others may have written the scratchpad since.
     static thread_local PackedWeights none;
@@ -35,6 +36,7 @@ class Pack final : public Kernel {
  public:
   Pack(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<PackedB> packed) : memory_(memory), op_(op), columns_(columns), packed_(std::move(packed)) {}
   WorkClass work_class() const override { return WorkClass::kPack; }
+  WorkShape shape() const override { return shape_of(op_); }
   void run(int64_t, int64_t) const override { pack(op_, columns_, memory_.scratchpad.data() + op_.b, *packed_); }
 
  private:

@@ -45,13 +45,6 @@ PixelMap::Geometry PixelMap::work_out(const isa::MatrixOp& op) {
   return g;
 }
 
-int PixelMap::alike(int64_t p, int most) const {
-  if (inside(p)) return static_cast<int>(std::min<int64_t>(most, geometry_->pixels[static_cast<size_t>(p)].inside));
-  int n = 1;
-  while (n < most && !inside(p + n)) ++n;
-  return n;
-}
-
 int64_t PixelMap::even_pitch(int64_t first, int count) const {
   if (!all_inside(first, count)) return -1;
   const int64_t* at = geometry_->offsets.data() + first;

@@ -33,8 +33,6 @@ class PixelMap {
   /// Whether no tap of pixel p is in the padding; of any of [first, first + count).
   bool inside(int64_t p) const { return geometry_->pixels[static_cast<size_t>(p)].inside != 0; }
   bool all_inside(int64_t first, int count) const { return geometry_->pixels[static_cast<size_t>(first)].inside >= static_cast<uint32_t>(count); }
-  /// Of pixel p and those that follow it, up to `most`: how many have no tap in the padding, or how many have one.
-  int alike(int64_t p, int most) const;
   /// Bytes from each of the pixels [first, first + count) to the next, if they are evenly spaced and no tap of theirs is in the padding; else -1.
   int64_t even_pitch(int64_t first, int count) const;
   /// Pixels [first, first + count) under all taps; `buffer` holds what those near padding need.

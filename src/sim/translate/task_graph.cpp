@@ -46,13 +46,13 @@ class TaskGraph::Run {
   Run(TaskGraph& graph, const ThreadPlan& plan, bool measure)
       : graph_(graph), plan_(plan), lists_(plan.threads.size()), measure_(measure), turns_to_yield_(lists_.size() > static_cast<size_t>(usable_cores()) ? 64 : 8192) {}
 
-  void work(size_t list, WorkProfile* profile) {
+  void work(size_t list, Seconds& seconds) {
     std::vector<size_t> mine;
     if (take(list)) mine.push_back(list);
     try {
       for (int turns = 0; !mine.empty() && !failed_.load(std::memory_order_relaxed);) {
         bool moved = false;
-        for (size_t l : mine) moved |= advance(l, profile);
+        for (size_t l : mine) moved |= advance(l, seconds);
         std::erase_if(mine, [&](size_t l) { return lists_[l].at == plan_.threads[l].items.size(); });
         turns = moved ? 0 : turns + 1;
         if (turns > kPatience) take_over(mine);
@@ -90,14 +90,14 @@ class TaskGraph::Run {
     return nullptr;
   }
   /// Runs a list's items up to one that has to wait. Whether there was one to run.
-  bool advance(size_t list, WorkProfile* profile) {
+  bool advance(size_t list, Seconds& seconds) {
     const std::vector<ThreadPlan::Item>& items = plan_.threads[list].items;
     List& state = lists_[list];
     const size_t first = state.at;
     while (state.at < items.size() && !unmet(list)) {
       const ThreadPlan::Item& item = items[state.at];
       prefetch(graph_.kernels_[items[std::min(state.at + 2, items.size() - 1)].task].get());
-      graph_.run_item(item, measure_, profile);
+      graph_.run_item(item, measure_, seconds);
       ++state.at;
       if (item.awaited) state.done.store(static_cast<uint32_t>(state.at), std::memory_order_release);
     }
@@ -119,20 +119,18 @@ class TaskGraph::Run {
   std::atomic<bool> failed_{false};
 };
 
-void TaskGraph::run_item(const ThreadPlan::Item& item, bool measure, WorkProfile* profile) {
+void TaskGraph::run_item(const ThreadPlan::Item& item, bool measure, Seconds& seconds) {
   const Kernel& kernel = *kernels_[item.task];
-  if (!profile && !measure) return kernel.run(item.begin, item.end);
+  if (seconds.empty() && !measure) return kernel.run(item.begin, item.end);
   const auto start = Clock::now();
   kernel.run(item.begin, item.end);
-  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  const double took = std::chrono::duration<double>(Clock::now() - start).count();
   if (measure && item.end > item.begin) {
     const double share = static_cast<double>(item.end - item.begin) / static_cast<double>(tasks_[item.task].pieces);
     float& known = measured_ns_[item.task];
-    known = std::min(known, static_cast<float>(seconds * 1e9 / share));
+    known = std::min(known, static_cast<float>(took * 1e9 / share));
   }
-  if (!profile) return;
-  const auto c = static_cast<size_t>(kernel.work_class());
-  profile->seconds[c] += seconds, ++profile->tasks[c];
+  if (!seconds.empty()) seconds[item.task] += took;
 }
 
 void TaskGraph::prepare(int threads) {
@@ -145,8 +143,11 @@ void TaskGraph::run(int threads, WorkProfile* profile) {
   // The first run finds cold caches; the next two tell how long tasks take here.
   const bool measure = runs_ == 1 || runs_ == 2;
   if (measure) measured_ns_.resize(tasks_.size(), kUnknown);
-  if (threads <= 1) run_in_order(measure, profile);
-  else run_plan(threads, measure, profile);
+  Seconds none;
+  Seconds& seconds = profile ? profile->graphs[this].seconds : none;
+  if (profile) seconds.resize(tasks_.size()), ++profile->graphs[this].runs;
+  if (threads <= 1) run_in_order(measure, seconds);
+  else run_plan(threads, measure, seconds);
   for (size_t i = 0; measure && i < tasks_.size(); ++i) {
     if (measured_ns_[i] < kUnknown) tasks_[i].cost_ns = measured_ns_[i];
   }
@@ -154,21 +155,35 @@ void TaskGraph::run(int threads, WorkProfile* profile) {
   ++runs_;
 }
 
-void TaskGraph::run_in_order(bool measure, WorkProfile* profile) {
+void TaskGraph::run_in_order(bool measure, Seconds& seconds) {
   for (size_t i = 0; i < tasks_.size(); ++i) {
     prefetch(kernels_[std::min(i + 2, tasks_.size() - 1)].get());
-    run_item({static_cast<uint32_t>(i), 0, tasks_[i].pieces}, measure, profile);
+    run_item({static_cast<uint32_t>(i), 0, tasks_[i].pieces}, measure, seconds);
   }
 }
 
-void TaskGraph::run_plan(int threads, bool measure, WorkProfile* profile) {
+void TaskGraph::run_plan(int threads, bool measure, Seconds& seconds) {
   const auto count = static_cast<size_t>(threads);
   Run run(*this, plan_, measure);
-  std::vector<WorkProfile> profiles(count);
-  tbb::parallel_for(size_t{0}, count, [&](size_t i) { run.work(i, profile ? &profiles[i] : nullptr); }, tbb::simple_partitioner());
-  for (size_t c = 0; profile && c < profile->seconds.size(); ++c) {
-    for (const WorkProfile& p : profiles) profile->seconds[c] += p.seconds[c], profile->tasks[c] += p.tasks[c];
+  std::vector<Seconds> of_threads(count, Seconds(seconds.size()));  // a task's pieces may run on several
+  tbb::parallel_for(size_t{0}, count, [&](size_t i) { run.work(i, of_threads[i]); }, tbb::simple_partitioner());
+  for (const Seconds& list : of_threads) {
+    for (size_t i = 0; i < list.size(); ++i) seconds[i] += list[i];
   }
+}
+
+WorkSums sums_of(const WorkProfile& profile) {
+  WorkSums sums;
+  for (const auto& [graph, tasks] : profile.graphs) {
+    for (size_t i = 0; i < tasks.seconds.size(); ++i) {
+      const Kernel& kernel = *graph->kernels_[i];
+      WorkShape shape = kernel.shape();
+      const WorkSums::Work work{tasks.seconds[i], shape.operations * static_cast<double>(tasks.runs), tasks.runs};
+      sums.classes[kernel.work_class()].add(work);
+      sums.shapes[{kernel.work_class(), std::move(shape.text)}].add(work);
+    }
+  }
+  return sums;
 }
 
 }  // namespace systole

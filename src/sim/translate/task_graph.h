@@ -1,8 +1,10 @@
 // Runs tasks in the order their dependencies allow, on one thread or several. Results do not depend on the count: tasks
 // that touch the same bytes are ordered.
 #pragma once
-#include <array>
+#include <map>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "sim/translate/kernel.h"
@@ -10,11 +12,27 @@
 
 namespace systole {
 
-/// Host time by class of work, summed over threads.
+class TaskGraph;
+
+/// Host time of the tasks of some graphs, summed over threads and runs. The graphs must outlive it.
 struct WorkProfile {
-  std::array<double, static_cast<size_t>(WorkClass::kCount)> seconds{};
-  std::array<int64_t, static_cast<size_t>(WorkClass::kCount)> tasks{};
+  struct Tasks {
+    std::vector<double> seconds;  ///< by task
+    int64_t runs = 0;
+  };
+  std::map<const TaskGraph*, Tasks> graphs;
 };
+/// The same by class, and by class and shape of work.
+struct WorkSums {
+  struct Work {
+    double seconds = 0, operations = 0;
+    int64_t tasks = 0;
+    void add(const Work& w) { seconds += w.seconds, operations += w.operations, tasks += w.tasks; }
+  };
+  std::map<WorkClass, Work> classes;
+  std::map<std::pair<WorkClass, std::string>, Work> shapes;
+};
+WorkSums sums_of(const WorkProfile& profile);
 
 class TaskGraph {
  public:
@@ -29,9 +47,11 @@ class TaskGraph {
 
  private:
   class Run;
-  void run_item(const ThreadPlan::Item& item, bool measure, WorkProfile* profile);
-  void run_in_order(bool measure, WorkProfile* profile);
-  void run_plan(int threads, bool measure, WorkProfile* profile);
+  using Seconds = std::vector<double>;  ///< by task; empty where nobody asks
+  void run_item(const ThreadPlan::Item& item, bool measure, Seconds& seconds);
+  void run_in_order(bool measure, Seconds& seconds);
+  void run_plan(int threads, bool measure, Seconds& seconds);
+  friend WorkSums sums_of(const WorkProfile& profile);
 
   std::vector<std::unique_ptr<Kernel>> kernels_;
   std::vector<PlannedTask> tasks_;   ///< costs: estimates, then measured

@@ -16,6 +16,7 @@ class Counting final : public Kernel {
   Counting(std::vector<std::atomic<int64_t>>& done, size_t self, std::vector<uint32_t> after, std::vector<int64_t> wanted, int64_t pieces)
       : done_(done), self_(self), after_(std::move(after)), wanted_(std::move(wanted)), pieces_(pieces) {}
   WorkClass work_class() const override { return WorkClass::kVector; }
+  WorkShape shape() const override { return {}; }
   int64_t pieces() const override { return pieces_; }
   double cost_ns() const override { return pieces_ > 1 ? 30'000 : 500; }
   void run(int64_t begin, int64_t end) const override {
@@ -34,6 +35,7 @@ class Counting final : public Kernel {
 class Throwing final : public Kernel {
  public:
   WorkClass work_class() const override { return WorkClass::kVector; }
+  WorkShape shape() const override { return {}; }
   void run(int64_t, int64_t) const override { throw std::runtime_error("as told"); }
 };
 

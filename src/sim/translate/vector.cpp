@@ -18,6 +18,7 @@ class InterpretedVector final : public Kernel {
  public:
   InterpretedVector(Memory& memory, const isa::VectorOp& op) : memory_(memory), op_(op), positions_(vector_positions(op)) {}
   WorkClass work_class() const override { return WorkClass::kVectorInterpreted; }
+  WorkShape shape() const override { return shape_of(op_); }
   int64_t pieces() const override { return positions_; }
   double cost_ns() const override { return static_cast<double>(elements_of(op_)); }
   void run(int64_t begin, int64_t end) const override {
@@ -75,6 +76,7 @@ class CompiledVector final : public Kernel {
     if (plan_.kind != VectorPlan::Kind::kLanesKept) reduced_.clear();
   }
   WorkClass work_class() const override { return WorkClass::kVector; }
+  WorkShape shape() const override { return shape_of(op_); }
   int64_t pieces() const override { return positions_; }
   double cost_ns() const override { return static_cast<double>(elements_of(op_)) / 4; }
 

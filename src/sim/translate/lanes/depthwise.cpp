@@ -14,24 +14,20 @@ class DepthwiseFloat final : public Depthwise {
   using Depthwise::Depthwise;
 
  protected:
-  void run_pixels(int64_t first, int count, const PixelPlaces& places) const override {
+  void run_pixels(int64_t begin, int64_t first, int64_t last, const TapRows& rows) const override {
     if (static_cast<MacFormat>(d_.format) != MacFormat::kBF16) {
-      for (int i = 0; i < count; ++i) pixel(first + i, places, i);
+      for (int64_t i = first; i < last; ++i) pixel(begin + i, rows, i);
       return;
     }
-    const bool slides = places.step == 0 && d_.stride_w == 1 && d_.dilation_w == 1 && d_.kernel_w == 3 && taps_ <= kTapsABlock;
-    in_runs(count, [&](int at, auto n) {
-      for (int64_t o = 0; o < n_; o += 16) {
-        if (n_ - o >= 16) slides ? slide<n(), true>(first + at, at, places, o) : sixteen<n(), true>(first + at, at, places, o);
-        else slides ? slide<n(), false>(first + at, at, places, o) : sixteen<n(), false>(first + at, at, places, o);
-      }
+    together(first, last, [&](int64_t at, auto n) {
+      for (int64_t o = 0; o < n_; o += 16) n_ - o >= 16 ? sixteen_of<n(), true>(begin + at, at, rows, o) : sixteen_of<n(), false>(begin + at, at, rows, o);
     });
   }
 
  private:
-  LANES void pixel(int64_t p, const PixelPlaces& places, int i) const {
+  LANES void pixel(int64_t p, const TapRows& rows, int64_t i) const {
     for (int64_t o = 0; o < n_; o += kChannelGroup) {
-      split(static_cast<MacFormat>(d_.format), places, i, o);
+      split(static_cast<MacFormat>(d_.format), rows, i, o);
       group_of_parts(p, o, std::min<int64_t>(4, (n_ - o + 15) / 16));
     }
   }
@@ -40,13 +36,18 @@ class DepthwiseFloat final : public Depthwise {
     return as_floats(shift_left<16>(kWhole ? load_halves(from) : load_halves(from, n)));
   }
 
-  /// Sixteen bf16 channels from o, all there or not, of kPixels pixels, whose chains run together: pixels `at` and on of the places, `first` and on of the block.
   template <int kPixels, bool kWhole>
-  LANES void sixteen(int64_t first, int at, const PixelPlaces& places, int64_t o) const {
+  void sixteen_of(int64_t first, int64_t at, const TapRows& rows, int64_t o) const {
+    if (!slides_) return sixteen<kPixels, kWhole>(first, at, rows, o);
+    d_.stride_w == 1 ? slide<kPixels, kWhole, 1>(first, at, rows, o) : slide<kPixels, kWhole, 2>(first, at, rows, o);
+  }
+  /// Sixteen bf16 channels from o, all there or not, of kPixels pixels, whose chains run together: pixels `at` and on of the run, `first` and on of the block.
+  template <int kPixels, bool kWhole>
+  LANES void sixteen(int64_t first, int64_t at, const TapRows& rows, int64_t o) const {
     const int64_t width = padded_channels(n_);
     const int n = lanes_of(n_ - o);
     const float* w = reinterpret_cast<const float*>(packed_->bytes.data()) + o;
-    const ColumnSums sums(acc_, first, o);
+    const ColumnSums<kWhole> sums(acc_, first, o);
     Floats total[kPixels];
     SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) total[i] = as_floats(sums.start(i));
     for (int64_t t = 0; t < taps_; t += kTapsABlock) {
@@ -54,45 +55,48 @@ class DepthwiseFloat final : public Depthwise {
       SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) chain[i] = set(0.0f);
       for (int64_t k = t; k < std::min(t + kTapsABlock, taps_); ++k, w += width) {
         const Floats weight = load_floats(w);
-        SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) chain[i] = fma(halves_at<kWhole>(places.at(k, at + i) + 2 * o, n), weight, chain[i]);
+        SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) chain[i] = fma(halves_at<kWhole>(rows.at(k, at + i) + 2 * o, n), weight, chain[i]);
       }
       SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) total[i] = add(total[i], add(chain[i], set(0.0f)));
     }
     SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) sums.keep(i, as_ints(canonical(total[i])));
   }
 
-  /// The same where three taps in a row see each column: loaded once for all three.
-  template <int kPixels, bool kWhole>
-  LANES void slide(int64_t first, int at, const PixelPlaces& places, int64_t o) const {
-    const int64_t width = padded_channels(n_);
+  /// The same where rows of three taps see adjacent columns, kStride pixels apart from one output to the next: each is loaded once.
+  template <int kPixels, bool kWhole, int kStride>
+  LANES void slide(int64_t first, int64_t at, const TapRows& rows, int64_t o) const {
+    constexpr int kColumns = (kPixels - 1) * kStride + 3;
+    const int64_t width = padded_channels(n_), pitch = rows.pitch / kStride;
     const int n = lanes_of(n_ - o);
     const float* w = reinterpret_cast<const float*>(packed_->bytes.data()) + o;
     Floats chain[kPixels];
     SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) chain[i] = set(0.0f);
     for (int64_t t = 0; t < taps_; t += 3, w += 3 * width) {
-      const uint8_t* from = places.at(t, at) + 2 * o;
-      Floats column[kPixels + 2];
-      SYSTOLE_UNROLL for (int i = 0; i < kPixels + 2; ++i, from += d_.a_pixel_pitch) column[i] = halves_at<kWhole>(from, n);
+      const uint8_t* from = rows.at(t, at) + 2 * o;
+      Floats column[kColumns];
+      SYSTOLE_UNROLL for (int i = 0; i < kColumns; ++i, from += pitch) column[i] = halves_at<kWhole>(from, n);
       SYSTOLE_UNROLL for (int k = 0; k < 3; ++k) {
         const Floats weight = load_floats(w + k * width);
-        SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) chain[i] = fma(column[i + k], weight, chain[i]);
+        SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) chain[i] = fma(column[i * kStride + k], weight, chain[i]);
       }
     }
-    const ColumnSums sums(acc_, first, o);
+    const ColumnSums<kWhole> sums(acc_, first, o);
     SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) sums.keep(i, as_ints(canonical(add(as_floats(sums.start(i)), add(chain[i], set(0.0f))))));
   }
+
+  const bool slides_ = runs_.along_rows() && d_.stride_w <= 2 && d_.dilation_w == 1 && d_.kernel_w == 3 && taps_ <= kTapsABlock;
 
   static std::vector<float>& parts_buffer() {
     static thread_local std::vector<float> buffer;
     return buffer;
   }
   /// fp32 and fp16 channels from o as [part][tap][64]: subtractions that must keep subnormals, so before the chains' flush mode.
-  LANES void split(MacFormat format, const PixelPlaces& places, int i, int64_t o) const {
+  LANES void split(MacFormat format, const TapRows& rows, int64_t i, int64_t o) const {
     auto& parts = parts_buffer();
     parts.resize(static_cast<size_t>(parts_of(format) * taps_ * kChannelGroup));
     for (int64_t t = 0; t < taps_; ++t) {
       for (int64_t v = 0; v < kChannelGroup && o + v < n_; v += 16) {
-        const Floats a = load_operands(format, places.at(t, i) + (o + v) * operand_bytes(format), lanes_of(n_ - o - v));
+        const Floats a = load_operands(format, rows.at(t, i) + (o + v) * operand_bytes(format), lanes_of(n_ - o - v));
         for (int q = 0; q < parts_of(format); ++q) store(parts.data() + (q * taps_ + t) * kChannelGroup + v, part_of(a, q));
       }
     }

@@ -20,36 +20,36 @@ class DepthwiseInteger final : public Depthwise {
   using Depthwise::Depthwise;
 
  protected:
-  void run_pixels(int64_t first, int count, const PixelPlaces& places) const override {
-    in_runs(count, [&](int at, auto n) { d_.a_signed ? run_signed<true, n()>(first + at, at, places) : run_signed<false, n()>(first + at, at, places); });
+  void run_pixels(int64_t begin, int64_t first, int64_t last, const TapRows& rows) const override {
+    together(first, last, [&](int64_t at, auto n) { d_.a_signed ? run_signed<true, n()>(begin + at, at, rows) : run_signed<false, n()>(begin + at, at, rows); });
   }
 
  private:
   template <bool kSigned, int kPixels>
-  void run_signed(int64_t first, int at, const PixelPlaces& places) const {
+  void run_signed(int64_t first, int64_t at, const TapRows& rows) const {
     if constexpr (kNativeLanes == 16) {
-      if (in_rows_ && places.step == 0) return d_.stride_w == 1 ? run_rows<kSigned, kPixels, 1>(first, at, places) : run_rows<kSigned, kPixels, 2>(first, at, places);
+      if (in_rows_) return d_.stride_w == 1 ? run_rows<kSigned, kPixels, 1>(first, at, rows) : run_rows<kSigned, kPixels, 2>(first, at, rows);
     }
     for (int64_t o = 0; o < n_; o += 16) {
       const bool whole = n_ - o >= 16;
-      if (bytes_) whole ? sum<kSigned, kPixels, true, kNativeLanes == 16>(first, at, places, o) : sum<kSigned, kPixels, false, kNativeLanes == 16>(first, at, places, o);
-      else whole ? sum<kSigned, kPixels, true, false>(first, at, places, o) : sum<kSigned, kPixels, false, false>(first, at, places, o);
+      if (bytes_) whole ? sum<kSigned, kPixels, true, kNativeLanes == 16>(first, at, rows, o) : sum<kSigned, kPixels, false, kNativeLanes == 16>(first, at, rows, o);
+      else whole ? sum<kSigned, kPixels, true, false>(first, at, rows, o) : sum<kSigned, kPixels, false, false>(first, at, rows, o);
     }
   }
 
   template <bool kSigned, int kPixels, int kStride>
-  void run_rows(int64_t first, int at, const PixelPlaces& places) const {
-    for (int64_t o = 0; o < n_; o += 16) n_ - o >= 16 ? slide<kSigned, kPixels, true, kStride>(first, at, places, o) : slide<kSigned, kPixels, false, kStride>(first, at, places, o);
+  void run_rows(int64_t first, int64_t at, const TapRows& rows) const {
+    for (int64_t o = 0; o < n_; o += 16) n_ - o >= 16 ? slide<kSigned, kPixels, true, kStride>(first, at, rows, o) : slide<kSigned, kPixels, false, kStride>(first, at, rows, o);
   }
 
-  /// Sixteen channels from o, all there or not, of pixels `at` and on of the places, which are pixels `first` and on of the block. As bytes, signed
+  /// Sixteen channels from o, all there or not, of pixels `at` and on of the run, which are pixels `first` and on of the block. As bytes, signed
   /// numbers have their top bit turned, which makes them unsigned ones 128 higher.
   template <bool kSigned, int kPixels, bool kWhole, bool kBytes>
-  LANES void sum(int64_t first, int at, const PixelPlaces& places, int64_t o) const {
+  LANES void sum(int64_t first, int64_t at, const TapRows& rows, int64_t o) const {
     const Ints start = multiply_low(set_ints(-d_.a_zero - (kSigned && kBytes ? 128 : 0)), load_ints(packed_->column_sums.data() + o));
     const int64_t width = padded_channels(n_), last = taps_ - 1;
     const int n = kWhole ? 16 : lanes_of(n_ - o);
-    const ColumnSums sums(acc_, first, o);
+    const ColumnSums<kWhole> sums(acc_, first, o);
     Ints total[kPixels];
     SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) total[i] = add(start, sums.start(i));
     const uint8_t* w = packed_->bytes.data() + o * 4;
@@ -57,7 +57,7 @@ class DepthwiseInteger final : public Depthwise {
       const int64_t t1 = std::min(t + 1, last), t2 = std::min(t + 2, last), t3 = std::min(t + 3, last);
       const Ints weights = load_ints(w);
       SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) {
-        auto channels = [&](int64_t tap) { return places.at(tap, at + i) + o; };
+        auto channels = [&](int64_t tap) { return rows.at(tap, at + i) + o; };
         if constexpr (kBytes) total[i] = add_products(total[i], fours_of<kSigned, kWhole>(channels(t), channels(t1), channels(t2), channels(t3), n), weights);
         else total[i] = add_pair_products(total[i], pairs_of<kSigned>(channels(t), channels(t1), n), weights);
       }
@@ -66,17 +66,17 @@ class DepthwiseInteger final : public Depthwise {
   }
   /// The same in bytes where rows of three taps see adjacent columns, kStride pixels apart from one output to the next: each is loaded once.
   template <bool kSigned, int kPixels, bool kWhole, int kStride>
-  LANES void slide(int64_t first, int at, const PixelPlaces& places, int64_t o) const {
+  LANES void slide(int64_t first, int64_t at, const TapRows& rows, int64_t o) const {
     constexpr int kColumns = (kPixels - 1) * kStride + 3;
     const Ints start = multiply_low(set_ints(-d_.a_zero - (kSigned ? 128 : 0)), load_ints(packed_->column_sums.data() + o)), top = set_ints(static_cast<int32_t>(0x80808080u));
-    const int64_t width = padded_channels(n_), pitch = d_.a_pixel_pitch;
+    const int64_t width = padded_channels(n_), pitch = rows.pitch / kStride;
     const int n = kWhole ? 16 : lanes_of(n_ - o);
-    const ColumnSums sums(acc_, first, o);
+    const ColumnSums<kWhole> sums(acc_, first, o);
     Ints total[kPixels];
     SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) total[i] = add(start, sums.start(i));
     const uint8_t* w = packed_->bytes.data() + o * 4;
     for (int64_t t = 0; t < taps_; t += 3, w += width * 4) {
-      const uint8_t* from = places.at(t, at) + o;
+      const uint8_t* from = rows.at(t, at) + o;
       Ints column[kColumns];
       SYSTOLE_UNROLL for (int i = 0; i < kColumns; ++i, from += pitch) column[i] = load_bytes<false>(from, n);
       const Ints weights = load_ints(w);
@@ -96,7 +96,7 @@ class DepthwiseInteger final : public Depthwise {
 
   const bool bytes_ = in_bytes(d_);
   const int64_t group_ = taps_in_group(d_);
-  const bool in_rows_ = group_ == 3 && d_.dilation_w == 1 && d_.stride_w <= 2;
+  const bool in_rows_ = runs_.along_rows() && group_ == 3 && d_.dilation_w == 1 && d_.stride_w <= 2;
 };
 
 }  // namespace

@@ -37,9 +37,17 @@ struct DotSums {
   int64_t to_pitch;
 };
 
+/// Pixels [first, first + count) of a run of bf16, `pitch` bytes apart: `pairs` pairs of k from each of `segments` places on (PixelRuns).
+struct DotPoints {
+  const uint8_t* const* at;
+  int64_t segments, pairs, pitch, first, count;
+};
+
 /// sums += A by B in blocks of 16 pairs of k, of which the last may have fewer, over `panels` adjacent panels (1, or up to kDotPanels where count is 1).
 /// b: [panel][k / 2][32][2] bf16, `panel_pitch` bytes apart. `narrow`: one panel of 16 columns, up to kDotNarrowRows rows. The caller holds FlushMode.
 void multiply_dot32(const DotSums& sums, const DotRows& a, const uint8_t* b, int64_t panel_pitch, int panels, bool narrow);
+/// The same for one panel and any number of pixels (kReadsInPlace).
+void multiply_points(DotSums sums, DotPoints a, const uint8_t* b, bool narrow);
 
 }  // namespace systole::SYSTOLE_LANES
 #endif

@@ -92,6 +92,50 @@ LANES void tile(const DotSums& sums, const DotRows& a, const uint8_t* b, int64_t
   chains.template add_to_sums<true>();
 }
 
+/// kRows pixels of `a` again and again, `tiles` times. kOne: of one segment.
+template <int kRows, int kVectors, bool kOne>
+LANES void point_tiles(const DotSums& sums, const DotPoints& a, int64_t tiles, const uint8_t* panel) {
+  constexpr int kStep = kVectors == 1 ? 64 : 128;
+  const __m512i high = _mm512_set1_epi32(static_cast<int32_t>(0xFFFF0000u));
+  const int64_t pitch = a.pitch, segments = kOne ? 1 : a.segments;
+  Chains<kRows, kVectors> chains(sums);
+  for (int64_t t = 0; t < tiles; ++t) {
+    SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) chains.from[c] = sums.from[c] + t * kRows * sums.from_pitch, chains.to[c] = sums.to[c] + t * kRows * sums.to_pitch;
+    chains.from_pitch = sums.from_pitch;
+    const uint8_t* b = panel;
+    int filled = 0;
+    for (int64_t s = 0; s < segments; ++s) {
+      const uint8_t* at = a.at[s] + (a.first + t * kRows) * pitch;
+      for (int64_t left = a.pairs; left > 0;) {
+        const int here = static_cast<int>(std::min<int64_t>(kPairs - filled, left));
+        for (int i = 0; i < here; ++i, b += kStep, at += 4) {
+          __m512 b0[kVectors], b1[kVectors];
+          SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) {
+            const __m512i both = _mm512_loadu_si512(b + 64 * c);
+            b0[c] = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16)), b1[c] = _mm512_castsi512_ps(_mm512_and_si512(both, high));
+          }
+          SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) {
+            int32_t two;
+            __builtin_memcpy(&two, at + r * pitch, 4);
+            const __m512i both = _mm512_set1_epi32(two);
+            const __m512 a0 = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16)), a1 = _mm512_castsi512_ps(_mm512_and_si512(both, high));
+            SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) chains.even[r][c] = _mm512_fmadd_ps(a0, b0[c], chains.even[r][c]);
+            SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) chains.odd[r][c] = _mm512_fmadd_ps(a1, b1[c], chains.odd[r][c]);
+          }
+        }
+        left -= here, filled += here;
+        if (filled < kPairs || (s + 1 == segments && left == 0)) continue;  // the block goes on, or is the last
+        chains.template add_to_sums<false>();
+        chains.clear();
+        filled = 0;
+      }
+    }
+    if (filled < kPairs) chains.fill();
+    chains.template add_to_sums<true>();
+    chains.clear();
+  }
+}
+
 using Multiply = void (*)(const DotSums&, const DotRows&, const uint8_t*, int64_t);
 template <int kVectors, bool kInPlace, size_t... I>
 Multiply of_rows(int count, std::index_sequence<I...>) {
@@ -105,7 +149,33 @@ Multiply kernel(int count, int panels, bool narrow) {
   return count == 1 ? kByPanels[panels - 1] : of_rows<2, kInPlace>(count, std::make_index_sequence<kDotRows>());
 }
 
+using MultiplyPoints = void (*)(const DotSums&, const DotPoints&, int64_t, const uint8_t*);
+template <int kVectors, bool kOne, size_t... I>
+MultiplyPoints points_of_rows(int64_t count, std::index_sequence<I...>) {
+  static constexpr MultiplyPoints kTable[] = {point_tiles<static_cast<int>(I) + 1, kVectors, kOne>...};
+  return kTable[count - 1];
+}
+template <bool kOne>
+MultiplyPoints points_kernel(int64_t count, bool narrow) {
+  return narrow ? points_of_rows<1, kOne>(count, std::make_index_sequence<kDotNarrowRows>()) : points_of_rows<2, kOne>(count, std::make_index_sequence<kDotRows>());
+}
+
 }  // namespace
+
+void multiply_points(DotSums sums, DotPoints a, const uint8_t* b, bool narrow) {
+  const int64_t rows = narrow ? kDotNarrowRows : kDotRows;
+  // Whole tiles, and what is left as two that are alike.
+  const auto next = [&](int64_t tile, int64_t tiles) {
+    if (tiles == 0) return;
+    (a.segments == 1 ? points_kernel<true> : points_kernel<false>)(tile, narrow)(sums, a, tiles, b);
+    a.first += tile * tiles, a.count -= tile * tiles;
+    for (int c = 0; c < (narrow ? 1 : 2); ++c) sums.from[c] += tile * tiles * sums.from_pitch, sums.to[c] += tile * tiles * sums.to_pitch;
+  };
+  const int64_t whole = a.count / rows, rest = a.count % rows;
+  next(rows, rest > 0 && whole > 0 ? whole - 1 : whole);
+  if (a.count > rows) next((a.count + 1) / 2, 1);
+  if (a.count > 0) next(a.count, 1);
+}
 
 void multiply_dot32(const DotSums& sums, const DotRows& a, const uint8_t* b, int64_t panel_pitch, int panels, bool narrow) {
   (a.wide ? kernel<false> : kernel<true>)(a.count, panels, narrow)(sums, a, b, panel_pitch);

@@ -161,6 +161,13 @@ LANES_INLINE Floats spread_halves(const void* p, int n) {
   const Padded<2> few(p, n);
   return {spread_eight<kChannels, 0>(load_128(few.bytes)), spread_eight<kChannels, 8>(load_128(few.bytes + 2 * kHalf))};
 }
+/// The first n of 16-bit numbers at p in groups of kFrom, zeros behind them up to kTo: 64 bytes.
+template <int kFrom, int kTo>
+LANES_INLINE void store_spread(void* to, const void* p, int n) {
+  uint16_t halves[32] = {};
+  for (int i = 0; i < n; ++i) std::memcpy(halves + i / kFrom * kTo + i % kFrom, static_cast<const uint8_t*>(p) + 2 * i, 2);
+  std::memcpy(to, halves, sizeof halves);
+}
 template <bool kSigned>
 LANES_INLINE Ints load_bytes(const void* p, int n) {
   const __m128i v = n == 16 ? load_128(p) : load_128(Padded<1>(p, n).bytes);

@@ -56,6 +56,24 @@ LANES_INLINE Floats spread_halves(const void* p, int n) {
   static constexpr Indices kIndices;
   return as_floats(_mm512_maskz_permutexvar_epi16(kIndices.there, _mm512_load_si512(kIndices.of), _mm512_castsi256_si512(_mm256_maskz_loadu_epi16(first(n), p))));
 }
+/// The first n of 16-bit numbers at p in groups of kFrom, zeros behind them up to kTo: 64 bytes.
+template <int kFrom, int kTo>
+LANES_INLINE void store_spread(void* to, const void* p, int n) {
+  struct Indices {
+    alignas(64) uint16_t of[32] = {};
+    uint32_t there = 0;
+    constexpr Indices() {
+      for (int i = 0; i < 32 / kTo * kTo; ++i) {
+        if (i % kTo >= kFrom) continue;
+        of[i] = static_cast<uint16_t>(i / kTo * kFrom + i % kTo);
+        there |= 1u << i;
+      }
+    }
+  };
+  static constexpr Indices kIndices;
+  const __m512i found = _mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), p);
+  _mm512_storeu_si512(to, _mm512_maskz_permutexvar_epi16(kIndices.there, _mm512_load_si512(kIndices.of), found));
+}
 template <bool kSigned>
 LANES_INLINE Ints load_bytes(const void* p, int n) {
   const __m128i bytes = _mm_maskz_loadu_epi8(first(n), p);

@@ -55,15 +55,23 @@ LANES_INLINE void store_sums(const Accumulators& acc, int64_t p, int64_t o, Ints
   for (int i = 0; i < n; ++i) *acc.at(p, o + i) = v[i];
 }
 
-/// Sixteen columns of a few adjacent pixels: where they lie, and what they start with, is found once for all.
+/// Sixteen columns of a few adjacent pixels: where they lie, and what they start with, is found once for all. kWhole: all sixteen are there.
+template <bool kWhole>
 class ColumnSums {
  public:
   LANES_INLINE ColumnSums(const Accumulators& acc, int64_t first, int64_t o)
       : acc_(acc), first_(first), o_(o), n_(lanes_of(acc.outputs() - o)), whole_(acc.whole_vectors()), keeps_(acc.keeps()), at_(whole_ ? acc.sixteen(first, o) : nullptr), pitch_(acc.pixel_pitch()) {
     if (!keeps_) start_ = initial_sums(acc, first, o);
   }
-  LANES_INLINE Ints start(int pixel) const { return !keeps_ ? start_ : whole_ ? load_ints(at_ + pixel * pitch_, n_) : initial_sums(acc_, first_ + pixel, o_); }
-  LANES_INLINE void keep(int pixel, Ints sums) const { whole_ ? store(at_ + pixel * pitch_, sums, n_) : store_sums(acc_, first_ + pixel, o_, sums); }
+  LANES_INLINE Ints start(int pixel) const {
+    if (!keeps_) return start_;
+    if (!whole_) return initial_sums(acc_, first_ + pixel, o_);
+    return kWhole ? load_ints(at_ + pixel * pitch_) : load_ints(at_ + pixel * pitch_, n_);
+  }
+  LANES_INLINE void keep(int pixel, Ints sums) const {
+    if (!whole_) return store_sums(acc_, first_ + pixel, o_, sums);
+    kWhole ? store(at_ + pixel * pitch_, sums) : store(at_ + pixel * pitch_, sums, n_);
+  }
 
  private:
   const Accumulators& acc_;

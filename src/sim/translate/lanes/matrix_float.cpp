@@ -5,12 +5,15 @@
 #include "sim/functional/flush_mode.h"
 #include "sim/translate/lanes/float_rows.h"
 #include "sim/translate/lanes/matrix.h"
+#include "sim/translate/lanes/pixel_runs.h"
 #include "sim/translate/lanes/tile_source.h"
 
 #ifdef SYSTOLE_X86
 namespace systole::SYSTOLE_LANES {
 namespace {
 
+constexpr int64_t kPointBytes = 16 * 1024;  ///< of A, read by panel after panel
+constexpr int64_t kRunTiles = 4;            ///< of a run, at least, are a piece
 constexpr int64_t kFewPixels = 2;  ///< so many take less time without tiles
 
 class FloatMatrix final : public Kernel {
@@ -24,10 +27,19 @@ class FloatMatrix final : public Kernel {
     tiles_ = (acc_.pixels() + tile_rows_ - 1) / tile_rows_;
     in_stretches_ = kSplits && rows_.in_order() && d_.channels % 16 == 0 && !source_ && acc_.pixels() > 2 * tile_rows_;
     groups_ = acc_.pixels() <= 2 * tile_rows_ ? (panels_ + together_ - 1) / together_ : 1;
+    if (!kReadsInPlace || source_ || groups_ > 1 || format_ != MacFormat::kBF16 || !integers_beside_floats()) return;
+    runs_.emplace(op_, memory.scratchpad.data(), RowNeeds{.element_bytes = 2, .multiple = 2});
+    if (!runs_->suit()) {
+      runs_.reset();
+      return;
+    }
+    run_pieces_ = std::max<int64_t>(1, runs_->pixels() / (kRunTiles * tile_rows_));
+    points_together_ = std::clamp<int64_t>(kPointBytes / runs_->pitch() / tile_rows_, 1, 64) * tile_rows_;
   }
   WorkClass work_class() const override { return WorkClass::kMatrixFloat; }
+  WorkShape shape() const override { return shape_of(op_); }
   /// A tile's panels are one piece, so that A is widened once; few tiles are cut by panels too.
-  int64_t pieces() const override { return tiles_ * groups_; }
+  int64_t pieces() const override { return runs_ ? runs_->runs() * run_pieces_ : tiles_ * groups_; }
   double cost_ns() const override { return static_cast<double>(acc_.pixels() * panels_ * kDotColumns * blocks_ * kDotBlock * passes_of(format_)) / 40; }
 
   void run(int64_t begin, int64_t end) const override { source_ ? run_tiles(begin, end) : run_rows(begin, end); }
@@ -95,7 +107,32 @@ class FloatMatrix final : public Kernel {
     if (in_stretches_) return run_stretches(begin, end);
     if (format_ != MacFormat::kBF16) return multiply_rows(begin, end);
     const FlushMode flush;  // widening bf16 is no arithmetic
-    multiply_rows(begin, end);
+    runs_ ? multiply_runs(begin, end) : multiply_rows(begin, end);
+  }
+  /// Pieces of runs, a few pixels at a time by all panels.
+  void multiply_runs(int64_t begin, int64_t end) const {
+    PixelRuns::Reader reader(*runs_);
+    for (int64_t piece = begin, next; piece < end; piece = next) {
+      const int64_t run = piece / run_pieces_, of_run = run * runs_->pixels();
+      next = std::min(end, (run + 1) * run_pieces_);
+      DotPoints a{reader.read(run), runs_->segments(), runs_->channels() / 2, runs_->pitch(), piece % run_pieces_ * runs_->pixels() / run_pieces_, 0};
+      for (const int64_t last = (next - run * run_pieces_) * runs_->pixels() / run_pieces_; a.first < last; a.first += a.count) {
+        a.count = std::min(points_together_, last - a.first);
+        for (int64_t panel = 0; panel < panels_; ++panel) multiply_panel(a, of_run + a.first, panel);
+      }
+    }
+  }
+  void multiply_panel(const DotPoints& a, int64_t pixel, int64_t panel) const {
+    if constexpr (kReadsInPlace) {
+      const int64_t column = panel * kDotColumns, width = panel_width(acc_.outputs(), panel);
+      const uint8_t* b = packed_->bytes.data() + panel * panel_bytes(blocks_);
+      if (acc_.whole_vectors() && acc_.outputs() - column >= width) return multiply_points(sums_in_place(pixel, column, width), a, b, width < kDotColumns);
+      thread_local std::vector<float> sums;
+      sums.resize(static_cast<size_t>(a.count * width));
+      start(sums.data(), pixel, static_cast<int>(a.count), column, width);
+      multiply_points(at_rest(sums.data(), width), a, b, width < kDotColumns);
+      finish(sums.data(), pixel, static_cast<int>(a.count), column, width);
+    }
   }
   void multiply_rows(int64_t begin, int64_t end) const {
     DotRows a{};
@@ -185,6 +222,10 @@ class FloatMatrix final : public Kernel {
       multiply_passes(at_rest(sums, width), a, panel, panels, narrow);
       return finish(sums, first, a.count, column, width);
     }
+    multiply_passes(sums_in_place(first, column, width), a, panel, panels, narrow);
+  }
+  /// Sums in the accumulators of pixels from `first` on, which have all of these columns.
+  DotSums sums_in_place(int64_t first, int64_t column, int64_t width) const {
     static constexpr float kZeros[16] = {};
     DotSums s{{}, acc_.keeps() ? acc_.pixel_pitch() : 0, {}, acc_.pixel_pitch()};
     for (int64_t o = 0; o < width; o += 16) {
@@ -192,7 +233,7 @@ class FloatMatrix final : public Kernel {
       const uint8_t* bias = acc_.bias(column + o);
       s.from[o / 16] = acc_.keeps() ? s.to[o / 16] : bias ? reinterpret_cast<const float*>(bias) : kZeros;
     }
-    multiply_passes(s, a, panel, panels, narrow);
+    return s;
   }
 
   void multiply_passes(DotSums sums, DotRows a, int64_t panel, int panels, bool narrow) const {
@@ -218,6 +259,8 @@ class FloatMatrix final : public Kernel {
   bool narrow_;        ///< all there is are 16 columns
   bool in_stretches_;  ///< multiplied stretch by stretch of K
   int64_t blocks_, tile_rows_, panels_, together_, tiles_, groups_;
+  std::optional<PixelRuns> runs_;  ///< where multiply_points takes them
+  int64_t run_pieces_ = 0, points_together_ = 0;  ///< pieces of a run; pixels by all panels
   const FloatRows rows_;
   std::optional<TileSource> source_;  ///< where tiles multiply
 };

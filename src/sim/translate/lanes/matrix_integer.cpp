@@ -30,6 +30,7 @@ class IntegerMatrix final : public Kernel {
     panels_ = (acc_.outputs() + kIntegerColumns - 1) / kIntegerColumns;
   }
   WorkClass work_class() const override { return WorkClass::kMatrixInteger; }
+  WorkShape shape() const override { return shape_of(op_); }
   int64_t pieces() const override { return tiles_ * panels_; }
   double cost_ns() const override { return static_cast<double>(acc_.pixels() * panels_ * kIntegerColumns * depth_) / 150; }
 

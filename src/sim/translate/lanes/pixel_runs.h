@@ -1,0 +1,64 @@
+// Runs of pixels whose taps are evenly spaced: rows of A where they lie, or copied once with padding around them and, where kernels
+// read several channels at a time, zeros behind the channels of each pixel.
+#pragma once
+#include <vector>
+
+#include "isa/sequencer.h"
+#include "sim/translate/lanes/lanes.h"
+
+#ifdef SYSTOLE_X86
+namespace systole::SYSTOLE_LANES {
+
+/// What a kernel asks of rows.
+struct RowNeeds {
+  int64_t element_bytes;
+  int64_t multiple = 1;  ///< channels of a pixel come in so many
+  uint8_t outside = 0;   ///< bytes where there is padding
+  bool joined = true;    ///< taps of a row count as one segment where they lie together
+};
+
+class PixelRuns {
+ public:
+  PixelRuns(const isa::MatrixOp& op, const uint8_t* scratchpad, const RowNeeds& needs);
+  /// Whether the kernel's pixels can be had like this, in runs that are worth it.
+  bool suit() const { return suit_; }
+  int64_t runs() const { return runs_; }
+  int64_t pixels() const { return pixels_; }      ///< of a run
+  int64_t pitch() const { return pitch_; }        ///< bytes from pixel to pixel
+  bool along_rows() const { return along_rows_; } ///< which are columns of A, the stride apart
+  int64_t segments() const { return segments_; }
+  int64_t channels() const { return channels_; }  ///< of a segment, zeros behind them included
+
+  /// Reads runs in order, for one thread at a time. What it copied is good for as long as A does not change.
+  class Reader {
+   public:
+    explicit Reader(const PixelRuns& runs);
+    /// Where the first pixel of a run lies under each segment; valid until the next one is read.
+    const uint8_t* const* read(int64_t run);
+
+   private:
+    const uint8_t* row(int64_t in_row);
+    void copy_row(int64_t in_row, uint8_t* to) const;
+    struct Buffers {
+      std::vector<uint8_t> rows;
+      std::vector<int64_t> holds;  ///< the row of A that each slot has
+      std::vector<const uint8_t*> segments;
+    };
+    static Buffers& buffers();
+    const PixelRuns& runs_;
+    Buffers& buffers_;
+  };
+
+ private:
+  const isa::MatrixDesc& d_;
+  const uint8_t* base_;  ///< of A's first row, at the first column that any pixel reads
+  RowNeeds needs_;
+  int64_t in_rows_, row_origin_, first_column_, columns_;  ///< columns that a run reads
+  int64_t tap_channels_, padded_channels_, pixel_bytes_, row_bytes_;
+  int64_t runs_ = 0, pixels_ = 0, pitch_ = 0, segments_ = 0, channels_ = 0;
+  bool copies_ = false, along_rows_ = true, suit_ = false;
+  std::vector<uint8_t> outside_;  ///< a row of padding
+};
+
+}  // namespace systole::SYSTOLE_LANES
+#endif
