@@ -74,21 +74,21 @@ BENCHMARK_CAPTURE(function, erf, isa::Micro::kErf);
 BENCHMARK_CAPTURE(function, reciprocal, isa::Micro::kReciprocal);
 BENCHMARK_CAPTURE(function, tanh, isa::Micro::kTanh);
 
-/// A whole matrix instruction on bf16: `rows` x `columns` pixels of a padded picture, `from` to `to` channels (from 0: depthwise).
+/// A whole matrix instruction: `rows` x `columns` pixels of a padded picture, `from` to `to` channels (from 0: depthwise).
 struct LayerShape {
   int64_t rows, columns, kernel, from, to, stride = 1;
 };
-void layer(benchmark::State& state, LayerShape s) {
+void layer(benchmark::State& state, MacFormat format, LayerShape s) {
   if (missing(state)) return;
   constexpr int64_t kColumns = 16;
-  const int64_t channels = s.from ? s.from : s.to, in_columns = s.columns * s.stride;
+  const int64_t element = operand_bytes(format), channels = s.from ? s.from : s.to, in_columns = s.columns * s.stride;
   isa::MatrixDesc d;
-  d.format = static_cast<uint8_t>(MacFormat::kBF16), d.depthwise = s.from == 0, d.multiplier = 1;
+  d.format = static_cast<uint8_t>(format), d.depthwise = s.from == 0, d.multiplier = 1;
   d.kernel_h = d.kernel_w = static_cast<uint16_t>(s.kernel), d.stride_h = d.stride_w = static_cast<uint16_t>(s.stride);
   d.channels = static_cast<uint32_t>(s.from ? s.from : 1), d.in_columns = static_cast<uint32_t>(in_columns);
-  d.a_channel_pitch = 2, d.a_pixel_pitch = static_cast<uint32_t>(2 * channels), d.a_row_pitch = d.a_pixel_pitch * d.in_columns;
-  const int64_t depth = s.kernel * s.kernel * d.channels, b_bytes = (s.to + kColumns - 1) / kColumns * kColumns * depth * 2;
-  d.b_column_pitch = 2, d.b_row_pitch = 2 * kColumns, d.b_tile_pitch = static_cast<uint32_t>(depth * 2 * kColumns);
+  d.a_channel_pitch = static_cast<uint32_t>(element), d.a_pixel_pitch = static_cast<uint32_t>(element * channels), d.a_row_pitch = d.a_pixel_pitch * d.in_columns;
+  const int64_t depth = s.kernel * s.kernel * d.channels, b_bytes = (s.to + kColumns - 1) / kColumns * kColumns * depth * element;
+  d.b_column_pitch = static_cast<uint32_t>(element), d.b_row_pitch = d.b_column_pitch * kColumns, d.b_tile_pitch = static_cast<uint32_t>(depth * element * kColumns);
   const int64_t in_rows = s.rows * s.stride + s.kernel - 1, a_bytes = in_rows * d.a_row_pitch, sums = (s.to + kColumns - 1) / kColumns * kColumns * s.rows * s.columns;
   Memory memory;
   memory.scratchpad = ZeroedMemory(static_cast<size_t>(b_bytes + a_bytes + 4096)), memory.accumulators = ZeroedMemory(static_cast<size_t>(4 * sums));
@@ -109,18 +109,25 @@ void layer(benchmark::State& state, LayerShape s) {
     kernel->run(0, pieces);
     benchmark::ClobberMemory();
   }
-  rate(state, "GFLOP/s", static_cast<int64_t>(kernel->shape().operations / 2));
+  rate(state, "GOP/s", static_cast<int64_t>(kernel->shape().operations / 2));
 }
-BENCHMARK_CAPTURE(layer, picture_3_to_16_every_2, LayerShape{3, 160, 3, 3, 16, 2});
-BENCHMARK_CAPTURE(layer, points_64_to_32, LayerShape{3, 80, 1, 64, 32});
-BENCHMARK_CAPTURE(layer, points_64_to_16, LayerShape{10, 40, 1, 64, 16});
-BENCHMARK_CAPTURE(layer, points_16_to_16, LayerShape{3, 160, 1, 16, 16});
-BENCHMARK_CAPTURE(layer, points_16_to_32, LayerShape{3, 80, 1, 16, 32});
-BENCHMARK_CAPTURE(layer, points_64_to_1, LayerShape{10, 40, 1, 64, 1});
-BENCHMARK_CAPTURE(layer, plane_3_x_3, LayerShape{10, 40, 3, 1, 1});
-BENCHMARK_CAPTURE(layer, depthwise_32, LayerShape{3, 80, 3, 0, 32});
-BENCHMARK_CAPTURE(layer, depthwise_16, LayerShape{10, 40, 3, 0, 16});
-BENCHMARK_CAPTURE(layer, depthwise_16_every_2, LayerShape{10, 40, 3, 0, 16, 2});
+BENCHMARK_CAPTURE(layer, bf16_picture_3_to_16_every_2, MacFormat::kBF16, LayerShape{3, 160, 3, 3, 16, 2});
+BENCHMARK_CAPTURE(layer, bf16_points_64_to_32, MacFormat::kBF16, LayerShape{3, 80, 1, 64, 32});
+BENCHMARK_CAPTURE(layer, bf16_points_64_to_16, MacFormat::kBF16, LayerShape{10, 40, 1, 64, 16});
+BENCHMARK_CAPTURE(layer, bf16_points_16_to_16, MacFormat::kBF16, LayerShape{3, 160, 1, 16, 16});
+BENCHMARK_CAPTURE(layer, bf16_points_16_to_32, MacFormat::kBF16, LayerShape{3, 80, 1, 16, 32});
+BENCHMARK_CAPTURE(layer, bf16_points_64_to_1, MacFormat::kBF16, LayerShape{10, 40, 1, 64, 1});
+BENCHMARK_CAPTURE(layer, bf16_plane_3_x_3, MacFormat::kBF16, LayerShape{10, 40, 3, 1, 1});
+BENCHMARK_CAPTURE(layer, bf16_depthwise_32, MacFormat::kBF16, LayerShape{3, 80, 3, 0, 32});
+BENCHMARK_CAPTURE(layer, bf16_depthwise_16, MacFormat::kBF16, LayerShape{10, 40, 3, 0, 16});
+BENCHMARK_CAPTURE(layer, bf16_depthwise_16_every_2, MacFormat::kBF16, LayerShape{10, 40, 3, 0, 16, 2});
+BENCHMARK_CAPTURE(layer, int8_picture_7_x_7_every_2, MacFormat::kInt8, LayerShape{4, 112, 7, 3, 64, 2});
+BENCHMARK_CAPTURE(layer, int8_picture_3_x_3_every_2, MacFormat::kInt8, LayerShape{4, 112, 3, 3, 32, 2});
+BENCHMARK_CAPTURE(layer, int8_points_64_to_64, MacFormat::kInt8, LayerShape{4, 56, 1, 64, 64});
+BENCHMARK_CAPTURE(layer, int8_points_256_to_16, MacFormat::kInt8, LayerShape{14, 14, 1, 256, 16});
+BENCHMARK_CAPTURE(layer, int8_3_x_3_64_to_16, MacFormat::kInt8, LayerShape{8, 56, 3, 64, 16});
+BENCHMARK_CAPTURE(layer, int8_3_x_3_256_to_64, MacFormat::kInt8, LayerShape{14, 14, 3, 256, 64});
+BENCHMARK_CAPTURE(layer, int8_depthwise_96, MacFormat::kInt8, LayerShape{8, 28, 3, 0, 96});
 
 /// What one core can do.
 void peak_float(benchmark::State& state) {

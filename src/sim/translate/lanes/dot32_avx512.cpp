@@ -3,6 +3,7 @@
 
 #include "sim/translate/lanes/dot32.h"
 #include "sim/translate/lanes/matrix.h"
+#include "sim/translate/lanes/pixel_runs.h"
 
 #ifdef SYSTOLE_X86
 namespace systole::avx512 {
@@ -163,18 +164,11 @@ MultiplyPoints points_kernel(int64_t count, bool narrow) {
 }  // namespace
 
 void multiply_points(DotSums sums, DotPoints a, const uint8_t* b, bool narrow) {
-  const int64_t rows = narrow ? kDotNarrowRows : kDotRows;
-  // Whole tiles, and what is left as two that are alike.
-  const auto next = [&](int64_t tile, int64_t tiles) {
-    if (tiles == 0) return;
-    (a.segments == 1 ? points_kernel<true> : points_kernel<false>)(tile, narrow)(sums, a, tiles, b);
-    a.first += tile * tiles, a.count -= tile * tiles;
-    for (int c = 0; c < (narrow ? 1 : 2); ++c) sums.from[c] += tile * tiles * sums.from_pitch, sums.to[c] += tile * tiles * sums.to_pitch;
-  };
-  const int64_t whole = a.count / rows, rest = a.count % rows;
-  next(rows, rest > 0 && whole > 0 ? whole - 1 : whole);
-  if (a.count > rows) next((a.count + 1) / 2, 1);
-  if (a.count > 0) next(a.count, 1);
+  in_tiles(a.count, narrow ? kDotNarrowRows : kDotRows, [&](int64_t rows, int64_t tiles) {
+    (a.segments == 1 ? points_kernel<true> : points_kernel<false>)(rows, narrow)(sums, a, tiles, b);
+    a.first += rows * tiles;
+    for (int c = 0; c < (narrow ? 1 : 2); ++c) sums.from[c] += rows * tiles * sums.from_pitch, sums.to[c] += rows * tiles * sums.to_pitch;
+  });
 }
 
 void multiply_dot32(const DotSums& sums, const DotRows& a, const uint8_t* b, int64_t panel_pitch, int panels, bool narrow) {

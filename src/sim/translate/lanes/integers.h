@@ -1,7 +1,5 @@
 // Rows of A of an integer contraction, and the inner kernel that multiplies them by packed B, exact in int32.
 #pragma once
-#include <vector>
-
 #include "isa/sequencer.h"
 #include "sim/translate/lanes/lanes.h"
 #include "sim/translate/pixels.h"
@@ -13,23 +11,25 @@ inline constexpr int kIntegerRows = kNativeLanes == 16 ? 12 : 6;  ///< pixels of
 inline constexpr int kIntegerColumns = 32;                        ///< columns of a panel of packed B
 inline constexpr int kIntegerDepth = kNativeLanes == 16 ? 4 : 2;  ///< k packed together
 
-/// What a thread holds of one tile.
-struct IntegerTile {
-  int count = 0;
-  std::vector<uint8_t> bytes;  ///< of rows that were copied
-  PixelPlaces places = {};
-  std::vector<int64_t> offsets;
+/// How k lies in rows of A and in packed B: so many together, then nothing up to `padded`. A kernel row of taps with VNNI, all of k without;
+/// all of k in whole steps of tiles.
+struct IntegerStretch {
+  int64_t k, padded;
+};
+IntegerStretch integer_stretch(const isa::MatrixDesc& d);
+/// Of a row of A, and of packed B.
+inline int64_t integer_depth(const isa::MatrixDesc& d) {
+  const IntegerStretch s = integer_stretch(d);
+  return int64_t{d.kernel_h} * d.kernel_w * d.channels / s.k * s.padded;
+}
 
-  /// Rows are in `bytes`, so many from one to the next.
-  void find_bytes(int64_t pitch) {
-    static constexpr int64_t kOneTap[1] = {0};
-    offsets.resize(static_cast<size_t>(count));
-    for (int i = 0; i < count; ++i) offsets[static_cast<size_t>(i)] = i * pitch;
-    places = {reinterpret_cast<uintptr_t>(bytes.data()), kOneTap, offsets.data(), 0};
-  }
+/// Pixels [first, first + count) of rows `pitch` bytes apart: `depth` bytes from each of `segments` places on.
+struct IntegerPoints {
+  const uint8_t* const* at;
+  int64_t segments, depth, pitch, first, count;
 };
 
-/// Where the sums of a tile start and where they go: sixteen columns each, `pitch` numbers from row to row.
+/// Where the sums of pixels start and where they go: sixteen columns each, `pitch` numbers from row to row.
 struct IntegerSums {
   const int32_t* start;  ///< of 32 columns, the same for all rows
   bool keeps;            ///< and what is there already
@@ -37,27 +37,16 @@ struct IntegerSums {
   int64_t pitch;
 };
 
-/// sums += rows of the tile, `depth` bytes of A in each of `segments`, by a panel of B: [k / kIntegerDepth][32, or 16 where narrow][kIntegerDepth].
+/// sums += rows of A by a panel of B: [k / kIntegerDepth][32, or 16 where narrow][kIntegerDepth].
 /// `turn`: signed bytes become unsigned ones 128 higher on the way.
-void multiply_rows(const IntegerSums& sums, const IntegerTile& tile, int64_t segments, int64_t depth, const uint8_t* b, bool narrow, bool turn = false);
+void multiply_points(IntegerSums sums, IntegerPoints a, const uint8_t* b, bool narrow, bool turn = false);
 
-class IntegerRows {
- public:
-  /// `depth`: k as B is packed.
-  IntegerRows(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t depth);
-  /// A's zero point as `multiply` sees its bytes.
-  int zero() const;
-  /// Pixels [first, first + count), at most kIntegerRows.
-  void read(int64_t first, int count, IntegerTile& tile) const;
-  /// multiply_rows for the tile that was read.
-  void multiply(const IntegerSums& sums, const IntegerTile& tile, const uint8_t* b, bool narrow) const;
-
- private:
-  const isa::MatrixDesc& d_;
-  const PixelMap& pixels_;
-  int64_t depth_;
-  std::vector<uint8_t> outside_;  ///< a pixel of zero points, where A is read in place
-};
+/// A's zero point as multiply_points sees its numbers.
+int32_t integer_zero(const isa::MatrixDesc& d);
+/// Bytes of a row that is copied.
+inline int64_t integer_row_bytes(int64_t depth) { return kNativeLanes == 16 ? depth : 2 * depth; }
+/// Copies what a pixel's taps see, as multiply_points reads it; may write up to 63 bytes more.
+void read_integers(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t pixel, uint8_t* to);
 
 }  // namespace systole::SYSTOLE_LANES
 #endif

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "sim/translate/lanes/integers.h"
+#include "sim/translate/lanes/pixel_runs.h"
 
 #ifdef SYSTOLE_X86
 namespace systole::avx2 {
@@ -66,27 +67,23 @@ LANES void widen_row(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t p
 
 }  // namespace
 
-IntegerRows::IntegerRows(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t depth) : d_(d), pixels_(pixels), depth_(depth) {}
-
-int IntegerRows::zero() const { return d_.a_zero; }
-
-void IntegerRows::read(int64_t first, int count, IntegerTile& tile) const {
-  tile.count = count;
-  tile.bytes.resize(static_cast<size_t>(2 * depth_ * count));
-  const int64_t k = int64_t{d_.kernel_h} * d_.kernel_w * d_.channels;
-  for (int i = 0; i < count; ++i) {
-    auto* to = reinterpret_cast<int16_t*>(tile.bytes.data()) + i * depth_;
-    (d_.a_signed ? widen_row<true> : widen_row<false>)(d_, pixels_, first + i, to);
-    std::fill(to + k, to + depth_, int16_t{0});
-  }
+int32_t integer_zero(const isa::MatrixDesc& d) { return d.a_zero; }
+void read_integers(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t pixel, uint8_t* bytes) {
+  auto* to = reinterpret_cast<int16_t*>(bytes);
+  const IntegerStretch stretch = integer_stretch(d);
+  (d.a_signed ? widen_row<true> : widen_row<false>)(d, pixels, pixel, to);
+  std::fill(to + stretch.k, to + stretch.padded, int16_t{0});
 }
 
-void IntegerRows::multiply(const IntegerSums& sums, const IntegerTile& tile, const uint8_t* b, bool narrow) const { multiply_rows(sums, tile, 1, depth_, b, narrow); }
-
-/// One segment; signs are kept, so nothing is turned.
-void multiply_rows(const IntegerSums& sums, const IntegerTile& tile, int64_t, int64_t depth, const uint8_t* b, bool narrow, bool) {
-  const auto* a = reinterpret_cast<const int16_t*>(tile.bytes.data());
-  for (int half = 0; half < (narrow ? 1 : 2); ++half) kByRows[tile.count - 1](sums, half, a, depth, b + 32 * half, narrow ? 32 : 64, depth / 2);
+/// One segment of 16-bit numbers; signs are kept, so nothing is turned.
+void multiply_points(IntegerSums sums, IntegerPoints p, const uint8_t* b, bool narrow, bool) {
+  in_tiles(p.count, kIntegerRows, [&](int64_t rows, int64_t tiles) {
+    for (int64_t t = 0; t < tiles; ++t, p.first += rows) {
+      const auto* a = reinterpret_cast<const int16_t*>(p.at[0] + p.first * p.pitch);
+      for (int half = 0; half < (narrow ? 1 : 2); ++half) kByRows[rows - 1](sums, half, a, p.pitch / 2, b + 32 * half, narrow ? 32 : 64, p.depth / 2);
+      for (int c = 0; c < (narrow ? 1 : 2); ++c) sums.to[c] += rows * sums.pitch;
+    }
+  });
 }
 
 }  // namespace systole::avx2

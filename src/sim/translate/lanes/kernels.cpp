@@ -11,13 +11,10 @@ namespace {
 void run_int8(int64_t depth, bool narrow) {
   thread_local std::vector<uint8_t> a, b;
   thread_local std::vector<int32_t> start(kIntegerColumns), sums(kIntegerRows * kIntegerColumns);
-  thread_local IntegerTile tile;
-  if (static_cast<int64_t>(b.size()) != kIntegerColumns * depth) {
-    b.assign(static_cast<size_t>(kIntegerColumns * depth), 5);
-    tile.bytes.assign(static_cast<size_t>(2 * kIntegerRows * depth), 3), tile.count = kIntegerRows;  // as 16-bit numbers, where they are
-    tile.find_bytes(depth);
-  }
-  multiply_rows({start.data(), false, {sums.data(), sums.data() + 16}, kIntegerColumns}, tile, 1, depth, b.data(), narrow);
+  const int64_t row_bytes = integer_row_bytes(depth);
+  a.resize(static_cast<size_t>(kIntegerRows * row_bytes), 3), b.resize(static_cast<size_t>(kIntegerColumns * depth), 5);
+  const uint8_t* at = a.data();
+  multiply_points({start.data(), false, {sums.data(), sums.data() + 16}, kIntegerColumns}, {&at, 1, depth, row_bytes, 0, kIntegerRows}, b.data(), narrow);
 }
 
 void run_dot32(int64_t depth, bool narrow) {

@@ -5,6 +5,7 @@
 
 #include "sim/translate/lanes/integers.h"
 #include "sim/translate/lanes/matrix.h"
+#include "sim/translate/lanes/pixel_runs.h"
 #include "sim/translate/lanes/tile_source.h"
 
 #ifdef SYSTOLE_X86
@@ -14,27 +15,25 @@ namespace {
 /// So many take less time without tiles, where B is in the same order for both.
 constexpr int64_t kFewPixels = kIntegerDepth == kTileDepth ? 3 : 0;
 
-/// Of B as it is packed: whole groups of k that lie together, or whole steps of tiles.
-int64_t depth_of(const isa::MatrixDesc& d) {
-  const int64_t unit = has_tile_kernels() ? kTileStep : kIntegerDepth;
-  return (int64_t{d.kernel_h} * d.kernel_w * d.channels + unit - 1) / unit * unit;
-}
+constexpr int64_t kPointBytes = 16 * 1024;  ///< of A, read by panel after panel
+constexpr int64_t kRunTiles = 2;            ///< of a run, at least, are a piece
+
 class IntegerMatrix final : public Kernel {
  public:
   IntegerMatrix(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed, uint64_t a_version)
-      : op_(op), d_(*op.desc), acc_(memory, op, columns), packed_(std::move(packed)), pixels_(op_, memory.scratchpad.data()), depth_(depth_of(d_)), rows_(d_, pixels_, depth_),
-        zero_(rows_.zero()) {
+      : op_(op), d_(*op.desc), acc_(memory, op, columns), packed_(std::move(packed)), pixels_(op_, memory.scratchpad.data()), depth_(integer_depth(d_)), zero_(integer_zero(d_)) {
     if (has_tile_kernels() && acc_.pixels() > kFewPixels) source_.emplace(d_, pixels_, acc_.pixels(), depth_, a_version), zero_ = d_.a_zero;
     const int64_t rows = source_ ? kBlockRows : kIntegerRows;
     tiles_ = (acc_.pixels() + rows - 1) / rows;
     panels_ = (acc_.outputs() + kIntegerColumns - 1) / kIntegerColumns;
+    if (!source_ && kNativeLanes == 16 && tiles_ > 2) find_runs(memory);
   }
   WorkClass work_class() const override { return WorkClass::kMatrixInteger; }
   WorkShape shape() const override { return shape_of(op_); }
-  int64_t pieces() const override { return tiles_ * panels_; }
+  int64_t pieces() const override { return runs_ ? runs_->runs() * run_pieces_ : tiles_ * panels_; }
   double cost_ns() const override { return static_cast<double>(acc_.pixels() * panels_ * kIntegerColumns * depth_) / 150; }
 
-  void run(int64_t begin, int64_t end) const override { source_ ? run_tiles(begin, end) : run_rows(begin, end); }
+  void run(int64_t begin, int64_t end) const override { source_ ? run_tiles(begin, end) : runs_ ? run_runs(begin, end) : run_rows(begin, end); }
 
  private:
   /// Blocks of kBlockRows pixels, the last one with what is left.
@@ -67,32 +66,62 @@ class IntegerMatrix final : public Kernel {
     if (!straight) finish(sums, first, count, column);
   }
 
-  void run_rows(int64_t begin, int64_t end) const {
-    thread_local IntegerTile rows;
-    for (int64_t piece = begin, at = -1; piece < end; ++piece) {
-      const int64_t tile = piece / panels_, panel = piece - tile * panels_, first = tile * acc_.pixels() / tiles_;
-      if (at != tile) {
-        at = tile;
-        rows_.read(first, static_cast<int>((tile + 1) * acc_.pixels() / tiles_ - first), rows);
+  /// Rows of taps that come in fours are read where they lie; others are copied, since what reads them goes on to the next four.
+  void find_runs(const Memory& memory) {
+    const bool fours = d_.channels % kIntegerDepth == 0;
+    runs_.emplace(op_, memory.scratchpad.data(), RowNeeds{.element_bytes = 1, .outside = static_cast<uint8_t>(d_.a_zero), .copied = !fours});
+    if (!runs_->suit() || (!fours && runs_->segments() != d_.kernel_h)) {
+      runs_.reset();
+      return;
+    }
+    run_pieces_ = std::max<int64_t>(1, runs_->pixels() / (kRunTiles * kIntegerRows));
+    together_ = std::clamp<int64_t>(kPointBytes / runs_->pitch() / kIntegerRows, 1, 64) * kIntegerRows;
+  }
+  /// Pieces of runs, a few pixels at a time by all panels.
+  void run_runs(int64_t begin, int64_t end) const {
+    PixelRuns::Reader reader(*runs_);
+    for (int64_t piece = begin, next; piece < end; piece = next) {
+      const int64_t run = piece / run_pieces_, of_run = run * runs_->pixels();
+      next = std::min(end, (run + 1) * run_pieces_);
+      IntegerPoints a{reader.read(run), runs_->segments(), depth_ / runs_->segments(), runs_->pitch(), piece % run_pieces_ * runs_->pixels() / run_pieces_, 0};
+      for (const int64_t last = (next - run * run_pieces_) * runs_->pixels() / run_pieces_; a.first < last; a.first += a.count) {
+        a.count = std::min(together_, last - a.first);
+        for (int64_t panel = 0; panel < panels_; ++panel) multiply_panel(a, of_run + a.first, panel);
       }
-      multiply_rows(rows, first, panel);
+    }
+  }
+  void run_rows(int64_t begin, int64_t end) const {
+    thread_local std::vector<uint8_t> rows;
+    const int64_t row_bytes = integer_row_bytes(depth_);
+    rows.resize(static_cast<size_t>(row_bytes * kIntegerRows) + 64);
+    const uint8_t* at = rows.data();
+    IntegerPoints a{&at, 1, depth_, row_bytes, 0, 0};
+    for (int64_t piece = begin, read = -1; piece < end; ++piece) {
+      const int64_t tile = piece / panels_, panel = piece - tile * panels_, first = tile * acc_.pixels() / tiles_;
+      if (read != tile) {
+        read = tile, a.count = (tile + 1) * acc_.pixels() / tiles_ - first;
+        for (int64_t i = 0; i < a.count; ++i) read_integers(d_, pixels_, first + i, rows.data() + i * row_bytes);
+      }
+      multiply_panel(a, first, panel);
     }
   }
   /// Straight into the accumulators where those have all columns.
-  LANES void multiply_rows(const IntegerTile& rows, int64_t first, int64_t panel) const {
-    alignas(64) int32_t start[kIntegerColumns] = {}, sums[kIntegerRows * kIntegerColumns];
+  LANES void multiply_panel(const IntegerPoints& a, int64_t pixel, int64_t panel) const {
+    alignas(64) int32_t start[kIntegerColumns] = {};
     const int64_t column = panel * kIntegerColumns, left = acc_.outputs() - column, width = left <= 16 ? 16 : kIntegerColumns;
     const uint8_t* b = packed_->bytes.data() + column * depth_;
     if (!acc_.whole_vectors() || left < width) {
-      rows_.multiply({start, false, {sums, sums + 16}, kIntegerColumns}, rows, b, width == 16);
-      return finish(sums, first, rows.count, column);
+      thread_local std::vector<int32_t> sums;
+      sums.resize(static_cast<size_t>(a.count * kIntegerColumns));
+      multiply_points({start, false, {sums.data(), sums.data() + 16}, kIntegerColumns}, a, b, width == 16, d_.a_signed);
+      return finish(sums.data(), pixel, static_cast<int>(a.count), column);
     }
     IntegerSums straight{start, acc_.keeps(), {}, acc_.pixel_pitch()};
     for (int64_t o = 0; o < width; o += 16) {
-      store(start + o, start_of(first, column + o));
-      straight.to[o / 16] = reinterpret_cast<int32_t*>(acc_.sixteen(first, column + o));
+      store(start + o, start_of(pixel, column + o));
+      straight.to[o / 16] = reinterpret_cast<int32_t*>(acc_.sixteen(pixel, column + o));
     }
-    rows_.multiply(straight, rows, b, width == 16);
+    multiply_points(straight, a, b, width == 16, d_.a_signed);
   }
 
   /// What sixteen columns' sums begin with: zero points, and bias where there is one.
@@ -123,20 +152,29 @@ class IntegerMatrix final : public Kernel {
   std::shared_ptr<const PackedB> packed_;
   const PixelMap pixels_;
   int64_t depth_, tiles_, panels_;
-  const IntegerRows rows_;
   int32_t zero_;  ///< A's zero point as the kernel sees its bytes
   std::optional<TileSource> source_;  ///< where tiles multiply
+  std::optional<PixelRuns> runs_;     ///< where rows of A need no copy for each pixel
+  int64_t run_pieces_ = 0, together_ = 0;  ///< pieces of a run; pixels by all panels
 };
 
 }  // namespace
 
+IntegerStretch integer_stretch(const isa::MatrixDesc& d) {
+  const auto whole = [](int64_t k, int64_t unit) { return IntegerStretch{k, (k + unit - 1) / unit * unit}; };
+  const int64_t row = int64_t{d.kernel_w} * d.channels;
+  if (has_tile_kernels()) return whole(d.kernel_h * row, kTileStep);
+  return whole(kNativeLanes == 16 ? row : d.kernel_h * row, kIntegerDepth);
+}
+
 /// [panel of 32 columns][k / unit][column][unit], unit kIntegerDepth or that of tiles; a last panel with 16 columns or fewer is 16 wide.
 void pack_integer_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, PackedB& out) {
   const isa::MatrixDesc& d = *op.desc;
-  const int64_t k = int64_t{d.kernel_h} * d.kernel_w * d.channels, depth = depth_of(d), n = op.n, unit = has_tile_kernels() ? kTileDepth : kIntegerDepth, panels = (n + kIntegerColumns - 1) / kIntegerColumns;
+  const int64_t k = int64_t{d.kernel_h} * d.kernel_w * d.channels, depth = integer_depth(d), n = op.n, unit = has_tile_kernels() ? kTileDepth : kIntegerDepth, panels = (n + kIntegerColumns - 1) / kIntegerColumns;
   out.bytes.resize(static_cast<size_t>(panels * kIntegerColumns * depth));
   out.column_sums.assign(static_cast<size_t>(panels * kIntegerColumns), 0);
   const uint8_t turn = d.b_signed ? 0 : 0x80;
+  const IntegerStretch stretch = integer_stretch(d);
   for (int64_t o = 0; o < n; ++o) {
     const int64_t panel = o / kIntegerColumns, width = n - panel * kIntegerColumns <= 16 ? 16 : kIntegerColumns;
     const uint8_t* from = b + o / columns * d.b_tile_pitch + o % columns * d.b_column_pitch;
@@ -144,7 +182,8 @@ void pack_integer_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, 
     int32_t sum = 0;
     for (int64_t i = 0; i < k; ++i) {
       const uint8_t v = from[i * d.b_row_pitch] ^ turn;
-      to[i / unit * width * unit + i % unit] = v;
+      const int64_t place = i / stretch.k * stretch.padded + i % stretch.k;
+      to[place / unit * width * unit + place % unit] = v;
       sum += static_cast<int8_t>(v);
     }
     out.column_sums[static_cast<size_t>(o)] = sum;

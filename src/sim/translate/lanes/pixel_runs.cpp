@@ -24,7 +24,7 @@ PixelRuns::PixelRuns(const isa::MatrixOp& op, const uint8_t* scratchpad, const R
   tap_channels_ = d_.depthwise ? op.n : d_.channels;
   padded_channels_ = (tap_channels_ + needs.multiple - 1) / needs.multiple * needs.multiple;
   columns_ = (int64_t{op.out_columns} - 1) * d_.stride_w + int64_t{d_.kernel_w - 1} * d_.dilation_w + 1;
-  copies_ = first_column_ < 0 || first_column_ + columns_ > d_.in_columns || padded_channels_ != tap_channels_;
+  copies_ = first_column_ < 0 || first_column_ + columns_ > d_.in_columns || padded_channels_ != tap_channels_ || needs.copied;
   pixel_bytes_ = copies_ ? padded_channels_ * needs.element_bytes : int64_t{d_.a_pixel_pitch};
   row_bytes_ = (columns_ - 1) * pixel_bytes_ + std::max(pixel_bytes_, padded_channels_ * needs.element_bytes);
   base_ = scratchpad + op.a;

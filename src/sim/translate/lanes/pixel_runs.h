@@ -9,12 +9,22 @@
 #ifdef SYSTOLE_X86
 namespace systole::SYSTOLE_LANES {
 
+/// f(rows, tiles) for so many pixels: whole tiles of `most` rows, and what is left as two that are alike.
+template <class F>
+void in_tiles(int64_t count, int64_t most, F f) {
+  const int64_t whole = count / most, rest = count % most, full = rest > 0 && whole > 0 ? whole - 1 : whole, left = count - full * most;
+  if (full > 0) f(most, full);
+  if (left > most) f((left + 1) / 2, 1), f(left / 2, 1);
+  else if (left > 0) f(left, 1);
+}
+
 /// What a kernel asks of rows.
 struct RowNeeds {
   int64_t element_bytes;
   int64_t multiple = 1;  ///< channels of a pixel come in so many
   uint8_t outside = 0;   ///< bytes where there is padding
   bool joined = true;    ///< taps of a row count as one segment where they lie together
+  bool copied = false;   ///< in any case: kernels read a few bytes behind a segment
 };
 
 class PixelRuns {

@@ -35,16 +35,16 @@ int64_t odd_lines(int64_t bytes) { return bytes % (2 * kTileStep) == 0 ? bytes +
 
 }  // namespace
 
-LANES void read_row(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t pixel, uint8_t* to) {
+LANES void read_row(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t pixel, uint8_t* to, int64_t row_pitch) {
   const int64_t channels = d.channels, run = d.kernel_w * channels;
   const bool joined = d.a_channel_pitch == 1 && d.a_pixel_pitch == d.channels && d.dilation_w == 1 && pixels.inside(pixel);
   if (joined) {  // a row of taps at once
     const uint8_t* from = pixels.at(pixel, 0, 0, nullptr);
-    for (int64_t kh = 0; kh < d.kernel_h; ++kh, to += run, from += int64_t{d.dilation_h} * d.a_row_pitch) copy_bytes(to, from, run);
+    for (int64_t kh = 0; kh < d.kernel_h; ++kh, to += row_pitch, from += int64_t{d.dilation_h} * d.a_row_pitch) copy_bytes(to, from, run);
     return;
   }
-  for (int64_t kh = 0; kh < d.kernel_h; ++kh) {
-    for (int64_t kw = 0; kw < d.kernel_w; ++kw, to += channels) copy_channels(d, to, pixels.at(pixel, kh, kw, nullptr), channels);
+  for (int64_t kh = 0; kh < d.kernel_h; ++kh, to += row_pitch) {
+    for (int64_t kw = 0; kw < d.kernel_w; ++kw) copy_channels(d, to + kw * channels, pixels.at(pixel, kh, kw, nullptr), channels);
   }
 }
 
@@ -118,7 +118,7 @@ void TileSource::read_whole(int64_t first, int count, Rows& rows) const {
   if (halves_as_they_are) copy_halves_of(first, count, rows);
   for (int i = 0; i < count && !halves_as_they_are; ++i) {
     uint8_t* to = rows.bytes.data() + i * pitch_;
-    format_ == MacFormat::kInt8 ? read_row(d_, pixels_, first + i, to) : read_parts(first + i, to, part_pitch);
+    format_ == MacFormat::kInt8 ? read_row(d_, pixels_, first + i, to, int64_t{d_.kernel_w} * d_.channels) : read_parts(first + i, to, part_pitch);
   }
   for (int64_t i = 0; i < parts_ * row_tiles; ++i) rows.list[static_cast<size_t>(i)] = {rows.bytes.data() + i * kTileRows * pitch_, pitch_};
 }

@@ -10,8 +10,9 @@
 #ifdef SYSTOLE_X86
 namespace systole::SYSTOLE_LANES {
 
-/// An int8 pixel's taps one after the other, the zero point where there is padding; may write up to 63 bytes more.
-void read_row(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t pixel, uint8_t* to);
+/// An int8 pixel's taps one after the other, `row_pitch` bytes from a row of them to the next, the zero point where there is padding; may write
+/// up to 63 bytes more.
+void read_row(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t pixel, uint8_t* to, int64_t row_pitch);
 
 class TileSource {
  public:
