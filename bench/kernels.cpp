@@ -127,6 +127,8 @@ BENCHMARK_CAPTURE(layer, int8_points_64_to_64, MacFormat::kInt8, LayerShape{4, 5
 BENCHMARK_CAPTURE(layer, int8_points_256_to_16, MacFormat::kInt8, LayerShape{14, 14, 1, 256, 16});
 BENCHMARK_CAPTURE(layer, int8_3_x_3_64_to_16, MacFormat::kInt8, LayerShape{8, 56, 3, 64, 16});
 BENCHMARK_CAPTURE(layer, int8_3_x_3_256_to_64, MacFormat::kInt8, LayerShape{14, 14, 3, 256, 64});
+BENCHMARK_CAPTURE(layer, int8_3_x_3_256_to_16, MacFormat::kInt8, LayerShape{14, 14, 3, 256, 16});
+BENCHMARK_CAPTURE(layer, int8_3_x_3_512_to_16, MacFormat::kInt8, LayerShape{7, 7, 3, 512, 16});
 BENCHMARK_CAPTURE(layer, int8_depthwise_96, MacFormat::kInt8, LayerShape{8, 28, 3, 0, 96});
 
 /// What one core can do.

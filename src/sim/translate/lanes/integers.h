@@ -8,6 +8,7 @@
 namespace systole::SYSTOLE_LANES {
 
 inline constexpr int kIntegerRows = kNativeLanes == 16 ? 12 : 6;  ///< pixels of a tile
+inline constexpr int kIntegerNarrowRows = kNativeLanes == 16 ? 14 : 6;  ///< of one with 16 columns
 inline constexpr int kIntegerColumns = 32;                        ///< columns of a panel of packed B
 inline constexpr int kIntegerDepth = kNativeLanes == 16 ? 4 : 2;  ///< k packed together
 

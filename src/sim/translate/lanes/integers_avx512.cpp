@@ -10,6 +10,31 @@
 namespace systole::avx512 {
 namespace {
 
+/// Where kRows rows lie, `pitch` bytes apart: few enough registers to keep them all, five rows to each base.
+template <int kRows>
+class RowAddresses {
+ public:
+  LANES_INLINE RowAddresses(const uint8_t* first, int64_t pitch) : pitch_(pitch), three_(3 * pitch) {
+    asm("" : "+r"(three_));  // not to be made of pitch_ once more, nor bases of each other
+    SYSTOLE_UNROLL for (int b = 0; b < kBases; ++b) {
+      bases_[b] = first + 5 * b * pitch;
+      asm("" : "+r"(bases_[b]));
+    }
+  }
+  LANES_INLINE const uint8_t* operator[](int row) const {
+    const uint8_t* base = bases_[row / 5];
+    return row % 5 == 3 ? base + three_ : base + row % 5 * pitch_;
+  }
+  LANES_INLINE void advance(int64_t bytes) {
+    SYSTOLE_UNROLL for (int b = 0; b < kBases; ++b) bases_[b] += bytes;
+  }
+
+ private:
+  static constexpr int kBases = (kRows + 4) / 5;
+  const uint8_t* bases_[kBases];
+  int64_t pitch_, three_;
+};
+
 using Multiply = void (*)(const IntegerSums&, const IntegerPoints&, int64_t, const uint8_t*);
 
 /// kRows pixels of `a` again and again, `tiles` times.
@@ -29,13 +54,13 @@ LANES void point_tiles(const IntegerSums& sums, const IntegerPoints& a, int64_t 
     }
     const uint8_t* b = panel;
     for (int64_t s = 0; s < a.segments; ++s) {
-      const uint8_t* at = a.at[s] + (a.first + t * kRows) * pitch;
-      for (int64_t q = 0; q < quads; ++q, b += 64 * kVectors, at += 4) {
+      RowAddresses<kRows> at(a.at[s] + (a.first + t * kRows) * pitch, pitch);
+      for (int64_t q = 0; q < quads; ++q, b += 64 * kVectors, at.advance(4)) {
         __m512i column[kVectors];
         SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) column[c] = _mm512_loadu_si512(b + 64 * c);
         SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) {
           int32_t four;
-          __builtin_memcpy(&four, at + r * pitch, 4);
+          __builtin_memcpy(&four, at[r], 4);
           __m512i x = _mm512_set1_epi32(four);
           if (kTurn) x = _mm512_xor_si512(x, top);
           SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) sum[r][c] = _mm512_dpbusd_epi32(sum[r][c], x, column[c]);
@@ -49,15 +74,16 @@ LANES void point_tiles(const IntegerSums& sums, const IntegerPoints& a, int64_t 
 }
 
 struct ByRows {
-  Multiply multiply[kIntegerRows];
+  Multiply multiply[kIntegerNarrowRows];
 };
 template <int kVectors, bool kTurn, size_t... I>
 constexpr ByRows tiles(std::index_sequence<I...>) {
   return {{point_tiles<static_cast<int>(I) + 1, kVectors, kTurn>...}};
 }
 using Rows = std::make_index_sequence<kIntegerRows>;
+using NarrowRows = std::make_index_sequence<kIntegerNarrowRows>;
 /// By width and by whether A is turned.
-constexpr ByRows kTiles[2][2] = {{tiles<2, false>(Rows()), tiles<2, true>(Rows())}, {tiles<1, false>(Rows()), tiles<1, true>(Rows())}};
+constexpr ByRows kTiles[2][2] = {{tiles<2, false>(Rows()), tiles<2, true>(Rows())}, {tiles<1, false>(NarrowRows()), tiles<1, true>(NarrowRows())}};
 
 }  // namespace
 
@@ -70,7 +96,7 @@ void read_integers(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t pix
 
 void multiply_points(IntegerSums sums, IntegerPoints a, const uint8_t* b, bool narrow, bool turn) {
   const ByRows& kernels = kTiles[narrow][turn];
-  in_tiles(a.count, kIntegerRows, [&](int64_t rows, int64_t tiles) {
+  in_tiles(a.count, narrow ? kIntegerNarrowRows : kIntegerRows, [&](int64_t rows, int64_t tiles) {
     kernels.multiply[rows - 1](sums, a, tiles, b);
     a.first += rows * tiles;
     for (int c = 0; c < (narrow ? 1 : 2); ++c) sums.to[c] += rows * tiles * sums.pitch;

@@ -10,11 +10,11 @@ namespace {
 
 void run_int8(int64_t depth, bool narrow) {
   thread_local std::vector<uint8_t> a, b;
-  thread_local std::vector<int32_t> start(kIntegerColumns), sums(kIntegerRows * kIntegerColumns);
-  const int64_t row_bytes = integer_row_bytes(depth);
-  a.resize(static_cast<size_t>(kIntegerRows * row_bytes), 3), b.resize(static_cast<size_t>(kIntegerColumns * depth), 5);
+  thread_local std::vector<int32_t> start(kIntegerColumns), sums(kIntegerNarrowRows * kIntegerColumns);
+  const int64_t rows = narrow ? kIntegerNarrowRows : kIntegerRows, row_bytes = integer_row_bytes(depth);
+  a.resize(static_cast<size_t>(rows * row_bytes), 3), b.resize(static_cast<size_t>(kIntegerColumns * depth), 5);
   const uint8_t* at = a.data();
-  multiply_points({start.data(), false, {sums.data(), sums.data() + 16}, kIntegerColumns}, {&at, 1, depth, row_bytes, 0, kIntegerRows}, b.data(), narrow);
+  multiply_points({start.data(), false, {sums.data(), sums.data() + 16}, kIntegerColumns}, {&at, 1, depth, row_bytes, 0, rows}, b.data(), narrow);
 }
 
 void run_dot32(int64_t depth, bool narrow) {
@@ -73,7 +73,7 @@ constexpr int64_t (*peak_integer)() = nullptr;  // no instruction of its own
 }  // namespace
 
 const LaneKernels kKernels = {pack_integer_b, pack_float_b, pack_depthwise_b, integer_matrix, float_matrix, depthwise, vector_function, apply,
-                              {kIntegerRows, kIntegerRows, run_int8}, {kDotRows, kDotNarrowRows, run_dot32}, peak_float, peak_integer};
+                              {kIntegerRows, kIntegerNarrowRows, run_int8}, {kDotRows, kDotNarrowRows, run_dot32}, peak_float, peak_integer};
 
 }  // namespace systole::SYSTOLE_LANES
 #endif

@@ -23,8 +23,8 @@ class IntegerMatrix final : public Kernel {
   IntegerMatrix(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed, uint64_t a_version)
       : op_(op), d_(*op.desc), acc_(memory, op, columns), packed_(std::move(packed)), pixels_(op_, memory.scratchpad.data()), depth_(integer_depth(d_)), zero_(integer_zero(d_)) {
     if (has_tile_kernels() && acc_.pixels() > kFewPixels) source_.emplace(d_, pixels_, acc_.pixels(), depth_, a_version), zero_ = d_.a_zero;
-    const int64_t rows = source_ ? kBlockRows : kIntegerRows;
-    tiles_ = (acc_.pixels() + rows - 1) / rows;
+    tile_rows_ = source_ ? kBlockRows : acc_.outputs() <= 16 ? kIntegerNarrowRows : kIntegerRows;
+    tiles_ = (acc_.pixels() + tile_rows_ - 1) / tile_rows_;
     panels_ = (acc_.outputs() + kIntegerColumns - 1) / kIntegerColumns;
     if (!source_ && kNativeLanes == 16 && tiles_ > 2) find_runs(memory);
   }
@@ -74,8 +74,8 @@ class IntegerMatrix final : public Kernel {
       runs_.reset();
       return;
     }
-    run_pieces_ = std::max<int64_t>(1, runs_->pixels() / (kRunTiles * kIntegerRows));
-    together_ = std::clamp<int64_t>(kPointBytes / runs_->pitch() / kIntegerRows, 1, 64) * kIntegerRows;
+    run_pieces_ = std::max<int64_t>(1, runs_->pixels() / (kRunTiles * tile_rows_));
+    together_ = std::clamp<int64_t>(kPointBytes / runs_->pitch() / tile_rows_, 1, 64) * tile_rows_;
   }
   /// Pieces of runs, a few pixels at a time by all panels.
   void run_runs(int64_t begin, int64_t end) const {
@@ -93,7 +93,7 @@ class IntegerMatrix final : public Kernel {
   void run_rows(int64_t begin, int64_t end) const {
     thread_local std::vector<uint8_t> rows;
     const int64_t row_bytes = integer_row_bytes(depth_);
-    rows.resize(static_cast<size_t>(row_bytes * kIntegerRows) + 64);
+    rows.resize(static_cast<size_t>(row_bytes * tile_rows_) + 64);
     const uint8_t* at = rows.data();
     IntegerPoints a{&at, 1, depth_, row_bytes, 0, 0};
     for (int64_t piece = begin, read = -1; piece < end; ++piece) {
@@ -151,7 +151,7 @@ class IntegerMatrix final : public Kernel {
   const Accumulators acc_;
   std::shared_ptr<const PackedB> packed_;
   const PixelMap pixels_;
-  int64_t depth_, tiles_, panels_;
+  int64_t depth_, tile_rows_ = 0, tiles_, panels_;
   int32_t zero_;  ///< A's zero point as the kernel sees its bytes
   std::optional<TileSource> source_;  ///< where tiles multiply
   std::optional<PixelRuns> runs_;     ///< where rows of A need no copy for each pixel
