@@ -14,7 +14,7 @@ class DepthwiseFloat final : public Depthwise {
   using Depthwise::Depthwise;
 
  protected:
-  void run_pixels(int64_t begin, int64_t first, int64_t last, const TapRows& rows) const override {
+  void sum_pixels(int64_t begin, int64_t first, int64_t last, const TapRows& rows) const override {
     if (static_cast<MacFormat>(d_.format) != MacFormat::kBF16) {
       for (int64_t i = first; i < last; ++i) pixel(begin + i, rows, i);
       return;

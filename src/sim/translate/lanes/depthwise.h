@@ -1,6 +1,6 @@
 // MX depthwise: what kernels for integers and floats share. Pixels go several at once, whose chains are independent, sixteen channels at a time, taps in order.
 #pragma once
-#include <optional>
+#include <functional>
 #include <type_traits>
 
 #include "sim/functional/flush_mode.h"
@@ -32,20 +32,21 @@ class Depthwise : public Kernel {
   int64_t pieces() const override { return runs_.runs() * pieces_of_run(); }
   double cost_ns() const override { return static_cast<double>(acc_.pixels() * n_ * taps_) / 15; }
   void run(int64_t begin, int64_t end) const override {
-    std::optional<FlushMode> flush;
-    if (static_cast<MacFormat>(d_.format) == MacFormat::kBF16) flush.emplace();  // others split into parts first
     PixelRuns::Reader reader(runs_);
-    for (int64_t piece = begin, next; piece < end; piece = next) {  // adjacent ones of a run as one
-      const int64_t run = piece / pieces_of_run(), first = piece % pieces_of_run() * kPiece;
-      next = std::min(end, (run + 1) * pieces_of_run());
-      const int64_t last = std::min((next - run * pieces_of_run()) * kPiece, runs_.pixels());
-      run_pixels(run * runs_.pixels(), first, last, {reader.read(run), runs_.pitch()});
+    in_mode([&] { runs_.visit_pieces(reader, begin, end, pieces_of_run(), std::bind_front(&Depthwise::sum_run, this)); });
+  }
+  bool has_rows() const override { return true; }
+  void run_rows(int64_t begin, int64_t end, int64_t together, const std::function<void(int64_t)>& after) const override {
+    PixelRuns::Reader reader(runs_);
+    for (int64_t row = begin; row < end; row += together) {
+      in_mode([&] { runs_.visit_rows(reader, row, std::min(end, row + together), std::bind_front(&Depthwise::sum_run, this)); });
+      after(row);
     }
   }
 
  protected:
   /// Pixels [first, last) of the run whose first one is pixel `begin` of the block.
-  virtual void run_pixels(int64_t begin, int64_t first, int64_t last, const TapRows& rows) const = 0;
+  virtual void sum_pixels(int64_t begin, int64_t first, int64_t last, const TapRows& rows) const = 0;
   /// f of the first of so many pixels and their count as a constant, as few times as it takes.
   template <class F>
   static void together(int64_t first, int64_t last, F f) {
@@ -63,8 +64,16 @@ class Depthwise : public Kernel {
   const PixelRuns runs_;
 
  private:
-  static constexpr int64_t kPiece = 32;  ///< pixels of a run
+  static constexpr int64_t kPiece = 32;  ///< pixels of a run, about
   int64_t pieces_of_run() const { return (runs_.pixels() + kPiece - 1) / kPiece; }
+  /// f in the chains' mode. Formats of several parts are split first, which keeps subnormals.
+  template <class F>
+  void in_mode(F f) const {
+    if (static_cast<MacFormat>(d_.format) != MacFormat::kBF16) return f();
+    const FlushMode flush;
+    f();
+  }
+  void sum_run(const uint8_t* const* taps, int64_t run_begin, int64_t first, int64_t last) const { sum_pixels(run_begin, first, last, {taps, runs_.pitch()}); }
 };
 
 void pack_depthwise_integers(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, PackedB& out);

@@ -20,7 +20,7 @@ class DepthwiseInteger final : public Depthwise {
   using Depthwise::Depthwise;
 
  protected:
-  void run_pixels(int64_t begin, int64_t first, int64_t last, const TapRows& rows) const override {
+  void sum_pixels(int64_t begin, int64_t first, int64_t last, const TapRows& rows) const override {
     together(first, last, [&](int64_t at, auto n) { d_.a_signed ? run_signed<true, n()>(begin + at, at, rows) : run_signed<false, n()>(begin + at, at, rows); });
   }
 

@@ -1,5 +1,6 @@
 // MX on floats: rows of A (float_rows.h) or tiles by panels of B, packed as bf16 parts: dot32 blocks over all of K.
 #include <cstring>
+#include <functional>
 #include <optional>
 
 #include "sim/functional/flush_mode.h"
@@ -42,7 +43,18 @@ class FloatMatrix final : public Kernel {
   int64_t pieces() const override { return runs_ ? runs_->runs() * run_pieces_ : tiles_ * groups_; }
   double cost_ns() const override { return static_cast<double>(acc_.pixels() * panels_ * kDotColumns * blocks_ * kDotBlock * passes_of(format_)) / 40; }
 
-  void run(int64_t begin, int64_t end) const override { source_ ? run_tiles(begin, end) : run_rows(begin, end); }
+  void run(int64_t begin, int64_t end) const override { source_ ? run_tiles(begin, end) : runs_ ? run_pieces(begin, end) : run_widened(begin, end); }
+  bool has_rows() const override { return runs_.has_value(); }
+  void run_rows(int64_t begin, int64_t end, int64_t together, const std::function<void(int64_t)>& after) const override {
+    PixelRuns::Reader reader(*runs_);
+    for (int64_t row = begin; row < end; row += together) {
+      {
+        const FlushMode flush;
+        runs_->visit_rows(reader, row, std::min(end, row + together), std::bind_front(&FloatMatrix::multiply_run, this));
+      }
+      after(row);
+    }
+  }
 
  private:
   /// Blocks of kBlockRows pixels, the last one with what is left.
@@ -103,23 +115,23 @@ class FloatMatrix final : public Kernel {
       }
   }
 
-  void run_rows(int64_t begin, int64_t end) const {
+  void run_widened(int64_t begin, int64_t end) const {
     if (in_stretches_) return run_stretches(begin, end);
     if (format_ != MacFormat::kBF16) return multiply_rows(begin, end);
     const FlushMode flush;  // widening bf16 is no arithmetic
-    runs_ ? multiply_runs(begin, end) : multiply_rows(begin, end);
+    multiply_rows(begin, end);
   }
-  /// Pieces of runs, a few pixels at a time by all panels.
-  void multiply_runs(int64_t begin, int64_t end) const {
+  void run_pieces(int64_t begin, int64_t end) const {
+    const FlushMode flush;
     PixelRuns::Reader reader(*runs_);
-    for (int64_t piece = begin, next; piece < end; piece = next) {
-      const int64_t run = piece / run_pieces_, of_run = run * runs_->pixels();
-      next = std::min(end, (run + 1) * run_pieces_);
-      DotPoints a{reader.read(run), runs_->segments(), runs_->channels() / 2, runs_->pitch(), piece % run_pieces_ * runs_->pixels() / run_pieces_, 0};
-      for (const int64_t last = (next - run * run_pieces_) * runs_->pixels() / run_pieces_; a.first < last; a.first += a.count) {
-        a.count = std::min(points_together_, last - a.first);
-        for (int64_t panel = 0; panel < panels_; ++panel) multiply_panel(a, of_run + a.first, panel);
-      }
+    runs_->visit_pieces(reader, begin, end, run_pieces_, std::bind_front(&FloatMatrix::multiply_run, this));
+  }
+  /// Multiplies pixels of a run, a few at a time by all panels.
+  void multiply_run(const uint8_t* const* segments, int64_t run_begin, int64_t first, int64_t last) const {
+    DotPoints a{segments, runs_->segments(), runs_->channels() / 2, runs_->pitch(), first, 0};
+    for (; a.first < last; a.first += a.count) {
+      a.count = std::min(points_together_, last - a.first);
+      for (int64_t panel = 0; panel < panels_; ++panel) multiply_panel(a, run_begin + a.first, panel);
     }
   }
   void multiply_panel(const DotPoints& a, int64_t pixel, int64_t panel) const {

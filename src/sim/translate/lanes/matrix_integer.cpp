@@ -1,6 +1,7 @@
 // MX on integers: rows of A (integers.h) or tiles by panels of B, zero points by correction:
 // sum (a - za)(b - zb) = sum a (b - zb) - za sum (b - zb).
 #include <cstring>
+#include <functional>
 #include <optional>
 
 #include "sim/translate/lanes/integers.h"
@@ -33,7 +34,15 @@ class IntegerMatrix final : public Kernel {
   int64_t pieces() const override { return runs_ ? runs_->runs() * run_pieces_ : tiles_ * panels_; }
   double cost_ns() const override { return static_cast<double>(acc_.pixels() * panels_ * kIntegerColumns * depth_) / 150; }
 
-  void run(int64_t begin, int64_t end) const override { source_ ? run_tiles(begin, end) : runs_ ? run_runs(begin, end) : run_rows(begin, end); }
+  void run(int64_t begin, int64_t end) const override { source_ ? run_tiles(begin, end) : runs_ ? run_pieces(begin, end) : run_copied(begin, end); }
+  bool has_rows() const override { return runs_.has_value(); }
+  void run_rows(int64_t begin, int64_t end, int64_t together, const std::function<void(int64_t)>& after) const override {
+    PixelRuns::Reader reader(*runs_);
+    for (int64_t row = begin; row < end; row += together) {
+      runs_->visit_rows(reader, row, std::min(end, row + together), std::bind_front(&IntegerMatrix::multiply_run, this));
+      after(row);
+    }
+  }
 
  private:
   /// Blocks of kBlockRows pixels, the last one with what is left.
@@ -77,20 +86,20 @@ class IntegerMatrix final : public Kernel {
     run_pieces_ = std::max<int64_t>(1, runs_->pixels() / (kRunTiles * tile_rows_));
     together_ = std::clamp<int64_t>(kPointBytes / runs_->pitch() / tile_rows_, 1, 64) * tile_rows_;
   }
-  /// Pieces of runs, a few pixels at a time by all panels.
-  void run_runs(int64_t begin, int64_t end) const {
+  void run_pieces(int64_t begin, int64_t end) const {
     PixelRuns::Reader reader(*runs_);
-    for (int64_t piece = begin, next; piece < end; piece = next) {
-      const int64_t run = piece / run_pieces_, of_run = run * runs_->pixels();
-      next = std::min(end, (run + 1) * run_pieces_);
-      IntegerPoints a{reader.read(run), runs_->segments(), depth_ / runs_->segments(), runs_->pitch(), piece % run_pieces_ * runs_->pixels() / run_pieces_, 0};
-      for (const int64_t last = (next - run * run_pieces_) * runs_->pixels() / run_pieces_; a.first < last; a.first += a.count) {
-        a.count = std::min(together_, last - a.first);
-        for (int64_t panel = 0; panel < panels_; ++panel) multiply_panel(a, of_run + a.first, panel);
-      }
+    runs_->visit_pieces(reader, begin, end, run_pieces_, std::bind_front(&IntegerMatrix::multiply_run, this));
+  }
+  /// Multiplies pixels of a run, a few at a time by all panels.
+  void multiply_run(const uint8_t* const* segments, int64_t run_begin, int64_t first, int64_t last) const {
+    IntegerPoints a{segments, runs_->segments(), depth_ / runs_->segments(), runs_->pitch(), first, 0};
+    for (; a.first < last; a.first += a.count) {
+      a.count = std::min(together_, last - a.first);
+      for (int64_t panel = 0; panel < panels_; ++panel) multiply_panel(a, run_begin + a.first, panel);
     }
   }
-  void run_rows(int64_t begin, int64_t end) const {
+  /// Tiles whose rows of A are copied pixel by pixel.
+  void run_copied(int64_t begin, int64_t end) const {
     thread_local std::vector<uint8_t> rows;
     const int64_t row_bytes = integer_row_bytes(depth_);
     rows.resize(static_cast<size_t>(row_bytes * tile_rows_) + 64);
