@@ -1,7 +1,6 @@
 // One unit of host work: an instruction of the program, or part of preparing one, translated for this host.
 #pragma once
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -37,11 +36,6 @@ class Kernel {
   virtual double cost_ns() const { return 0; }
   /// Runs pieces [begin, end).
   virtual void run(int64_t begin, int64_t end) const = 0;
-
-  /// Matrix instructions: whether run_rows runs them too.
-  virtual bool has_rows() const { return false; }
-  /// Rows [begin, end) of the block's pixels, `together` at a time, and after(first of them) after each time.
-  virtual void run_rows(int64_t /*begin*/, int64_t /*end*/, int64_t /*together*/, const std::function<void(int64_t)>& /*after*/) const {}
 };
 
 /// A matrix instruction's B operand in the kernels' order. Constant weights are packed once; others before each use, always in the same order.

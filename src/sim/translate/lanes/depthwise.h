@@ -35,14 +35,6 @@ class Depthwise : public Kernel {
     PixelRuns::Reader reader(runs_);
     in_mode([&] { runs_.visit_pieces(reader, begin, end, pieces_of_run(), std::bind_front(&Depthwise::sum_run, this)); });
   }
-  bool has_rows() const override { return true; }
-  void run_rows(int64_t begin, int64_t end, int64_t together, const std::function<void(int64_t)>& after) const override {
-    PixelRuns::Reader reader(runs_);
-    for (int64_t row = begin; row < end; row += together) {
-      in_mode([&] { runs_.visit_rows(reader, row, std::min(end, row + together), std::bind_front(&Depthwise::sum_run, this)); });
-      after(row);
-    }
-  }
 
  protected:
   /// Pixels [first, last) of the run whose first one is pixel `begin` of the block.

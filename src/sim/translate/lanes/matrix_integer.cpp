@@ -35,14 +35,6 @@ class IntegerMatrix final : public Kernel {
   double cost_ns() const override { return static_cast<double>(acc_.pixels() * panels_ * kIntegerColumns * depth_) / 150; }
 
   void run(int64_t begin, int64_t end) const override { source_ ? run_tiles(begin, end) : runs_ ? run_pieces(begin, end) : run_copied(begin, end); }
-  bool has_rows() const override { return runs_.has_value(); }
-  void run_rows(int64_t begin, int64_t end, int64_t together, const std::function<void(int64_t)>& after) const override {
-    PixelRuns::Reader reader(*runs_);
-    for (int64_t row = begin; row < end; row += together) {
-      runs_->visit_rows(reader, row, std::min(end, row + together), std::bind_front(&IntegerMatrix::multiply_run, this));
-      after(row);
-    }
-  }
 
  private:
   /// Blocks of kBlockRows pixels, the last one with what is left.

@@ -28,7 +28,6 @@ PixelRuns::PixelRuns(const isa::MatrixOp& op, const uint8_t* scratchpad, const R
   pixel_bytes_ = copies_ ? padded_channels_ * needs.element_bytes : int64_t{d_.a_pixel_pitch};
   row_bytes_ = (columns_ - 1) * pixel_bytes_ + std::max(pixel_bytes_, padded_channels_ * needs.element_bytes);
   base_ = scratchpad + op.a;
-  row_pixels_ = op.out_columns;
   const int64_t last_row = row_origin_ + (int64_t{op.out_rows} - 1) * d_.stride_h + int64_t{d_.kernel_h - 1} * d_.dilation_h;
   const bool rows_outside = row_origin_ < 0 || last_row >= in_rows_;
   const int64_t row_step = int64_t{d_.stride_h} * d_.a_row_pitch;

@@ -50,12 +50,6 @@ class PixelRuns {
       f(reader.read(run), run * pixels_, piece % of_a_run * pixels_ / of_a_run, (next - run * of_a_run) * pixels_ / of_a_run);
     }
   }
-  /// The same for rows [begin, end) of the block's pixels.
-  template <class F>
-  void visit_rows(Reader& reader, int64_t begin, int64_t end, F f) const {
-    if (runs_ == 1) return f(reader.read(0), 0, begin * row_pixels_, end * row_pixels_);
-    for (int64_t run = begin; run < end; ++run) f(reader.read(run), run * pixels_, 0, pixels_);
-  }
 
   /// Reads runs in order, for one thread at a time. What it copied is good for as long as A does not change.
   class Reader {
@@ -83,7 +77,7 @@ class PixelRuns {
   RowNeeds needs_;
   int64_t in_rows_, row_origin_, first_column_, columns_;  ///< columns that a run reads
   int64_t tap_channels_, padded_channels_, pixel_bytes_, row_bytes_;
-  int64_t runs_ = 0, pixels_ = 0, row_pixels_ = 0, pitch_ = 0, segments_ = 0, channels_ = 0;
+  int64_t runs_ = 0, pixels_ = 0, pitch_ = 0, segments_ = 0, channels_ = 0;
   bool copies_ = false, along_rows_ = true, suit_ = false;
   std::vector<uint8_t> outside_;  ///< a row of padding
 };
