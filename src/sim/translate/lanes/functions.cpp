@@ -24,6 +24,7 @@ INLINE F with_sign_of(F v, F sign) { return as_floats(either(as_ints(magnitude(v
 INLINE M is_finite(F v) { return less(magnitude(v), infinity()); }
 INLINE M is_infinite(F v) { return equal(magnitude(v), infinity()); }
 INLINE M is_zero(F v) { return equal(v, zero()); }
+INLINE bool all(M m) { return !any(none_of(m)); }
 INLINE F without_payload(F v) { return select(unordered(v), nan(), v); }
 
 /// A function's table by coefficient.
@@ -52,8 +53,14 @@ INLINE F round_scaled(I value, I exponent) {
   return r;
 }
 
+// Where all values of a register are usual, far from everything that needs care, the same arithmetic goes without it.
+
 INLINE F exp2_shifted(F x, F m) {
   const F n = floor(x), exponent = subtract(n, m);
+  if (__builtin_expect(all(both_of(less(magnitude(x), num(32.0f)), both_of(at_least(exponent, num(-126.0f)), less(exponent, num(128.0f))))), 1)) {
+    const I f = both(truncate(floor(multiply(x, num(0x1p26f)))), bits(0x3FFFFFF));
+    return scale(to_floats(quadratic<20>(kExp2, shift_right<20>(f), both(f, bits(0xFFFFF)))), subtract(truncate(exponent), bits(28)));
+  }
   // Lanes outside are put right below; here they must only not disturb.
   const M inside = both_of(both_of(less(exponent, num(128.0f)), at_least(exponent, num(-150.0f))), is_finite(x));
   const F sx = select(inside, x, zero()), se = select(inside, exponent, zero());
@@ -72,6 +79,12 @@ INLINE F exp2_shifted(F x, F m) {
 INLINE F exp2(F x) { return exp2_shifted(x, zero()); }
 
 INLINE F reciprocal(F x) {
+  const F size = magnitude(x);
+  if (__builtin_expect(all(both_of(at_least(size, num(0x1p-126f)), less(size, num(0x1p125f)))), 1)) {
+    const I fraction = fraction_of(size), curve = quadratic<16>(kReciprocalOf, shift_right<16>(fraction), both(fraction, bits(0xFFFF)));
+    const F r = scale(to_floats(select(equal(fraction, bits(0)), bits(1 << 28), curve)), subtract(bits(static_cast<uint32_t>(-28)), exponent_of(size)));
+    return with_sign_of(r, x);
+  }
   const M usual = both_of(is_finite(x), none_of(is_zero(x)));
   const F s = select(usual, magnitude(x), num(1.0f));
   const I fraction = fraction_of(s), exponent = exponent_of(s);
@@ -114,9 +127,8 @@ INLINE F log2(F x) {
 
 INLINE F exp(F x) {
   const F log2e = num(1.44269502f), t = multiply(x, log2e), e = exp2(t);
-  const M refine = both_of(less(num(-126.0f), t), less(t, num(128.0f)));
-  const F rest = fma(x, num(1.92596303e-8f), fma(x, log2e, negative(t)));
-  return select(refine, fma(e, multiply(rest, num(0.693147182f)), e), e);
+  const F rest = fma(x, num(1.92596303e-8f), fma(x, log2e, negative(t))), refined = fma(e, multiply(rest, num(0.693147182f)), e);
+  return select(both_of(less(num(-126.0f), t), less(t, num(128.0f))), refined, e);
 }
 INLINE F log(F x) { return without_payload(multiply(log2(x), num(0.693147182f))); }
 
@@ -141,8 +153,9 @@ INLINE F tanh(F x) {
   p = fma(s, p, num(0.13332769737f));
   p = fma(s, p, num(-0.333333289441f));
   const F near = fma(multiply(x, s), p, x);
-  F t = fma(num(-2.0f), reciprocal(add(exp(multiply(num(2.0f), a)), num(1.0f))), num(1.0f));
-  t = with_sign_of(select(less(num(10.0f), a), num(1.0f), t), x);
+  const M large = less(num(10.0f), a);
+  F t = fma(num(-2.0f), reciprocal(add(exp(select(large, zero(), multiply(num(2.0f), a))), num(1.0f))), num(1.0f));
+  t = with_sign_of(select(large, num(1.0f), t), x);
   t = select(less(a, num(0.625f)), near, t);
   return select(unordered(x), nan(), t);
 }
@@ -161,8 +174,9 @@ INLINE F erf(F x) {
   F p = fma(s, num(kNear[0]), num(kNear[1])), q = fma(a, num(kFar[0]), num(kFar[1]));
   for (int i = 2; i < 8; ++i) p = fma(s, p, num(kNear[i]));
   for (int i = 2; i < 9; ++i) q = fma(a, q, num(kFar[i]));
-  F r = with_sign_of(subtract(num(1.0f), exp2(q)), x);
-  r = select(at_least(a, num(4.0f)), with_sign_of(num(1.0f), x), r);
+  const M large = at_least(a, num(4.0f));
+  F r = with_sign_of(subtract(num(1.0f), exp2(select(large, zero(), q))), x);
+  r = select(large, with_sign_of(num(1.0f), x), r);
   r = select(less(a, num(1.0f)), fma(x, p, x), r);
   return select(unordered(x), nan(), r);
 }
