@@ -84,7 +84,8 @@ class DepthwiseFloat final : public Depthwise {
     SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) sums.keep(i, as_ints(canonical(add(as_floats(sums.start(i)), add(chain[i], set(0.0f))))));
   }
 
-  const bool slides_ = runs_.along_rows() && d_.stride_w <= 2 && d_.dilation_w == 1 && d_.kernel_w == 3 && taps_ <= kTapsABlock;
+  /// Sixteen registers would not hold the columns that are two apart.
+  const bool slides_ = runs_.along_rows() && d_.stride_w <= (kNativeLanes == 16 ? 2 : 1) && d_.dilation_w == 1 && d_.kernel_w == 3 && taps_ <= kTapsABlock;
 
   static std::vector<float>& parts_buffer() {
     static thread_local std::vector<float> buffer;

@@ -46,8 +46,8 @@ void multiply_points(IntegerSums sums, IntegerPoints a, const uint8_t* b, bool n
 int32_t integer_zero(const isa::MatrixDesc& d);
 /// Bytes of a row that is copied.
 inline int64_t integer_row_bytes(int64_t depth) { return kNativeLanes == 16 ? depth : 2 * depth; }
-/// Copies what a pixel's taps see, as multiply_points reads it; may write up to 63 bytes more.
-void read_integers(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t pixel, uint8_t* to);
+/// Copies what the taps of pixels [first, first + count) see, as multiply_points reads it; may write up to 63 bytes more.
+void read_integers(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t first, int64_t count, uint8_t* to);
 
 }  // namespace systole::SYSTOLE_LANES
 #endif

@@ -68,11 +68,13 @@ LANES void widen_row(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t p
 }  // namespace
 
 int32_t integer_zero(const isa::MatrixDesc& d) { return d.a_zero; }
-void read_integers(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t pixel, uint8_t* bytes) {
+void read_integers(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t first, int64_t count, uint8_t* bytes) {
   auto* to = reinterpret_cast<int16_t*>(bytes);
   const IntegerStretch stretch = integer_stretch(d);
-  (d.a_signed ? widen_row<true> : widen_row<false>)(d, pixels, pixel, to);
-  std::fill(to + stretch.k, to + stretch.padded, int16_t{0});
+  for (int64_t i = 0; i < count; ++i, to += stretch.padded) {
+    (d.a_signed ? widen_row<true> : widen_row<false>)(d, pixels, first + i, to);
+    std::fill(to + stretch.k, to + stretch.padded, int16_t{0});
+  }
 }
 
 /// One segment of 16-bit numbers; signs are kept, so nothing is turned.

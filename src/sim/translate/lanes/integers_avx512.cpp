@@ -88,10 +88,10 @@ constexpr ByRows kTiles[2][2] = {{tiles<2, false>(Rows()), tiles<2, true>(Rows()
 }  // namespace
 
 int32_t integer_zero(const isa::MatrixDesc& d) { return d.a_zero + (d.a_signed ? 128 : 0); }
-void read_integers(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t pixel, uint8_t* to) {
+void read_integers(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t first, int64_t count, uint8_t* to) {
   const IntegerStretch stretch = integer_stretch(d);
-  const int64_t row = int64_t{d.kernel_w} * d.channels;
-  read_row(d, pixels, pixel, to, stretch.k == row ? stretch.padded : row);
+  const int64_t row = int64_t{d.kernel_w} * d.channels, row_pitch = stretch.k == row ? stretch.padded : row, depth = integer_depth(d);
+  for (int64_t i = 0; i < count; ++i) read_row(d, pixels, first + i, to + i * depth, row_pitch);
 }
 
 void multiply_points(IntegerSums sums, IntegerPoints a, const uint8_t* b, bool narrow, bool turn) {

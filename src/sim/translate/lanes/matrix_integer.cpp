@@ -101,7 +101,7 @@ class IntegerMatrix final : public Kernel {
       const int64_t tile = piece / panels_, panel = piece - tile * panels_, first = tile * acc_.pixels() / tiles_;
       if (read != tile) {
         read = tile, a.count = (tile + 1) * acc_.pixels() / tiles_ - first;
-        for (int64_t i = 0; i < a.count; ++i) read_integers(d_, pixels_, first + i, rows.data() + i * row_bytes);
+        read_integers(d_, pixels_, first, a.count, rows.data());
       }
       multiply_panel(a, first, panel);
     }
