@@ -151,6 +151,8 @@ class Cells {
   std::string direction_;
 };
 
+}  // namespace
+
 bool default_activations(const OnnxOp& op) {
   const auto names = op.texts("activations");
   const size_t per = op.type == "LSTM" ? 3 : op.type == "GRU" ? 2 : 1;
@@ -159,8 +161,6 @@ bool default_activations(const OnnxOp& op) {
   }
   return true;
 }
-
-}  // namespace
 
 bool expand_recurrent(Expander& x) {
   const OnnxOp& op = x.op();

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "graph/checks.h"
+#include "ops/cells.h"
 #include "ops/operator.h"
 #include "passes/passes.h"
 #include "runtime/observe.h"
@@ -157,11 +158,22 @@ ValueId expand_instance_normalization(Builder& b, const Node& n, ValueId x, Valu
 
 namespace {
 
+/// Whether a node whose operator has a gradient is of a form that has none: three spatial dimensions; recurrent layers with more than
+/// weights, biases and first states.
+bool is_other_form(const Graph& g, const Node& n) {
+  const OnnxOp& op = op_of(n);
+  const auto has = [&](size_t k) { return k < n.inputs.size() && n.inputs[k] != kNoValue; };
+  if (is_recurrent(op.type)) return has(4) || has(7) || op.has("clip") || !default_activations(op) || op.integer("layout", 0) != 0 || op.integer("input_forget", 0) != 0;
+  return (op.type == "Conv" || op.type == "MaxPool" || op.type == "AveragePool") && g.value(n.inputs[0]).shape.size() == 5;
+}
+
 /// The node as others, or nothing where it stays.
 std::vector<Node> parts_of(Graph& g, Lowering& l, std::set<ValueId>& known, const Node& n) {
   const OnnxOp& op = op_of(n);
   const Operator* record = find_operator(op.domain, op.type);
-  if (!record || !record->expand || record->lower || (op.domain.empty() && has_gradient(op.type))) return {};
+  if (!record || !record->expand) return {};
+  const bool has_own = record->lower || (op.domain.empty() && has_gradient(op.type));
+  if (has_own && !(op.domain.empty() && is_other_form(g, n))) return {};
   for (ValueId v : n.inputs) {
     if (v != kNoValue && !g.value(v).constant && known.insert(v).second) l.define_input(v, g.value(v).type, g.value(v).shape);
   }
@@ -195,16 +207,11 @@ bool is_recurrent(const std::string& type) { return type == "LSTM" || type == "G
 
 namespace {
 
-/// LSTM 14, GRU 14, RNN 14, step after step; a value per output of the node (kNoValue where it has none). Fails (kUnsupported)
-/// on peepholes, sequence lengths, clipping, layout 1 and activations of one's own.
+/// LSTM 14, GRU 14, RNN 14, step after step; a value per output of the node (kNoValue where it has none). Other forms were written out
+/// before.
 std::vector<ValueId> expand_recurrent(Builder& b, const Node& n) {
   const OnnxOp& op = op_of(n);
-  const std::vector<ValueId>& inputs = n.inputs;
-  if (inputs.size() > 4 && inputs[4] != kNoValue) unsupported(n, "training with sequence lengths");
-  if (inputs.size() > 7 && inputs[7] != kNoValue) unsupported(n, "training with peepholes");
-  if (op.attributes.count("clip") || op.attributes.count("activations") || op.integer("layout", 0) != 0 || op.integer("input_forget", 0) != 0) {
-    unsupported(n, "training with clip, layout 1, input_forget or activations of its own");
-  }
+  if (is_other_form(b.graph(), n)) unsupported(n, "training with sequence lengths, peepholes, clip, layout 1, input_forget or activations of its own");
   const std::string way = op.text("direction", "forward");
   std::vector<Recurrence> directions;
   for (int64_t d = 0; d < (way == "bidirectional" ? 2 : 1); ++d) {

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "passes/passes.h"
+#include "runtime/observe.h"
 #include "train/expand.h"
 
 namespace systole {
@@ -46,7 +47,10 @@ void fold_around_weights(Graph& g) {
   g.inputs = inputs;
 }
 
-void fold_shapes(Graph& g) {
+namespace {
+
+/// Whether there was one to fold.
+bool fold_known_shapes(Graph& g) {
   for (Node& n : g.nodes) {
     if (op_of(n).full_name() != "Shape" || !g.value(n.inputs[0]).shape_known) continue;
     const Shape x = g.value(n.inputs[0]).shape;
@@ -59,9 +63,17 @@ void fold_shapes(Graph& g) {
     v.type = DType::kI64, v.shape = v.constant->shape, v.shape_known = true;
     n.outputs.clear();
   }
-  std::erase_if(g.nodes, [](const Node& n) { return n.outputs.empty(); });
-  fold_around_weights(g);
-  prune_and_sort(g);
+  return std::erase_if(g.nodes, [](const Node& n) { return n.outputs.empty(); }) > 0;
+}
+
+}  // namespace
+
+void fold_shapes(Graph& g) {
+  for (bool again = true; again; infer_shapes(g)) {  // what is folded tells the shapes of others
+    again = fold_known_shapes(g);
+    fold_around_weights(g);
+    prune_and_sort(g);
+  }
 }
 
 }  // namespace systole

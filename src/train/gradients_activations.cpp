@@ -58,11 +58,14 @@ void shrink(GradientCall& c) {
   const double limit = static_cast<double>(c.op().real("lambd", 0.5f));
   c.inputs[0] = c.b.mul(c.dy(), above(c, c.b.unary("Abs", c.in(0)), limit));
 }
+/// Until opset 6 slopes are one for all or one per channel.
 void prelu(GradientCall& c) {
   Builder& b = c.b;
   const ValueId positive = above(c, c.in(0), 0), negative = one_minus(b, positive);
-  if (c.wants(0)) c.inputs[0] = b.mul(c.dy(), b.add(positive, b.mul(negative, c.in(1))));
-  if (c.wants(1)) c.inputs[1] = b.sum_to(b.mul(c.dy(), b.mul(negative, c.in(0))), c.shape(1));
+  Shape slopes = c.shape(1);
+  if (c.op().opset < 7 && slopes.size() == 1) slopes.resize(c.shape(0).size() - 1, 1);  // behind the batch
+  if (c.wants(0)) c.inputs[0] = b.mul(c.dy(), b.add(positive, b.mul(negative, b.reshape(c.in(1), slopes))));
+  if (c.wants(1)) c.inputs[1] = b.reshape(b.sum_to(b.mul(c.dy(), b.mul(negative, c.in(0))), slopes), c.shape(1));
 }
 /// 1 / (1 + |x|)^2
 void softsign(GradientCall& c) {

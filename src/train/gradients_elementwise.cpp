@@ -37,6 +37,33 @@ void pass(GradientCall& c) { c.inputs[0] = c.dy(); }
 void cast(GradientCall& c) {
   if (is_float(c.b.graph().value(c.in(0)).type)) c.inputs[0] = c.dy();
 }
+/// By the scale alone: codes that do not change times it, one for all, per slice along an axis or per block of one.
+void dequantize(GradientCall& c) {
+  if (!c.constant(0)) unsupported(c.node, "the gradient through codes that a run computes");
+  if (!c.wants(1)) return;
+  Builder& b = c.b;
+  const Shape x = c.shape(0), scales = c.shape(1);
+  std::vector<ValueId> inputs = {c.in(0), b.tensor(Tensor::from_floats(std::vector<float>(static_cast<size_t>(element_count(scales)), 1.0f), scales))};
+  if (c.in(2) != kNoValue) inputs.push_back(c.in(2));
+  Builder::Attributes attributes = {{"axis", c.op().integer("axis", 1)}, {"block_size", c.op().integer("block_size", 0)}};
+  const ValueId share = b.mul(c.dy(), b.node("DequantizeLinear", inputs, x, attributes));
+  if (element_count(scales) == 1) {
+    c.inputs[1] = b.reshape(b.sum_to(share, Shape(x.size(), 1)), scales);
+    return;
+  }
+  const auto axis = static_cast<size_t>(normalise_axis(c.node, c.op().integer("axis", 1), static_cast<int64_t>(x.size())));
+  if (scales.size() == 1) {
+    Shape along(x.size(), 1);
+    along[axis] = scales[0];
+    c.inputs[1] = b.reshape(b.sum_to(share, along), scales);
+    return;
+  }
+  if (x[axis] % scales[axis] != 0) unsupported(c.node, "the gradient of scales whose last block is not whole");
+  Shape blocks = x;
+  blocks[axis] = scales[axis];
+  blocks.insert(blocks.begin() + static_cast<long>(axis) + 1, x[axis] / scales[axis]);
+  c.inputs[1] = b.sum(b.reshape(share, blocks), {static_cast<int64_t>(axis) + 1}, false);
+}
 /// x - floor(x / m) m, or with the sign of x (fmod).
 void mod(GradientCall& c) {
   give(c, 0, c.dy());
@@ -139,7 +166,7 @@ void where(GradientCall& c) {
 
 constexpr GradientRule kRules[] = {{"Add", add}, {"Sub", sub}, {"Mul", mul}, {"Div", div}, {"Sum", sum_of}, {"Mean", mean_of}, {"Identity", pass}, {"Cast", cast}, {"CastLike", cast}, {"Dropout", pass}, {"Round", pass}, {"Neg", neg}, {"Exp", exp}, {"Log", log}, {"Sqrt", sqrt},
                                    {"Reciprocal", reciprocal}, {"Abs", abs}, {"Relu", relu}, {"Sigmoid", sigmoid}, {"Tanh", tanh}, {"LeakyRelu", leaky_relu}, {"Erf", erf}, {"Softplus", softplus}, {"Pow", pow},
-                                   {"Clip", clip}, {"Softmax", softmax}, {"LogSoftmax", log_softmax}, {"LayerNormalization", layer_normalization}, {"Where", where}, {"Mod", mod}, {"Tan", tan}};
+                                   {"Clip", clip}, {"Softmax", softmax}, {"LogSoftmax", log_softmax}, {"LayerNormalization", layer_normalization}, {"Where", where}, {"Mod", mod}, {"Tan", tan}, {"DequantizeLinear", dequantize}};
 /// Constant but where they jump, or counts and shapes.
 constexpr const char* kFlat[] = {"Shape", "Size", "Sign", "Floor", "Ceil", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor", "Not", "ArgMax", "ArgMin", "IsNaN", "IsInf", "Hardmax", "NonZero", "EyeLike"};
 

@@ -37,7 +37,6 @@ struct Movement {
 };
 
 Movement movement_of(GradientCall& c, const std::vector<size_t>& data) {
-  if (c.op().text("reduction", "none") != std::string("none")) unsupported(c.node, "the gradient of a scatter with a reduction");
   Movement m{data, {}, {}};
   std::vector<HostValue> inputs;
   int64_t next = 1;
@@ -92,7 +91,18 @@ void moved(GradientCall& c) {
   }
 }
 
-constexpr GradientRule kRules[] = {{"Gather", gather}, {"GatherElements", moved<0>}, {"GatherND", moved<0>}, {"ScatterElements", moved<0, 2>}, {"Scatter", moved<0, 2>}, {"ScatterND", moved<0, 2>}, {"TensorScatter", moved<0, 1>},
+/// Updates that are added get the gradient of the place that they went to.
+void scatter(GradientCall& c) {
+  const std::string reduction = c.op().text("reduction", "none");
+  if (reduction == "none") return moved<0, 2>(c);
+  if (reduction != "add") unsupported(c.node, "the gradient of a scatter that reduces by " + reduction);
+  if (c.wants(0)) c.inputs[0] = c.dy();
+  if (!c.wants(2)) return;
+  const bool elements = c.op().type == "ScatterElements";
+  c.inputs[2] = elements ? c.b.node("GatherElements", {c.dy(), c.in(1)}, c.shape(2), {{"axis", c.op().integer("axis", 0)}}) : c.b.node("GatherND", {c.dy(), c.in(1)}, c.shape(2));
+}
+
+constexpr GradientRule kRules[] = {{"Gather", gather}, {"GatherElements", moved<0>}, {"GatherND", moved<0>}, {"ScatterElements", scatter}, {"Scatter", moved<0, 2>}, {"ScatterND", scatter}, {"TensorScatter", moved<0, 1>},
                                    {"Compress", moved<0>}, {"ReverseSequence", moved<0>}, {"Trilu", moved<0>}, {"MaxUnpool", moved<0>}};
 
 }  // namespace

@@ -63,7 +63,7 @@ TEST(Losses, GradientsAgreeWithFiniteDifferences) {
       Tensor targets = random_tensor(rng, shape, 0, 1);
       if (name == "ctc") targets = ctc_targets(kLabels, 2, 3);
       if (name == "triplet") {
-        for (int64_t i = 0; i < targets.count(); ++i) targets.set(i, 300 + i / shape[1] % 2);  // two of each class
+        for (int64_t i = 0; i < targets.count(); ++i) targets.set(i, static_cast<double>(300 + i / shape[1] % 2));  // two of each class
       }
       if (takes_classes(name)) {
         targets = Tensor(DType::kF32, shape);
