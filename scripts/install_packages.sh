@@ -2,7 +2,7 @@
 # Installs the Debian packages that Systole builds on, and with the argument `test` or `bench` those that its tests or
 # measurements need besides; does nothing when all are there. Uses sudo when not root.
 set -euo pipefail
-packages=(g++ cmake ninja-build ccache pkg-config python3 zlib1g-dev zstd
+packages=(g++ cmake ninja-build ccache pkg-config python3 zlib1g-dev libzip-dev zstd
   libprotobuf-dev protobuf-compiler libonnx-dev libyaml-cpp-dev nlohmann-json3-dev libfmt-dev libtbb-dev libcli11-dev libstb-dev libgtest-dev libre2-dev libxxhash-dev libjs-d3 libxbyak-dev libopenmpi-dev openmpi-bin)
 [ "${1:-}" = test ] && packages+=(chromium)
 [ "${1:-}" = bench ] && packages+=(libbenchmark-dev npm)

@@ -82,7 +82,7 @@ TEST(Quantization, EveryMethodGivesIntegerModels) {
     o.data.data = path("q-samples.npy"), o.method = method;
     const QuantizeReport r = quantize_model(path("q-resnet8.onnx"), path("q8.onnx"), {}, o).value();
     EXPECT_GT(r.sqnr_db, 15) << method;
-    EXPECT_LT(r.weight_bytes, r.weight_bytes_before * 0.3) << method;
+    EXPECT_LT(static_cast<double>(r.weight_bytes), static_cast<double>(r.weight_bytes_before) * 0.3) << method;
     const FrontResult front = run_front(import_onnx(path("q8.onnx"), {}), "int8");
     for (const Node& n : front.graph.nodes) {
       if (const auto* contract = std::get_if<Contract>(&n.op)) EXPECT_EQ(contract->format, MacFormat::kInt8) << method << " " << n.name;

@@ -1,6 +1,6 @@
 """systole train as users meet it: killed at random moments and resumed, other threads, the trained model elsewhere, errors.
 Usage: training.py PATH_TO_SYSTOLE KILLS"""
-import gzip, json, os, random, re, signal, struct, subprocess, sys, tempfile, time
+import array, gzip, json, os, random, re, signal, struct, subprocess, sys, tempfile, time, zipfile
 
 systole, kills = os.path.abspath(sys.argv[1]), int(sys.argv[2])
 failures = []
@@ -17,6 +17,13 @@ def run(*args, ok=True):
 def idx(path, shape, data):
     with gzip.open(path, "wb") as f:
         f.write(bytes([0, 0, 8, len(shape)]) + b"".join(struct.pack(">I", d) for d in shape) + bytes(data))
+
+def npz(path, arrays):
+    """As numpy.savez_compressed: names, element codes, shapes and numbers."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z:
+        for name, code, shape, numbers in arrays:
+            header = f"{{'descr': '{code}', 'fortran_order': False, 'shape': ({','.join(map(str, shape))},), }}\n".encode()
+            z.writestr(name + ".npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + array.array({"|u1": "B", "<f4": "f"}[code], numbers).tobytes())
 
 with tempfile.TemporaryDirectory() as d:
     os.chdir(d)
@@ -85,6 +92,12 @@ with tempfile.TemporaryDirectory() as d:
     check(json.loads(run(*few, "--labels", "two-idx1-ubyte.gz", "-o", "two.onnx", "--json", "-"))["validation_accuracy"] >= 90, "--new-outputs 2: it did not learn")
     check("[1,2]" in run("run", "two.onnx", "--random", "1"), "--new-outputs 2: other outputs")
     check("y-idx1-ubyte.gz" in run(*few, "--labels", "y-idx1-ubyte.gz", "-o", "two.onnx", ok=False), "--new-outputs 2: labels up to 9 were taken")
+    # numbers to learn, beside the pictures in one archive: they are not cut to whole ones
+    npz("bars.npz", [("x", "|u1", (600, 12, 12), pictures), ("y", "<f4", (600,), [c / 10 + 0.05 for c in labels])])
+    numbers = ["train", "lenet.onnx", "--data", "bars.npz", "--batch", "16", "--steps", "200", "--rate", "3e-3", "--npu", "server", "--new-outputs", "1", "-o", "numbers.onnx"]
+    loss = json.loads(run(*numbers, "--loss", "mse", "--json", "-"))["loss"]
+    check(loss < 0.01, f"numbers: loss {loss}, where a constant would have 0.08")
+    check("whole numbers" in run(*numbers, ok=False), "numbers were taken for classes")
     # what a step takes: a line per layer of both programs, and pictures of forward and backward
     text = run("train", "lenet.onnx", "--random", "16", "--batch", "16", "--steps", "1", "--validation-share", "0", "--profile", "--csv", "step.csv", "--trace", "step.json", "--report", "step.html", "-o", "one.onnx")
     step, update = text.split("\nupdate\n")

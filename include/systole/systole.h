@@ -167,8 +167,9 @@ Result<Generation> generate_tokens(const std::string& onnx_path, const CompileOp
 /// Proves the program free of races and out-of-bounds accesses; one line per finding, empty when it is proved.
 Result<std::vector<std::string>> check(const Compiled& model);
 
-/// Samples for calibration and accuracy: a folder (of pictures, or of one folder per class), a .npy file [N, ...], or an IDX
-/// file (MNIST), gzip or plain; labels from the class folders, or from a .npy or IDX file.
+/// Samples for calibration and accuracy: a folder (of pictures, or of one folder per class), a .npy file [N, ...], an array of an
+/// .npz archive (FILE.npz, whose samples are called x, X, data ..., or FILE.npz:ARRAY), or an IDX file (MNIST), gzip or plain; labels from the
+/// class folders, from beside the samples in their archive (y of x), or from such a file.
 struct DataOptions {
   std::string data, labels;
   int64_t samples = 0;  ///< at most this many, spread over the set; 0: all

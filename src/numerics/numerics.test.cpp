@@ -66,7 +66,7 @@ TEST_P(NarrowFormat, RoundsHalfwayPointsToEven) {
     ASSERT_EQ(code, c) << to_string(type) << " below " << middle;
   }
 }
-INSTANTIATE_TEST_SUITE_P(All, NarrowFormat, testing::Values(DType::kBF16, DType::kF16, DType::kF8E4M3, DType::kF8E5M2), [](const auto& info) { return std::string(to_string(info.param)); });
+INSTANTIATE_TEST_SUITE_P(All, NarrowFormat, testing::Values(DType::kBF16, DType::kF16, DType::kF8E4M3, DType::kF8E5M2), [](const auto& p) { return std::string(to_string(p.param)); });
 
 TEST(Formats, Fp8NearestBySearch) {
   std::mt19937 rng(1);
@@ -160,7 +160,7 @@ TEST_P(Function, StaysWithinItsBound) {
   std::printf("  %-10s %.4f ulp at %.9g\n", f.name, worst, static_cast<double>(at));
   EXPECT_LE(worst, f.bound_ulp) << f.name << " at " << at;
 }
-INSTANTIATE_TEST_SUITE_P(All, Function, testing::ValuesIn(kFunctions), [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(All, Function, testing::ValuesIn(kFunctions), [](const auto& p) { return std::string(p.param.name); });
 
 TEST(Functions, AllMantissasOfOneBinade) {
   double reciprocal = 0, rsqrt = 0, exponent = 0;
@@ -227,7 +227,7 @@ TEST(Dot32, FlushesTinyResultsAfterRounding) {
 TEST(Dot32, PartsAddUp) {
   std::mt19937 rng(5);
   for (int i = 0; i < 100000; ++i) {
-    const float v = bits_to_float((static_cast<uint32_t>(rng()) & 0x807FFFFFu) | ((100u + rng() % 100) << 23));
+    const float v = bits_to_float((static_cast<uint32_t>(rng()) & 0x807FFFFFu) | ((100u + static_cast<uint32_t>(rng()) % 100) << 23));
     EXPECT_EQ(bf16_part(v, 0) + (bf16_part(v, 1) + bf16_part(v, 2)), v);
     for (int p = 0; p < 3; ++p) EXPECT_EQ(bf16_to_f32(f32_to_bf16(bf16_part(v, p))), bf16_part(v, p));
   }

@@ -3,11 +3,12 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include "base/file.h"
 #include "runtime/inputs.h"
-#include "runtime/npy.h"
+#include "runtime/npz.h"
 
 namespace systole {
 namespace {
@@ -106,21 +107,74 @@ Tensor row_of(const Tensor& all, int64_t i, const TensorInfo& info, const ImageO
 
 }  // namespace
 
-Dataset load_dataset(const DataOptions& o, const TensorInfo& info, bool label_rows) {
+namespace {
+
+Tensor read_samples(const std::string& path) {
+  static const std::vector<std::string> kUsual = {"x", "X", "data", "images", "inputs", "samples", "x_train", "arr_0"};
+  return is_idx(path) ? read_idx(path) : read_array(path, kUsual);
+}
+const std::vector<std::string> kUsualLabels = {"y", "Y", "labels", "targets", "label", "target", "y_train", "arr_1"};
+Tensor read_labels(const std::string& path) { return is_idx(path) ? read_idx(path) : read_array(path, kUsualLabels); }
+
+/// Labels that lie beside the samples in one archive: y... of x..., or one of the usual names.
+std::string labels_beside(const std::string& data) {
+  if (!is_npz(data)) return "";
+  const std::string file = npz_file(data);
+  auto usual = kUsualLabels;
+  if (file.size() < data.size()) {
+    std::string name = data.substr(file.size() + 1);
+    if (name[0] != 'x' && name[0] != 'X') return "";
+    ++name[0];
+    usual = {name};
+  }
+  const auto names = npz_names(file);
+  for (const std::string& name : usual) {
+    if (std::find(names.begin(), names.end(), name) != names.end()) return file + ":" + name;
+  }
+  return "";
+}
+
+/// Labels [first, first + count) of the file's, as numbers and, where all of those are whole, as classes.
+void add_labels(const Tensor& labels, int64_t first, int64_t count, bool whole, Dataset& d) {
+  for (int64_t k = first; k < first + count; ++k) {
+    if (is_float(labels.type)) d.numbers.push_back(static_cast<float>(labels.at(k)));
+    if (whole) d.labels.push_back(is_float(labels.type) ? static_cast<int64_t>(labels.at(k)) : labels.int_at(k));
+  }
+}
+
+/// Whether all labels can be classes. Fails on floats that are no numbers.
+bool all_whole(const Tensor& labels, const std::string& path) {
+  bool whole = true;
+  for (int64_t k = 0; is_float(labels.type) && k < labels.count(); ++k) {
+    const double v = labels.at(k);
+    if (!std::isfinite(v)) fail(ErrorCode::kBadInput, path, "label " + std::to_string(k) + ": " + std::to_string(v), "finite numbers");
+    whole = whole && v == std::floor(v) && std::abs(v) < 0x1p53;
+  }
+  return whole;
+}
+
+}  // namespace
+
+Dataset load_dataset(const DataOptions& o, const TensorInfo& info, bool any_labels) {
   if (!info.shape_known) fail(ErrorCode::kMismatch, "input '" + info.name + "'", "no fixed shape", "an input whose shape is known");
   std::error_code ec;
   if (fs::is_directory(o.data, ec)) return load_folder(o, info);
-  if (!fs::exists(o.data, ec)) fail(ErrorCode::kIo, o.data, "no such file or folder");
-  const Tensor all = is_idx(o.data) ? read_idx(o.data) : read_npy(o.data);
-  Tensor labels;
-  if (!o.labels.empty()) labels = is_idx(o.labels) ? read_idx(o.labels) : read_npy(o.labels);
+  if (!fs::exists(is_npz(o.data) ? npz_file(o.data) : o.data, ec)) fail(ErrorCode::kIo, o.data, "no such file or folder");
+  const Tensor all = read_samples(o.data);
   if (all.shape.empty()) fail(ErrorCode::kMismatch, o.data, "a scalar", "samples [N, ...]");
+  const std::string path = o.labels.empty() ? labels_beside(o.data) : o.labels;
   Dataset d;
-  if (!o.labels.empty() && label_rows && all.shape[0] > 0 && !labels.shape.empty() && labels.shape[0] == all.shape[0]) d.labels_each = labels.count() / all.shape[0];
-  if (!o.labels.empty() && labels.count() != all.shape[0] * d.labels_each) fail(ErrorCode::kMismatch, o.labels, std::to_string(labels.count()) + " labels", std::to_string(all.shape[0]));
+  Tensor labels;
+  bool whole = true;
+  if (!path.empty()) {
+    labels = read_labels(path), whole = all_whole(labels, path);
+    if (any_labels && all.shape[0] > 0 && !labels.shape.empty() && labels.shape[0] == all.shape[0]) d.labels_each = labels.count() / all.shape[0];
+    if (labels.count() != all.shape[0] * d.labels_each) fail(ErrorCode::kMismatch, path, std::to_string(labels.count()) + " labels", std::to_string(all.shape[0]));
+    if (!whole && !any_labels) fail(ErrorCode::kBadInput, path, "labels that are not whole numbers", "the number of a class for each sample");
+  }
   for (size_t i : spread(static_cast<size_t>(all.shape[0]), o.samples)) {
     d.inputs.push_back(row_of(all, static_cast<int64_t>(i), info, image_options(o), o.data));
-    for (int64_t k = 0; k < d.labels_each && !o.labels.empty(); ++k) d.labels.push_back(labels.int_at(static_cast<int64_t>(i) * d.labels_each + k));
+    if (!path.empty()) add_labels(labels, static_cast<int64_t>(i) * d.labels_each, d.labels_each, whole, d);
   }
   return d;
 }

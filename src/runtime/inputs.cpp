@@ -9,7 +9,7 @@
 #include <random>
 
 #include "base/file.h"
-#include "runtime/npy.h"
+#include "runtime/npz.h"
 
 namespace systole {
 namespace {
@@ -123,15 +123,15 @@ Tensor read_image(const std::string& path, const TensorInfo& info, const ImageOp
 Tensor read_input(const std::string& path, const TensorInfo& info, const ImageOptions& image) {
   if (ends_with(path, ".png") || ends_with(path, ".jpg") || ends_with(path, ".jpeg") || ends_with(path, ".bmp")) return read_image(path, info, image);
   Tensor t;
-  if (ends_with(path, ".npy")) {
-    t = read_npy(path);
+  if (ends_with(path, ".npy") || is_npz(path)) {
+    t = read_array(path, {info.name});
   } else if (ends_with(path, ".bin")) {
     t = Tensor(info.type, info.shape);
     const auto bytes = read_file(path);
     if (bytes.size() != t.bytes.size()) fail(ErrorCode::kMismatch, path, std::to_string(bytes.size()) + " bytes", std::to_string(t.bytes.size()) + " bytes for " + to_string(info.type) + to_string(info.shape));
     t.bytes = bytes;
   } else {
-    fail(ErrorCode::kUnsupported, path, "an unknown kind of file", ".npy, .bin, .png, .jpg, .jpeg or .bmp");
+    fail(ErrorCode::kUnsupported, path, "an unknown kind of file", ".npy, .npz, .bin, .png, .jpg, .jpeg or .bmp");
   }
   if (t.type != info.type || t.shape != info.shape) {
     fail(ErrorCode::kMismatch, path, std::string(to_string(t.type)) + to_string(t.shape), std::string(to_string(info.type)) + to_string(info.shape) + " for input '" + info.name + "'");

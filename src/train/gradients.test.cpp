@@ -74,6 +74,12 @@ ValueId conv_transpose(Builder& b, In in, Shape out, std::vector<int64_t> pads, 
   return b.node("ConvTranspose", in, std::move(out), {{"pads", pads}, {"strides", strides}, {"output_padding", output_padding}, {"kernel_shape", std::vector<int64_t>{w[2], w[3]}}});
 }
 
+/// int8: -11, -6, -1 ...
+ValueId codes(Builder& b, const Shape& shape) {
+  Tensor t(DType::kI8, shape);
+  for (int64_t i = 0; i < t.count(); ++i) t.set_int(i, 5 * i % 23 - 11);
+  return b.tensor(t);
+}
 ValueId ids(Builder& b, const Shape& shape, const std::vector<int64_t>& values) {
   Tensor t(DType::kI64, shape);
   for (size_t i = 0; i < values.size(); ++i) t.set_int(static_cast<int64_t>(i), values[i]);
@@ -270,6 +276,11 @@ const std::vector<Case>& cases() {
       {"ScatterElements", {{4, 3}, {2, 3}}, [](Builder& b, In in) { return b.node("ScatterElements", {in[0], ids(b, {2, 3}, {3, 0, 1, 2, 2, 0}), in[1]}, {4, 3}); }},
       {"Scatter", {{4, 3}, {1, 3}}, [](Builder& b, In in) { return b.node("Scatter", {in[0], ids(b, {1, 3}, {3, 0, 1}), in[1]}, {4, 3}); }},
       {"ScatterND", {{4, 3}, {2, 3}}, [](Builder& b, In in) { return b.node("ScatterND", {in[0], ids(b, {2, 1}, {3, 1}), in[1]}, {4, 3}); }},
+      {"ScatterElements, added", {{4, 3}, {2, 3}}, [](Builder& b, In in) { return b.node("ScatterElements", {in[0], ids(b, {2, 3}, {3, 0, 1, 3, 2, -3}), in[1]}, {4, 3}, {{"reduction", std::string("add")}}); }},
+      {"ScatterND, added", {{4, 3}, {3, 3}}, [](Builder& b, In in) { return b.node("ScatterND", {in[0], ids(b, {3, 1}, {3, 1, 3}), in[1]}, {4, 3}, {{"reduction", std::string("add")}}); }},
+      {"DequantizeLinear", {{1}}, [](Builder& b, In in) { return b.node("DequantizeLinear", {codes(b, {2, 3, 4}), b.reshape(in[0], {})}, {2, 3, 4}); }},
+      {"DequantizeLinear, an axis", {{3}}, [](Builder& b, In in) { return b.node("DequantizeLinear", {codes(b, {2, 3, 4}), in[0], codes(b, {3})}, {2, 3, 4}, {{"axis", int64_t{1}}}); }},
+      {"DequantizeLinear, blocks", {{2, 3, 2}}, [](Builder& b, In in) { return b.node("DequantizeLinear", {codes(b, {2, 3, 4}), in[0]}, {2, 3, 4}, {{"axis", int64_t{2}}, {"block_size", int64_t{2}}}); }},
       {"TensorScatter", {{2, 5, 3}, {2, 2, 3}}, [](Builder& b, In in) { return b.node("TensorScatter", {in[0], in[1], ids(b, {2}, {1, 3})}, {2, 5, 3}, {{"axis", int64_t{1}}}); }},
       {"Compress", {{4, 3}}, [](Builder& b, In in) {
          Tensor keep(DType::kBool, {4});

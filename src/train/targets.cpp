@@ -30,13 +30,19 @@ Targets::Targets(const std::string& loss, const Shape& logits, int64_t labels_ea
 /// Label of a place: the sample's own where it has one for all.
 int64_t Targets::label_of(const Dataset& d, size_t sample, int64_t place) const { return d.labels[sample * static_cast<size_t>(labels_each_) + static_cast<size_t>(labels_each_ == 1 ? 0 : place)]; }
 
+float Targets::number_of(const Dataset& d, size_t sample, int64_t place) const {
+  const size_t at = sample * static_cast<size_t>(labels_each_) + static_cast<size_t>(labels_each_ == 1 ? 0 : place);
+  return d.numbers.empty() ? static_cast<float>(d.labels[at]) : d.numbers[at];
+}
+
 std::vector<int64_t> Targets::sequence_of(const Dataset& d, size_t sample) const {
   const auto first = d.labels.begin() + static_cast<long>(sample) * labels_each_;
   return {first, std::find(first, first + labels_each_, kIgnored)};
 }
 
 void Targets::check(const Dataset& d, const std::string& path) const {
-  if (d.labels.empty()) fail(ErrorCode::kBadInput, path, "no labels", "folders per class, or --labels");
+  if (d.labels.empty() && d.numbers.empty()) fail(ErrorCode::kBadInput, path, "no labels", "folders per class, or --labels");
+  if (d.labels.empty() && (scored() || loss_ == "triplet")) fail(ErrorCode::kBadInput, path, "labels that are not whole numbers", "classes, for --loss " + loss_, "mse, mae, huber, bce and dice learn numbers");
   if (d.labels_each != labels_each_) fail(ErrorCode::kMismatch, path, std::to_string(d.labels_each) + " labels a sample", std::to_string(labels_each_) + ", as the samples to learn from have");
   for (int64_t l : d.labels) {
     const bool ignored = (labels_each_ > 1 || sequences_) && l == kIgnored;
@@ -63,7 +69,7 @@ Tensor Targets::make(const Dataset& d, const std::vector<size_t>& which, size_t 
       continue;
     }
     if (!classes_given_) {
-      for (int64_t e = 0; e < each; ++e) row[e] = static_cast<float>(label_of(d, sample, e));
+      for (int64_t e = 0; e < each; ++e) row[e] = number_of(d, sample, e);
       continue;
     }
     for (int64_t p = 0; p < places_; ++p) {

@@ -36,6 +36,7 @@ class Targets {
 
  private:
   int64_t label_of(const Dataset& d, size_t sample, int64_t place) const;
+  float number_of(const Dataset& d, size_t sample, int64_t place) const;
   int64_t element_of(int64_t place, int64_t c) const { return place / inner_ * classes_ * inner_ + c * inner_ + place % inner_; }
   std::vector<int64_t> sequence_of(const Dataset& d, size_t sample) const;
   std::vector<int64_t> best_path(const Tensor& logits, int64_t sample) const;

@@ -129,8 +129,9 @@ class Trainer {
     std::string hashes;
     for (size_t i : train_) {
       const Tensor& t = data_.inputs[i];
-      const auto* labels = reinterpret_cast<const char*>(data_.labels.data() + i * static_cast<size_t>(data_.labels_each));
-      hashes += fmt::format("{:x}:{:x};", content_hash({reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size()}), content_hash({labels, 8 * static_cast<size_t>(data_.labels_each)}));
+      const auto each = static_cast<size_t>(data_.labels_each);
+      const auto hash = [&](const auto& list) { return content_hash({reinterpret_cast<const char*>(list.data() + i * each), sizeof list[0] * each}); };
+      hashes += fmt::format("{:x}:{:x};", content_hash({reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size()}), data_.labels.empty() ? hash(data_.numbers) : hash(data_.labels));
     }
     return content_hash(hashes);
   }

@@ -3,7 +3,7 @@
 #include <cstdio>
 
 #include "base/file.h"
-#include "runtime/npy.h"
+#include "runtime/npz.h"
 
 namespace systole::cli {
 
@@ -18,11 +18,11 @@ void ModelOptions::add_to(CLI::App& command) {
 }
 
 /// A file, or one integer (int64) or other number (float) without axes.
-static std::shared_ptr<const Tensor> constant_from(const std::string& text) {
-  if (text.ends_with(".npy")) return std::make_shared<const Tensor>(read_npy(text));
+static std::shared_ptr<const Tensor> constant_from(const std::string& name, const std::string& text) {
+  if (text.ends_with(".npy") || is_npz(text)) return std::make_shared<const Tensor>(read_array(text, {name}));
   char* end = nullptr;
   const double v = std::strtod(text.c_str(), &end);
-  if (text.empty() || *end) fail(ErrorCode::kBadInput, "--constant", "'" + text + "'", "a .npy file or a number");
+  if (text.empty() || *end) fail(ErrorCode::kBadInput, "--constant", "'" + text + "'", "a .npy or .npz file or a number");
   const bool integer = text.find_first_of(".eE") == std::string::npos;
   return std::make_shared<const Tensor>(integer ? Tensor::from_ints({std::strtoll(text.c_str(), nullptr, 10)}, {}) : Tensor::scalar_f32(static_cast<float>(v)));
 }
@@ -42,7 +42,7 @@ CompileOptions ModelOptions::compile_options() const {
   for (const auto& c : constants) {
     const auto [name, value] = split_pair(c);
     if (name.empty()) fail(ErrorCode::kBadInput, "--constant", "'" + c + "'", "NAME=FILE.npy or NAME=NUMBER");
-    o.constant_inputs[name] = constant_from(value);
+    o.constant_inputs[name] = constant_from(name, value);
   }
   set_threads(threads);
   return o;

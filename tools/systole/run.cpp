@@ -9,6 +9,7 @@
 #include "command.h"
 #include "runtime/inputs.h"
 #include "runtime/npy.h"
+#include "runtime/npz.h"
 
 namespace systole::cli {
 namespace {
@@ -40,12 +41,12 @@ std::array<float, 3> triple(const std::string& text, const char* option) {
   return v;
 }
 
-/// Shapes of .npy inputs, which bind symbolic dimensions before compilation.
+/// Shapes of inputs from NumPy, which bind symbolic dimensions before compilation.
 std::map<std::string, Shape> given_shapes(const RunOptions& o) {
   std::map<std::string, Shape> shapes;
   for (const auto& text : o.inputs) {
     const auto [name, path] = split_pair(text);
-    if (!name.empty() && path.ends_with(".npy")) shapes[name] = read_npy(path).shape;
+    if (!name.empty() && (path.ends_with(".npy") || is_npz(path))) shapes[name] = read_array(path, {name}).shape;
   }
   return shapes;
 }
@@ -157,7 +158,7 @@ void add_run(CLI::App& app) {
   CLI::App* c = app.add_subcommand("run", "Execute a model on the NPU, bit-exactly, and report latency and utilisation");
   o->model.add_to(*c);
   c->add_option("--point", o->model.point, "operating point of the machine: other voltage and clock (systole machine NAME lists them)");
-  c->add_option("--input,-i", o->inputs, "input data, NAME=FILE (repeatable; NAME may be left out for a single input): .npy, .bin, .png, .jpg, .bmp");
+  c->add_option("--input,-i", o->inputs, "input data, NAME=FILE (repeatable; NAME may be left out for a single input): .npy, .npz (or FILE.npz:ARRAY), .bin, .png, .jpg, .bmp");
   c->add_option("--random", o->random, "seeded random data for inputs that are not given");
   c->add_option("--out,-o", o->out, "folder for the outputs, one NAME.npy each");
   c->add_option("--labels", o->labels, "text file with a class name per line: prints the top five");

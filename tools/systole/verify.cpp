@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include "data_options.h"
-#include "runtime/npy.h"
+#include "runtime/npz.h"
 
 namespace systole::cli {
 namespace {
@@ -19,7 +19,7 @@ void fill(std::map<std::string, std::shared_ptr<const Tensor>>& map, const std::
   for (const auto& text : list) {
     const auto [name, path] = split_pair(text);
     if (name.empty()) fail(ErrorCode::kBadInput, option, "'" + text + "'", "NAME=FILE.npy");
-    map[name] = std::make_shared<const Tensor>(read_npy(path));
+    map[name] = std::make_shared<const Tensor>(read_array(path, {name}));
   }
 }
 

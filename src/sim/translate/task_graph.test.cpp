@@ -47,7 +47,7 @@ struct Counted {
       pieces.push_back(random() % 8 == 0 ? 20 : 1);
       std::vector<uint32_t> after;
       std::vector<int64_t> wanted;
-      for (uint32_t k = random() % 4; i > 0 && k > 0; --k) after.push_back(i - 1 - random() % std::min<uint32_t>(i, 30)), wanted.push_back(pieces[after.back()]);
+      for (uint32_t k = random() % 4; i > 0 && k > 0; --k) after.push_back(i - 1 - static_cast<uint32_t>(random()) % std::min<uint32_t>(i, 30)), wanted.push_back(pieces[after.back()]);
       graph.add(std::make_unique<Counting>(done, i, after, wanted, pieces.back()), after);
     }
   }

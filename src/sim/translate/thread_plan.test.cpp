@@ -53,11 +53,11 @@ TEST(ThreadPlan, RandomGraphsInOrder) {
     std::mt19937 random(seed);
     std::vector<PlannedTask> tasks(1 + random() % 120);
     for (uint32_t i = 0; i < tasks.size(); ++i) {
-      tasks[i].cost_ns = random() % 4 == 0 ? random() % 100'000 : random() % 3'000;
+      tasks[i].cost_ns = static_cast<double>(random() % 4 == 0 ? random() % 100'000 : random() % 3'000);
       tasks[i].pieces = random() % 3 == 0 ? 1 + random() % 40 : 1;
-      tasks[i].operand = random() % 6, tasks[i].operand_ns = 2'000;
+      tasks[i].operand = static_cast<uint32_t>(random() % 6), tasks[i].operand_ns = 2'000;
       std::set<uint32_t> after;
-      for (uint32_t k = random() % 4; i > 0 && k > 0; --k) after.insert(random() % i);
+      for (uint32_t k = random() % 4; i > 0 && k > 0; --k) after.insert(static_cast<uint32_t>(random() % i));
       tasks[i].after.assign(after.begin(), after.end());
     }
     for (int threads : {1, 2, 3, 8}) {
