@@ -174,7 +174,7 @@ TEST(Methods, RecomputationKeepsTheBitsAndLess) {
     for (int64_t i = 0; i < b.t.count(); ++i) b.t.set(i, 0.1);
     std::vector<uint8_t> expected;
     int64_t memory = 0;
-    for (const char* mode : {"none", "full", "auto"}) {
+    for (const char* mode : {"none", "block", "full", "auto"}) {
       o.recompute = {mode, 1};  // auto under a byte: like full
       TrainingPrograms programs(model, o);
       TrainingState state = programs.initial_state();

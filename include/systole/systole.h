@@ -234,7 +234,7 @@ struct TrainOptions {
   std::string schedule = "constant";   ///< constant, step, cosine
   int64_t warm_up = 0, batch = 32, epochs = 1, steps = 0;  ///< steps > 0 replaces epochs
   int64_t accumulate = 1;              ///< batches whose gradients are added before an update
-  std::string recompute = "none";      ///< activations computed again in backward: none, full (least memory), auto (under memory_mib)
+  std::string recompute = "none";      ///< activations computed again in backward: none, block (each by itself), full (least memory), auto (under memory_mib)
   int64_t memory_mib = 0;              ///< for activations, of recompute auto
   uint64_t seed = 1;                   ///< of the order of samples, dropout and stochastic rounding
   std::string weights = "fp32";        ///< master weights; bf16: matrices in two bytes alone, rounded stochastically (precision bf16 or fp8)

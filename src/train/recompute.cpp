@@ -75,15 +75,60 @@ int64_t live_bytes(const Graph& g) {
   return most;
 }
 
+/// Behind every node of the forward pass in which paths meet (a residual sum, a concatenation) or pictures shrink (a pool).
+std::vector<size_t> ends_of_blocks(const Graph& g, size_t forward) {
+  std::vector<bool> made(g.values.size(), false);
+  std::vector<size_t> cuts;
+  for (size_t n = 0; n < forward; ++n) {
+    const Node& node = g.nodes[n];
+    for (ValueId v : node.outputs) {
+      if (v != kNoValue) made[static_cast<size_t>(v)] = true;
+    }
+    const std::string& type = std::get<OnnxOp>(node.op).type;
+    const auto whole = [&](ValueId v) { return v != kNoValue && made[static_cast<size_t>(v)] && g.value(v).shape == g.value(node.outputs[0]).shape; };
+    const bool sum = type == "Add" && node.inputs.size() == 2 && whole(node.inputs[0]) && whole(node.inputs[1]);
+    if (n > 0 && n + 1 < forward && (sum || type == "Concat" || type == "MaxPool" || type == "AveragePool")) cuts.push_back(n + 1);
+  }
+  return cuts;
+}
+
+/// Cuts where little lives across, near equal shares of the bytes that the forward pass makes: for so many segments.
+std::vector<size_t> narrow_cuts(const Graph& g, size_t forward, int64_t count) {
+  std::vector<size_t> last(g.values.size(), 0);
+  for (size_t n = 0; n < forward; ++n) {
+    for (ValueId v : g.nodes[n].inputs) {
+      if (v != kNoValue) last[static_cast<size_t>(v)] = n;
+    }
+  }
+  std::vector<int64_t> across(forward + 1, 0), made(forward + 1, 0);
+  for (size_t n = 0; n < forward; ++n) {
+    made[n + 1] = made[n];
+    for (ValueId v : g.nodes[n].outputs) {
+      if (v == kNoValue) continue;
+      made[n + 1] += bytes_of_value(g, v);
+      for (size_t at = n + 1; at <= last[static_cast<size_t>(v)]; ++at) across[at] += bytes_of_value(g, v);
+    }
+  }
+  std::vector<size_t> cuts;
+  for (int64_t s = 1; s < count; ++s) {
+    const int64_t lo = made[forward] * (4 * s - 1) / (4 * count), hi = made[forward] * (4 * s + 1) / (4 * count);
+    size_t best = 0;
+    for (size_t n = cuts.empty() ? 1 : cuts.back() + 1; n < forward; ++n) {
+      if (made[n] >= lo && made[n] <= hi && (best == 0 || across[n] < across[best])) best = n;
+    }
+    if (best) cuts.push_back(best);
+  }
+  return cuts;
+}
+
 class Segments {
  public:
-  Segments(const Graph& graph, size_t forward, int64_t count) : g_(graph), forward_(forward), count_(count) {}
+  Segments(const Graph& graph, size_t forward, std::vector<size_t> cuts) : g_(graph), forward_(forward), cuts_(std::move(cuts)) {}
 
   Graph run(size_t& repeated) {
-    const std::vector<size_t> cuts = choose();
     segment_of_.assign(g_.values.size(), -1);
     for (size_t n = 0, s = 0; n < forward_; ++n) {
-      while (s < cuts.size() && n >= cuts[s]) ++s;
+      while (s < cuts_.size() && n >= cuts_[s]) ++s;
       for (ValueId v : g_.nodes[n].outputs) {
         if (v != kNoValue) segment_of_[static_cast<size_t>(v)] = static_cast<int>(s), producer_[v] = n;
       }
@@ -101,35 +146,6 @@ class Segments {
   }
 
  private:
-  /// Cuts where little lives across, near equal shares of the bytes that the forward pass makes.
-  std::vector<size_t> choose() const {
-    std::vector<size_t> last(g_.values.size(), 0);
-    for (size_t n = 0; n < forward_; ++n) {
-      for (ValueId v : g_.nodes[n].inputs) {
-        if (v != kNoValue) last[static_cast<size_t>(v)] = n;
-      }
-    }
-    std::vector<int64_t> across(forward_ + 1, 0), made(forward_ + 1, 0);
-    for (size_t n = 0; n < forward_; ++n) {
-      made[n + 1] = made[n];
-      for (ValueId v : g_.nodes[n].outputs) {
-        if (v == kNoValue) continue;
-        made[n + 1] += bytes_of_value(g_, v);
-        for (size_t at = n + 1; at <= last[static_cast<size_t>(v)]; ++at) across[at] += bytes_of_value(g_, v);
-      }
-    }
-    std::vector<size_t> cuts;
-    for (int64_t s = 1; s < count_; ++s) {
-      const int64_t lo = made[forward_] * (4 * s - 1) / (4 * count_), hi = made[forward_] * (4 * s + 1) / (4 * count_);
-      size_t best = 0;
-      for (size_t n = cuts.empty() ? 1 : cuts.back() + 1; n < forward_; ++n) {
-        if (made[n] >= lo && made[n] <= hi && (best == 0 || across[n] < across[best])) best = n;
-      }
-      if (best) cuts.push_back(best);
-    }
-    return cuts;
-  }
-
   /// Values that other segments of the forward pass, or the outside, read stay; so does all of the last segment.
   void keep_borders() {
     const int final_segment = segment_of_.empty() ? 0 : *std::max_element(segment_of_.begin(), segment_of_.end());
@@ -168,7 +184,7 @@ class Segments {
 
   const Graph& g_;
   const size_t forward_;
-  const int64_t count_;
+  const std::vector<size_t> cuts_;
   std::vector<int> segment_of_;  ///< of the forward pass; -1: made elsewhere
   std::map<ValueId, size_t> producer_;
   std::set<ValueId> kept_;
@@ -178,15 +194,25 @@ class Segments {
 }  // namespace
 
 Recomputed recompute(Graph& graph, size_t forward_nodes, const RecomputeOptions& o) {
-  if (o.mode != "none" && o.mode != "full" && o.mode != "auto") fail(ErrorCode::kBadInput, "--recompute", "'" + o.mode + "'", "none, full or auto");
+  if (o.mode != "none" && o.mode != "block" && o.mode != "full" && o.mode != "auto") fail(ErrorCode::kBadInput, "--recompute", "'" + o.mode + "'", "none, block, full or auto");
   if (o.mode == "auto" && o.budget_bytes < 1) fail(ErrorCode::kBadInput, "--recompute auto", "no budget", "--memory MIB");
   Recomputed best{1, 0, live_bytes(graph)};
   if (o.mode == "none" || (o.mode == "auto" && best.kept_bytes <= o.budget_bytes)) return best;
+  const auto cut = [&](std::vector<size_t> cuts, Recomputed& r) {
+    r.segments = std::ssize(cuts) + 1;
+    Graph g = Segments(graph, forward_nodes, std::move(cuts)).run(r.nodes);
+    r.kept_bytes = live_bytes(g);
+    return g;
+  };
+  const std::vector<size_t> blocks = ends_of_blocks(graph, forward_nodes);
+  if (o.mode == "block") {
+    graph = cut(blocks, best);
+    return best;
+  }
   Graph chosen = graph;
-  for (int64_t segments : {2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32}) {
-    Recomputed r{segments, 0, 0};
-    Graph candidate = Segments(graph, forward_nodes, segments).run(r.nodes);
-    r.kept_bytes = live_bytes(candidate);
+  for (int64_t segments : {2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 0}) {  // at last by blocks
+    Recomputed r;
+    Graph candidate = cut(segments ? narrow_cuts(graph, forward_nodes, segments) : blocks, r);
     if (r.kept_bytes < best.kept_bytes) best = r, chosen = std::move(candidate);
     if (o.mode == "auto" && best.kept_bytes <= o.budget_bytes) break;
   }

@@ -9,7 +9,7 @@
 namespace systole {
 
 struct RecomputeOptions {
-  std::string mode = "none";  ///< none; full: the least memory; auto: as little work again as the budget allows
+  std::string mode = "none";  ///< none; block: every block by itself; full: the least memory; auto: as little work again as the budget allows
   int64_t budget_bytes = 0;   ///< of auto
 };
 

@@ -78,7 +78,7 @@ void add_train(CLI::App& app) {
   c->add_option("--clip-norm", o->train.clip_norm, "greatest norm of all gradients together; 0: any")->capture_default_str();
   c->add_option("--batch", o->train.batch, "samples that are in memory at once")->capture_default_str();
   c->add_option("--accumulate", o->train.accumulate, "batches whose gradients are added before an update: a larger batch in the memory of a smaller one")->capture_default_str();
-  c->add_option("--recompute", o->train.recompute, "activations that backward computes again: none, full (least memory), auto (until --memory holds)")->capture_default_str();
+  c->add_option("--recompute", o->train.recompute, "activations that backward computes again: none, block (each by itself), full (least memory), auto (until --memory holds)")->capture_default_str();
   c->add_option("--memory", o->train.memory_mib, "MiB for activations, with --recompute auto");
   c->add_option("--epochs", o->train.epochs, "")->capture_default_str();
   c->add_option("--steps", o->train.steps, "in place of epochs");
