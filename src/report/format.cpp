@@ -56,7 +56,8 @@ std::string shorten(const std::string& s, size_t n) { return s.size() <= n ? s :
 std::string to_text(const Report& r, size_t top_layers) {
   std::string t = fmt::format("{} on {} ({}, {:.2f} GHz)\n", r.model, r.machine, r.precision, r.clock_hz * 1e-9);
   t += fmt::format("  latency      {}  ({} cycles), {:.1f} inferences/s\n", time_text(r.latency_s), r.cycles, r.throughput_per_s);
-  t += fmt::format("  efficiency   {:.1f} % of the bound of {} cycles; {:.3f} GMAC\n", 100 * r.efficiency, r.bound_cycles, static_cast<double>(r.macs) * 1e-9);
+  const bool few = r.macs < 10'000'000;
+  t += fmt::format("  efficiency   {:.1f} % of the bound of {} cycles; {:.3f} {}MAC\n", 100 * r.efficiency, r.bound_cycles, static_cast<double>(r.macs) * (few ? 1e-6 : 1e-9), few ? "M" : "G");
   t += fmt::format("  program      {} layers, {} instructions; {} nodes on the NPU, {} on the host\n", r.layers.size(), r.instructions, r.nodes_on_npu, r.nodes_on_host);
   if (r.programs == 0) t += "  note         all of it is compiled when a run brings its data: 'systole run' times what ran\n";
   else if (r.programs != 1 || r.program_runs != 1) t += fmt::format("  run          {} program{} of the NPU, {} executions; host nodes are not timed\n", r.programs, r.programs == 1 ? "" : "s", r.program_runs);
