@@ -76,6 +76,9 @@ with tempfile.TemporaryDirectory() as d:
     narrow = [*base[:base.index("150")], "60", *base[base.index("150") + 1:], "--weights", "bf16"]
     text = run(*narrow, "-o", "narrow.onnx", "--json", "-")
     check(json.loads(text)["validation_accuracy"] >= 85, f"--weights bf16: {text}")
+    run(*narrow, "-o", "narrow.onnx", "--log", "narrow.jsonl")
+    log = [json.loads(l) for l in open("narrow.jsonl")]
+    check(len(log) == 60 and log[-1]["validation_accuracy"] >= 85 and [l["step"] for l in log] == list(range(60)), f"JSON log: {log[-1:]}")
     p = subprocess.Popen([systole, *narrow, "-o", "again.onnx", "--checkpoint", "narrow.ckpt"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not os.path.exists("narrow.ckpt") and p.poll() is None:
         time.sleep(0.005)

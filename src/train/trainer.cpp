@@ -5,7 +5,6 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <numeric>
 #include <random>
 #include <sstream>
@@ -15,6 +14,7 @@
 #include "runtime/dataset.h"
 #include "runtime/inputs.h"
 #include "train/checkpoint.h"
+#include "train/log.h"
 #include "train/step.h"
 #include "train/targets.h"
 
@@ -64,21 +64,21 @@ class Trainer {
     for (const std::string& name : o.freeze) run_ += ";" + name;
     if (o.new_outputs) run_ += fmt::format(";outputs={}", o.new_outputs);
     if (o.weights != "fp32") run_ += ";weights=" + o.weights;
+    if (o.recompute != "none") run_ += fmt::format(";recompute={},{}", o.recompute, o.memory_mib);  // what is computed again rounds at other places
     measure();
   }
 
   TrainReport run(const std::string& out) {
     const int64_t from = resume();
-    std::ofstream log = open_log(from);
+    TrainingLog log(o_.log, from);
     const auto begin = Clock::now();
     for (int64_t step = from; step < report_.steps; ++step) {
       const auto r = one_step(step);
       report_.loss = r.loss;
-      log << fmt::format("{},{},{:.9g},{:.9g},{:.9g},{:.9g},{:.9g}", step, step / steps_per_epoch_, r.loss, batch_accuracy_, schedule_.at(step), static_cast<double>(step + 1) * report_.step_s, static_cast<double>(step + 1) * report_.step_j);
+      LogLine line{step, step / steps_per_epoch_, r.loss, batch_accuracy_, schedule_.at(step), static_cast<double>(step + 1) * report_.step_s, static_cast<double>(step + 1) * report_.step_j};
       const bool epoch_ends = (step + 1) % steps_per_epoch_ == 0 || step + 1 == report_.steps;
-      if (epoch_ends && !validation_.empty()) report_.validation_accuracy = validate(), log << fmt::format(",{:.6g}", report_.validation_accuracy);
-      else log << ",";
-      log << "\n" << std::flush;
+      if (epoch_ends && !validation_.empty()) line.validation_accuracy = report_.validation_accuracy = validate();
+      log.add(line);
       if (!std::isfinite(r.loss)) fail(ErrorCode::kMismatch, "step " + std::to_string(step), "a loss that is no number", "a finite one", "a smaller --rate, or --clip-norm 1");
       if (!o_.checkpoint.empty() && ((step + 1) % o_.checkpoint_every == 0 || epoch_ends)) save(step + 1);
       if (o_.progress) o_.progress({step + 1, report_.steps, r.loss, batch_accuracy_, report_.validation_accuracy, report_.step_s, report_.step_j});
@@ -220,22 +220,6 @@ class Trainer {
     programs_->make_copies(state_);
     report_.resumed_at = c->step;
     return c->step;
-  }
-
-  /// The log's lines before step `from` stay.
-  std::ofstream open_log(int64_t from) const {
-    if (o_.log.empty()) return std::ofstream();
-    std::string kept = "step,epoch,loss,batch_accuracy,rate,simulated_s,energy_j,validation_accuracy\n";
-    if (from > 0 && file_exists(o_.log)) {
-      std::ifstream in(o_.log);
-      std::string line;
-      std::getline(in, line);
-      while (std::getline(in, line)) {
-        if (!in.eof() && std::atoll(line.c_str()) < from) kept += line + "\n";
-      }
-    }
-    write_file(o_.log, kept);
-    return std::ofstream(o_.log, std::ios::app);
   }
 
   const TrainOptions& o_;

@@ -88,7 +88,7 @@ void add_train(CLI::App& app) {
   c->add_option("--freeze", o->train.freeze, "weights whose names begin so do not learn")->delimiter(',');
   c->add_option("--checkpoint", o->train.checkpoint, "file that holds the state; a run that was killed goes on from it");
   c->add_option("--checkpoint-every", o->train.checkpoint_every, "steps")->capture_default_str();
-  c->add_option("--log", o->train.log, "CSV with a line per step");
+  c->add_option("--log", o->train.log, "a line per step: CSV, or objects in a .json or .jsonl file");
   c->add_flag("--profile", o->profile, "print each layer of a step's programs before they run, as systole profile does");
   o->pictures.add_to(*c);
   c->add_option("--out,-o", o->out, "the trained model")->capture_default_str();
