@@ -25,6 +25,7 @@ struct CompileOptions {
   std::string npu = "edge";                     ///< preset name or path of a YAML description
   std::string precision = "auto";               ///< auto, bf16, fp32, fp16, int8
   std::map<std::string, int64_t> dims;          ///< values of symbolic dimensions
+  int64_t batch = 0;                            ///< samples at once, of a model whose inputs begin with the batch; 0: as the file has them
   std::map<std::string, Shape> input_shapes;    ///< shapes of the data that will be given; binds free dimensions too
   std::map<std::string, std::shared_ptr<const Tensor>> constant_inputs;  ///< inputs whose values never change: they are compiled in
   bool int8_cache = false;                      ///< a decoder's past* and present* become int8 with scales (past*.scale, present*.scale)
@@ -95,7 +96,8 @@ struct EnergyReport {
 struct Report {
   std::string model, machine, precision;
   int64_t cycles = 0, bound_cycles = 0, macs = 0, instructions = 0;
-  double clock_hz = 0, latency_s = 0, throughput_per_s = 0;
+  int64_t batch = 1;      ///< samples of an execution, as its caller knows: `compile`'s option
+  double clock_hz = 0, latency_s = 0, throughput_per_s = 0;  ///< throughput: executions
   double efficiency = 0;  ///< bound_cycles / cycles; bound = max(MX at full array, compulsory DRAM bytes / bandwidth)
   std::vector<EngineReport> engines;
   std::vector<LayerReport> layers;
@@ -263,7 +265,8 @@ Result<TrainReport> train_model(const std::string& onnx_path, const std::string&
 struct CompareOptions {
   std::vector<std::string> npus = {"edge"};
   std::vector<std::string> processors = {"h200", "jetson-agx-orin", "xeon-8480"};  ///< presets of processors/, or .yaml files
-  int64_t batch = 32;               ///< a second row of each modelled processor; the NPU runs one inference after the other
+  int64_t batch = 32;               ///< a second row of each modelled processor
+  int64_t npu_batch = 1;            ///< a second row of each NPU: otherwise it runs one inference after the other
   bool measure_cpu = true;          ///< with ONNX Runtime, where its shared library is found
   double seconds = 2;               ///< per measurement
   double cpu_watts_per_thread = 5;  ///< where RAPL cannot be read: a server core's share of its package at full load

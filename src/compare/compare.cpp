@@ -17,10 +17,12 @@
 namespace systole {
 namespace {
 
-CompareRow npu_row(const Report& r) {
+CompareRow npu_row(const Report& r, int64_t batch) {
   CompareRow row;
+  const auto n = static_cast<double>(batch);
+  row.batch = batch;
   row.processor = r.machine, row.kind = "NPU", row.precision = r.precision, row.basis = "simulated";
-  row.latency_s = r.latency_s, row.throughput_per_s = r.throughput_per_s, row.energy_j = r.energy.system_j, row.power_w = r.energy.average_w, row.utilisation = r.efficiency;
+  row.latency_s = r.latency_s, row.throughput_per_s = r.throughput_per_s * n, row.energy_j = r.energy.system_j / n, row.power_w = r.energy.average_w, row.utilisation = r.efficiency;
   row.note = "cycle by cycle, chip and DRAM, " + std::to_string(r.energy.node_nm) + " nm; utilisation of its bound";
   return row;
 }
@@ -112,6 +114,7 @@ std::vector<std::string> comparison_processors() { return processor_names(); }
 
 Result<Comparison> compare_model(const std::string& onnx_path, const CompileOptions& compile_options, const CompareOptions& options) {
   return catch_failures([&] {
+    if (options.npu_batch < 1 || options.npu_batch > 65536) fail(ErrorCode::kBadInput, "--npu-batch", std::to_string(options.npu_batch), "1 to 65536");
     if (options.batch < 1 || options.batch > 65536) fail(ErrorCode::kBadInput, "--batch", std::to_string(options.batch), "1 to 65536");
     std::vector<Processor> processors;  // a misspelt name fails before the work
     for (const std::string& name : options.processors) processors.push_back(load_processor(name));
@@ -125,8 +128,11 @@ Result<Comparison> compare_model(const std::string& onnx_path, const CompileOpti
       const Report r = profile(model).value();
       if (!first) first = model;
       c.precision = r.precision, c.macs = r.macs;
-      if (r.nodes_on_host) c.remarks.push_back(npu + ": " + std::to_string(r.nodes_on_host) + " nodes run on the host and are in no row but the CPU's");
-      c.rows.push_back(npu_row(r));
+      if (r.nodes_on_host) c.remarks.push_back(npu + ": " + std::to_string(r.nodes_on_host) + (r.nodes_on_host == 1 ? " node runs on the host and is" : " nodes run on the host and are") + " in no row but the CPU's");
+      c.rows.push_back(npu_row(r, 1));
+      if (options.npu_batch == 1) continue;
+      o.batch = options.npu_batch;
+      c.rows.push_back(npu_row(profile(compile(onnx_path, o).value().model).value(), o.batch));
     }
     if (options.measure_cpu && first) {
       try {

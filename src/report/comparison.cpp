@@ -28,11 +28,17 @@ std::string gains(const Comparison& c, const CompareRow& r) {
   return t;
 }
 
+/// Eight letters for a column of an NPU.
+std::string column_name(const CompareRow& r) {
+  const std::string batch = r.batch > 1 ? "x" + std::to_string(r.batch) : "";
+  return r.processor.substr(0, 8 - std::min<size_t>(6, batch.size())) + batch;
+}
+
 }  // namespace
 
 std::string to_text(const Comparison& c) {
   std::string t = fmt::format("{} ({:.3f} GMAC, NPU in {})\n", c.model, static_cast<double>(c.macs) * 1e-9, c.precision), npus;
-  for (const CompareRow& n : c.rows) npus += n.kind == "NPU" ? fmt::format(" {:>8}", n.processor.substr(0, 8)) : "";
+  for (const CompareRow& n : c.rows) npus += n.kind == "NPU" ? fmt::format(" {:>8}", column_name(n)) : "";
   if (!npus.empty()) t += fmt::format("  {:107} inferences per joule of NPU : this\n", "");
   t += fmt::format("  {:<31} {:<4} {:<5} {:>5} {:>9} {:>10} {:>9} {:>9} {:>7} {:>6}{}  basis\n", "processor", "kind", "prec.", "batch", "latency", "throughput", "power", "energy", "inf/J", "util.", npus);
   for (const CompareRow& r : c.rows) {

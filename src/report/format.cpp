@@ -34,7 +34,8 @@ std::string power_text(double watts) { return watts >= 1 ? fmt::format("{:.2f} W
 std::string energy_lines(const Report& r) {
   const EnergyReport& e = r.energy;
   if (e.parts.empty() || e.system_j <= 0) return "";
-  std::string t = fmt::format("  energy       core {}, chip {}, with DRAM {} per inference ({} nm, {:.2f} V; leakage and clocks {:.0f} %)\n", energy_text(e.core_j), energy_text(e.chip_j), energy_text(e.system_j), e.node_nm,
+  const auto n = static_cast<double>(r.batch);
+  std::string t = fmt::format("  energy       core {}, chip {}, with DRAM {} per inference ({} nm, {:.2f} V; leakage and clocks {:.0f} %)\n", energy_text(e.core_j / n), energy_text(e.chip_j / n), energy_text(e.system_j / n), e.node_nm,
                               e.supply_v, 100 * e.static_j / e.system_j);
   t += fmt::format("  power        average {}, peak {}, idle {} with DRAM; chip {:.2f} TOPS/W delivered, {:.2f} nominal\n", power_text(e.average_w), power_text(e.peak_w), power_text(e.idle_w), e.tops_per_w, e.nominal_tops_per_w);
   std::vector<size_t> order(e.parts.size());
@@ -55,7 +56,8 @@ std::string shorten(const std::string& s, size_t n) { return s.size() <= n ? s :
 
 std::string to_text(const Report& r, size_t top_layers) {
   std::string t = fmt::format("{} on {} ({}, {:.2f} GHz)\n", r.model, r.machine, r.precision, r.clock_hz * 1e-9);
-  t += fmt::format("  latency      {}  ({} cycles), {:.1f} inferences/s\n", time_text(r.latency_s), r.cycles, r.throughput_per_s);
+  const std::string batch = r.batch > 1 ? fmt::format(" for a batch of {}", r.batch) : "";
+  t += fmt::format("  latency      {}{}  ({} cycles), {:.1f} inferences/s\n", time_text(r.latency_s), batch, r.cycles, r.throughput_per_s * static_cast<double>(r.batch));
   const bool few = r.macs < 10'000'000;
   t += fmt::format("  efficiency   {:.1f} % of the bound of {} cycles; {:.3f} {}MAC\n", 100 * r.efficiency, r.bound_cycles, static_cast<double>(r.macs) * (few ? 1e-6 : 1e-9), few ? "M" : "G");
   t += fmt::format("  program      {} layers, {} instructions; {} nodes on the NPU, {} on the host\n", r.layers.size(), r.instructions, r.nodes_on_npu, r.nodes_on_host);
@@ -107,7 +109,7 @@ std::string to_csv(const Report& r) {
 
 std::string to_json(const Report& r, const std::string& extra) {
   using nlohmann::json;
-  json j = {{"model", r.model}, {"machine", r.machine}, {"precision", r.precision}, {"cycles", r.cycles}, {"clock_hz", r.clock_hz}, {"latency_s", r.latency_s}, {"throughput_per_s", r.throughput_per_s},
+  json j = {{"model", r.model}, {"machine", r.machine}, {"precision", r.precision}, {"batch", r.batch}, {"cycles", r.cycles}, {"clock_hz", r.clock_hz}, {"latency_s", r.latency_s}, {"throughput_per_s", r.throughput_per_s},
             {"bound_cycles", r.bound_cycles}, {"efficiency", r.efficiency}, {"macs", r.macs}, {"instructions", r.instructions}, {"dram_bytes", r.dram_read_bytes + r.dram_write_bytes},
             {"dram_read_bytes", r.dram_read_bytes}, {"dram_write_bytes", r.dram_write_bytes}, {"weights_bytes", r.weights_bytes}, {"scratchpad_peak_bytes", r.scratchpad_peak_bytes},
             {"dram_footprint_bytes", r.dram_footprint_bytes}, {"nodes_on_npu", r.nodes_on_npu}, {"nodes_on_host", r.nodes_on_host}};

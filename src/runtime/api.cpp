@@ -18,6 +18,7 @@
 #include "sim/energy/energy.h"
 #include "runtime/compiled.h"
 #include "runtime/program_cache.h"
+#include "runtime/rebatch.h"
 #include "sim/check/race_checker.h"
 #include "sim/timing/timing.h"
 
@@ -70,7 +71,7 @@ Compiled from_bytes(const Bytes& bytes, const std::string& path, const std::stri
 
 /// Everything but the file and the machine that decides how a model compiles.
 std::string option_key(const CompileOptions& o, const std::string& name) {
-  std::string key = name + ";" + o.precision + (o.int8_cache ? ";int8_cache" : "");
+  std::string key = name + ";" + o.precision + (o.int8_cache ? ";int8_cache" : "") + (o.batch ? ";batch=" + std::to_string(o.batch) : "");
   for (const auto& [dim, value] : o.dims) key += ";" + dim + "=" + std::to_string(value);
   for (const auto& [input, shape] : o.input_shapes) key += ";" + input + to_string(shape);
   for (const auto& [input, t] : o.constant_inputs) key += ";" + input + to_string(t->type) + to_string(t->shape) + std::string(t->bytes.begin(), t->bytes.end());
@@ -171,6 +172,20 @@ std::future<void> store_beside(const ProgramCache& cache, const std::string& key
   });
 }
 
+/// What the importer is told: the batch comes afterwards.
+ImportOptions import_options(const CompileOptions& o) {
+  ImportOptions i{o.dims, o.input_shapes, o.constant_inputs};
+  for (auto& [name, shape] : i.input_shapes) {
+    if (o.batch > 0 && !shape.empty() && shape[0] == o.batch) shape[0] = 1;
+  }
+  return i;
+}
+void prepare(Graph& graph, const std::string& name, const CompileOptions& o) {
+  graph.name = name;
+  if (o.batch != 0) rebatch(graph, o.batch);
+  if (o.int8_cache) narrow_caches(graph);
+}
+
 /// Compiles, or takes what the cache holds for the same bytes. A file that may name external data is always read in full.
 Compiled compile_or_recall(const std::string& path, const std::string& name, Machine machine, const CompileOptions& options) {
   const ProgramCache cache(options.cache ? ProgramCache::default_folder() : "");
@@ -186,9 +201,8 @@ Compiled compile_or_recall(const std::string& path, const std::string& name, Mac
     }
   }
   const std::string folder = std::filesystem::path(path).parent_path().string();
-  Graph graph = import_onnx_bytes(bytes, path, folder.empty() ? "." : folder, {options.dims, options.input_shapes, options.constant_inputs});
-  graph.name = name;
-  if (options.int8_cache) narrow_caches(graph);
+  Graph graph = import_onnx_bytes(bytes, path, folder.empty() ? "." : folder, import_options(options));
+  prepare(graph, name, options);
   FrontResult front = run_onnx_passes(std::move(graph), options.precision);
   const auto context = context_for(std::move(machine), front.policy, front.precision);
   if (cache.enabled() && !by_file) context->cache_folder = ProgramCache::default_folder();
@@ -211,9 +225,8 @@ Result<CompileResult> compile(const std::string& onnx_path, const CompileOptions
     const std::string name = std::filesystem::path(onnx_path).stem().string();
     CompileResult result;
     if (!options.stop_after.empty()) {
-      Graph graph = import_onnx(onnx_path, {options.dims, options.input_shapes, options.constant_inputs});
-      graph.name = name;
-      if (options.int8_cache) narrow_caches(graph);
+      Graph graph = import_onnx(onnx_path, import_options(options));
+      prepare(graph, name, options);
       result.phase_text = phase_text(std::move(graph), machine, options);
     } else {
       result.model = compile_or_recall(onnx_path, name, std::move(machine), options);

@@ -14,7 +14,7 @@
 #include "import/onnx.h"
 #include "passes/passes.h"
 #include "runtime/observe.h"
-#include "runtime/plan.h"
+#include "runtime/rebatch.h"
 #include "train/expand.h"
 #include "train/fold.h"
 #include "train/recognise.h"
@@ -24,67 +24,7 @@ namespace {
 
 const OnnxOp& op_of(const Node& n) { return std::get<OnnxOp>(n.op); }
 
-/// Constant shapes that begin with the file's batch begin with this one: exporters write a batch of 1 into the reshapes of what follows from the
-/// input.
-void reshape_for_batch(Graph& g, int64_t from, int64_t batch) {
-  for (Node& n : g.nodes) {
-    if (op_of(n).type != "Reshape" || n.inputs.size() < 2 || g.value(n.inputs[0]).constant) continue;
-    const TensorPtr shape = g.value(n.inputs[1]).constant;
-    if (!shape || shape->count() < 1 || shape->int_at(0) != from) continue;
-    std::vector<int64_t> to = shape->to_ints();
-    to[0] = batch;
-    n.inputs[1] = g.add_constant(n.name + ".shape", std::make_shared<const Tensor>(Tensor::from_ints(to, {static_cast<int64_t>(to.size())})));
-  }
-}
-
-/// Whether the outputs of a batch are those of its samples, each by itself: a reshape may as well have mixed them.
-bool keeps_samples_apart(Graph one, const Graph& many, int64_t batch) {
-  Shape& sample = one.value(one.inputs[0]).shape;
-  sample[0] = 1;
-  const Value& in = many.value(many.inputs[0]);
-  Tensor all(in.type, in.shape), single(in.type, sample);
-  std::mt19937_64 rng(1);
-  for (int64_t i = 0; i < all.count(); ++i) is_float(in.type) ? all.set(i, static_cast<double>(rng() % 2001) * 1e-3 - 1) : all.set_int(i, static_cast<int64_t>(rng() % 2));
-  const auto context = std::make_shared<const PlanContext>(PlanContext{load_machine("server"), {DType::kF32, MacFormat::kF32}, "fp32", {}});
-  const Tensor together = *Plan(many, context).run({HostValue(all)})[0].tensor;
-  Plan alone(std::move(one), context);
-  for (int64_t n = 0; n < batch; ++n) {
-    std::copy_n(all.bytes.begin() + n * static_cast<long>(single.bytes.size()), single.bytes.size(), single.bytes.begin());
-    const Tensor y = *alone.run({HostValue(single)})[0].tensor;
-    for (int64_t i = 0; i < y.count(); ++i) {
-      if (!(std::fabs(y.at(i) - together.at(n * y.count() + i)) <= 1e-3 * (1 + std::fabs(y.at(i))))) return false;
-    }
-  }
-  return true;
-}
-
 }  // namespace
-
-/// Shapes for a batch: as the file's reshapes have them, or with those that follow the batch. Where neither gives outputs for the batch, the failure of the first.
-void TrainableModel::infer_for_batch(int64_t from, int64_t batch) {
-  const Graph plain = file_;
-  std::exception_ptr failure;
-  try {
-    infer_shapes(file_);
-    if (!logits_shape().empty() && logits_shape()[0] == batch) return;
-  } catch (const Failure&) {
-    failure = std::current_exception();
-  }
-  if (from == 1 && batch != 1) {
-    Graph following = plain;
-    reshape_for_batch(following, from, batch);
-    try {
-      infer_shapes(following);
-      const Shape& y = following.value(following.outputs[0]).shape;
-      if (!y.empty() && y[0] == batch && keeps_samples_apart(plain, following, batch)) {
-        file_ = std::move(following);
-        return;
-      }
-    } catch (const Failure&) {  // the first failure says more
-    }
-  }
-  if (failure) std::rethrow_exception(failure);
-}
 
 TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logits, const std::vector<std::string>& freeze, const std::map<std::string, TensorPtr>& constants, const Head& head) {
   file_ = import_onnx(path, {{}, {}, constants});
@@ -99,15 +39,14 @@ TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logi
   if (policy_name(file_, "auto") == "int8") fail(ErrorCode::kUnsupported, path, "operators on codes", "a float model, or a QDQ model as systole quantize writes it");
   if (file_.inputs.size() != 1 || file_.outputs.size() != 1) fail(ErrorCode::kUnsupported, path, std::to_string(file_.inputs.size()) + " inputs and " + std::to_string(file_.outputs.size()) + " outputs", "one of each", "inputs that never change can be given with --constant");
   whole_ = quantised() ? read : file_;
-  Value& in = file_.value(file_.inputs[0]);
-  const bool recurrent = std::any_of(file_.nodes.begin(), file_.nodes.end(), [&](const Node& n) { return is_recurrent(op_of(n).type) && n.inputs[0] == file_.inputs[0]; });
+  const Value& in = file_.value(file_.inputs[0]);
   if (in.shape.empty() || (!is_float(in.type) && !integer_kind(in.type).bits)) fail(ErrorCode::kUnsupported, path, "an input of " + std::string(to_string(in.type)) + to_string(in.shape), "floats or integers [batch, ...]");
-  if (recurrent) fail(ErrorCode::kUnsupported, path, "a recurrent layer that reads the input itself, whose first axis is time", "an input [batch, time, ...]", "a Transpose in front of the layer");
-  const int64_t batch_of_file = std::exchange(in.shape[0], batch);
+  if (begins_with_time(file_)) fail(ErrorCode::kUnsupported, path, "a recurrent layer that reads the input itself, whose first axis is time", "an input [batch, time, ...]", "a Transpose in front of the layer");
   Node& last = file_.nodes.back();
   if (logits && op_of(last).type == "Softmax" && last.outputs[0] == file_.outputs[0]) file_.outputs[0] = last.inputs[0];
   prune_and_sort(file_);
-  infer_for_batch(batch_of_file, batch);
+  rebatch(file_, batch);
+  infer_shapes(file_);
   fold_shapes(file_);
   recognise_gelu(file_);
   pool_before_relu(file_);

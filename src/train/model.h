@@ -59,7 +59,6 @@ class TrainableModel {
   void write(const std::vector<Tensor>& parameters, const std::vector<Tensor>& statistics, const std::string& doc, const std::string& path) const;
 
  private:
-  void infer_for_batch(int64_t from, int64_t batch);
   /// The constant of the file that `v` is, or a view of (as operators in parts read theirs); kNoValue where there is none.
   ValueId weight_behind(ValueId v) const;
   void find_parameters(const std::vector<std::string>& freeze);

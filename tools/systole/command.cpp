@@ -17,6 +17,10 @@ void ModelOptions::add_to(CLI::App& command) {
   command.add_option("--threads", threads, "host threads, 0 for all; results do not depend on it")->capture_default_str();
 }
 
+void ModelOptions::add_batch_to(CLI::App& command) {
+  command.add_option("--batch", batch, "samples at once, for a model whose inputs begin with the batch [as the file has it]")->check(CLI::Range(1, 65536));
+}
+
 /// A file, or one integer (int64) or other number (float) without axes.
 static std::shared_ptr<const Tensor> constant_from(const std::string& name, const std::string& text) {
   if (text.ends_with(".npy") || is_npz(text)) return std::make_shared<const Tensor>(read_array(text, {name}));
@@ -32,6 +36,7 @@ CompileOptions ModelOptions::compile_options() const {
   o.npu = npu.empty() ? "edge" : npu;
   o.precision = precision;
   o.cache = !no_cache;
+  o.batch = batch;
   for (const auto& d : dims) {
     const auto [name, value] = split_pair(d);
     char* end = nullptr;

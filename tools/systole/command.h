@@ -31,10 +31,12 @@ struct ModelOptions {
   std::string model, npu, precision = "auto";
   std::vector<std::string> dims, constants;
   std::string point;
+  int64_t batch = 0;
   int threads = 0;
   bool no_cache = false;
 
   void add_to(CLI::App& command);
+  void add_batch_to(CLI::App& command);
   CompileOptions compile_options() const;
   /// A compiled program as it is, an ONNX model compiled now; `seconds` is the time that took.
   Compiled load(const std::map<std::string, Shape>& input_shapes, double* seconds) const;

@@ -19,6 +19,7 @@ void add_compare(CLI::App& app) {
   for (const std::string& n : comparison_processors()) names += (names.empty() ? "" : ", ") + n;
   c->add_option("--processors", o->compare.processors, "CPUs and GPUs to model: " + names + ", or .yaml files")->delimiter(',')->capture_default_str();
   c->add_option("--batch", o->compare.batch, "a second row of each modelled processor at this batch")->capture_default_str();
+  c->add_option("--npu-batch", o->compare.npu_batch, "a second row of each NPU at this batch, for a model whose inputs begin with the batch")->capture_default_str();
   c->add_flag("--no-cpu", o->no_cpu, "do not measure this CPU");
   c->add_option("--seconds", o->compare.seconds, "time for each CPU measurement")->capture_default_str()->check(CLI::Range(0.01, 3600.0));
   c->add_option("--cpu-watts", o->compare.cpu_watts_per_thread, "power of a busy CPU thread where RAPL cannot be read")->capture_default_str()->check(CLI::Range(0.01, 1000.0));

@@ -14,6 +14,7 @@ void add_compile(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand("compile", "Compile an ONNX model to a program (.npu)");
   o->model.add_to(*c);
+  o->model.add_batch_to(*c);
   c->add_option("--out,-o", o->out, "program file [the model's name with .npu]; - prints a stopped phase to standard output");
   c->add_option("--stop-after", o->stop_after, "print what a phase made: import, simplify, quantise, legalise, fuse (graphs), place (tensors), emit, synchronise (instructions)");
   c->add_flag("--with-data", o->with_data, "print constants of graphs in full, so that the text parses back");

@@ -12,6 +12,7 @@ void add_profile(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand("profile", "Time a model cycle by cycle and print each layer");
   o->model.add_to(*c);
+  o->model.add_batch_to(*c);
   c->add_option("--point", o->model.point, "operating point of the machine: other voltage and clock (systole machine NAME lists them)");
   o->pictures.add_to(*c);
   c->add_option("--json", o->json, "write the report as JSON to a file, or - for standard output");
@@ -19,7 +20,8 @@ void add_profile(CLI::App& app) {
   c->callback([o] {
     double seconds = 0;
     const Compiled model = o->model.load({}, &seconds);
-    const Report report = profile(model, o->model.point).value();
+    Report report = profile(model, o->model.point).value();
+    report.batch = std::max<int64_t>(1, o->model.batch);
     o->pictures.write(model, o->model);
     if (o->json != "-") write_text("-", to_text(report, 0) + "\n" + layer_table(report));
     if (!o->json.empty()) write_text(o->json, to_json(report));

@@ -127,7 +127,8 @@ void execute(const RunOptions& options) {
   const auto outputs = run(model, inputs).value();
   const double run_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   const auto timing_begin = std::chrono::steady_clock::now();
-  const Report report = profile(model, o.model.point).value();
+  Report report = profile(model, o.model.point).value();
+  report.batch = std::max<int64_t>(1, o.model.batch);
   const double timing_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - timing_begin).count();
   o.pictures.write(model, o.model);
   std::vector<std::string> labels;
@@ -157,6 +158,7 @@ void add_run(CLI::App& app) {
   auto o = std::make_shared<RunOptions>();
   CLI::App* c = app.add_subcommand("run", "Execute a model on the NPU, bit-exactly, and report latency and utilisation");
   o->model.add_to(*c);
+  o->model.add_batch_to(*c);
   c->add_option("--point", o->model.point, "operating point of the machine: other voltage and clock (systole machine NAME lists them)");
   c->add_option("--input,-i", o->inputs, "input data, NAME=FILE (repeatable; NAME may be left out for a single input): .npy, .npz (or FILE.npz:ARRAY), .bin, .png, .jpg, .bmp");
   c->add_option("--random", o->random, "seeded random data for inputs that are not given");

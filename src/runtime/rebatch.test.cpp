@@ -1,0 +1,97 @@
+#include "runtime/rebatch.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <functional>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "runtime/inputs.h"
+#include "systole/systole.h"
+
+namespace systole {
+namespace {
+
+/// Nodes on x [1, ...], the last one's output being the graph's.
+class Chain {
+ public:
+  explicit Chain(const Shape& shape) : last_(g.add_value("x", DType::kF32, shape)) {
+    g.value(last_).shape_known = true;
+    g.inputs = {last_};
+  }
+  Chain& then(const char* type, std::map<std::string, Attribute> attributes = {}, const std::vector<int64_t>& ints = {}) {
+    std::vector<ValueId> inputs = {last_};
+    if (!ints.empty()) inputs.push_back(g.add_constant(std::string(type) + ".ints", std::make_shared<const Tensor>(Tensor::from_ints(ints, {static_cast<int64_t>(ints.size())}))));
+    last_ = g.add_value("v" + std::to_string(g.nodes.size()), DType::kF32, {});
+    g.nodes.push_back({"n" + std::to_string(g.nodes.size()), OnnxOp{"", type, 18, std::move(attributes)}, inputs, {last_}});
+    g.outputs = {last_};
+    return *this;
+  }
+  Graph g;
+
+ private:
+  ValueId last_;
+};
+
+std::string failure_of(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const Failure& f) {
+    return f.what();
+  }
+  return "";
+}
+
+TEST(Rebatch, ShapesThatBeginWithOneFollow) {
+  Chain c({1, 2, 3});
+  c.then("Relu").then("Reshape", {}, {1, 6}).then("Reshape", {}, {1, -1, 2});
+  rebatch(c.g, 5);
+  EXPECT_EQ(c.g.value(c.g.inputs[0]).shape, (Shape{5, 2, 3}));
+  EXPECT_EQ(c.g.value(c.g.nodes[1].inputs[1]).constant->to_ints(), (std::vector<int64_t>{5, 6}));
+}
+
+TEST(Rebatch, SamplesThatWouldMixAreRefused) {
+  Chain c({1, 4});
+  c.then("Transpose", {{"perm", std::vector<int64_t>{1, 0}}}).then("Reshape", {}, {1, 4});
+  EXPECT_NE(failure_of([&] { rebatch(c.g, 2); }), "");
+}
+
+TEST(Rebatch, OutputsThatDoNotFollowAreNamed) {
+  Chain c({1, 4});
+  c.then("ReduceSum", {{"keepdims", int64_t{1}}}, {0});
+  EXPECT_NE(failure_of([&] { rebatch(c.g, 3); }).find("output 'v0' [1,4]"), std::string::npos);
+  Chain scalar({1, 4});
+  scalar.g.value(scalar.g.inputs[0]).shape = {};
+  scalar.then("Relu");
+  EXPECT_NE(failure_of([&] { rebatch(scalar.g, 3); }).find("first axis is the batch"), std::string::npos);
+  EXPECT_NE(failure_of([&] { rebatch(scalar.g, 0); }).find("1 to 65536"), std::string::npos);
+}
+
+/// A batch through the compiler: each sample's outputs are those it has alone, bit for bit.
+TEST(Rebatch, ABatchIsItsSamples) {
+  for (const char* name : {"lenet", "resnet8", "letters", "tones"}) {
+    const std::string path = ::testing::TempDir() + "/" + name + ".onnx";
+    write_architecture(name, path, 1, 0).value();
+    CompileOptions o;
+    o.cache = false;
+    const Compiled one = compile(path, o).value().model;
+    o.batch = 3;
+    const Compiled three = compile(path, o).value().model;
+    const TensorInfo in = inputs_of(three).at(0);
+    ASSERT_EQ(in.shape[0], 3) << name;
+    const Tensor all = random_input(in, 7);
+    const Tensor together = run(three, {all}).value().at(0);
+    ASSERT_EQ(together.shape[0], 3) << name;
+    for (size_t n = 0; n < 3; ++n) {
+      const TensorInfo single = inputs_of(one).at(0);
+      Tensor x(single.type, single.shape);
+      std::copy_n(all.bytes.begin() + static_cast<long>(n * x.bytes.size()), x.bytes.size(), x.bytes.begin());
+      const Tensor y = run(one, {x}).value().at(0);
+      EXPECT_TRUE(std::equal(y.bytes.begin(), y.bytes.end(), together.bytes.begin() + static_cast<long>(n * y.bytes.size()))) << name << ", sample " << n;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace systole
