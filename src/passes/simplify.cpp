@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "host/host.h"
 #include "ops/operator.h"
 #include "passes/passes.h"
 
@@ -52,10 +53,11 @@ void inline_constants(Graph& graph) {
   for (Node& n : graph.nodes) {
     const auto& op = std::get<OnnxOp>(n.op);
     if (op.type != "Constant" || !op.domain.empty() || n.outputs.size() != 1) continue;
-    const auto it = op.attributes.find("value");
-    if (it == op.attributes.end() || !std::holds_alternative<TensorPtr>(it->second)) continue;
+    if (op.attributes.empty() || op.has("sparse_value")) continue;
+    const TensorPtr tensor = run_host(n, {}, {}).at(0).tensor;
+    if (!tensor || tensor->type == DType::kString) continue;
     Value& v = graph.value(n.outputs[0]);
-    v.constant = std::get<TensorPtr>(it->second);
+    v.constant = tensor;
     v.type = v.constant->type, v.shape = v.constant->shape, v.shape_known = true;
     n.outputs.clear();
   }
