@@ -107,6 +107,12 @@ class RandomInstructions : public ::testing::Test {
     d.a_channel_pitch = static_cast<uint32_t>(once_in(6) ? element * 2 : element);
     d.a_pixel_pitch = static_cast<uint32_t>(d.channels * d.a_channel_pitch + (once_in(2) ? 0 : 16));
     d.a_row_pitch = d.a_pixel_pitch * d.in_columns;
+    if (once_in(12)) (once_in(2) ? d.stride_h : d.stride_w) = 0;  // no compiler's, but a program's all the same
+    if (once_in(40)) (once_in(2) ? d.dilation_h : d.dilation_w) = 0;
+    if (once_in(40)) (once_in(2) ? d.a_pixel_pitch : d.a_row_pitch) = 0;
+    if (once_in(100)) (once_in(2) ? d.kernel_h : d.kernel_w) = 0;
+    if (once_in(100)) d.channels = 0;
+    if (once_in(100)) (once_in(2) ? d.stride_w : d.dilation_w) = 65535;  // columns of padding, far more than memory
     d.b_column_pitch = static_cast<uint32_t>(once_in(5) ? element * 3 : element);
     d.b_row_pitch = static_cast<uint32_t>(columns * d.b_column_pitch);
     d.b_tile_pitch = static_cast<uint32_t>(d.b_row_pitch * d.kernel_h * d.kernel_w * (d.depthwise ? 1 : d.channels));

@@ -5,6 +5,7 @@
 #include "machine/cost.h"
 #include "sim/translate/host.h"
 #include "sim/translate/lanes/kernels.h"
+#include "sim/translate/pixels.h"
 
 namespace systole {
 namespace {
@@ -74,7 +75,8 @@ const LaneKernels& lane_kernels() {
 
 bool has_matrix_kernel(const isa::MatrixOp& op) {
   if (!has_kernels() || op.out_rows == 0 || op.out_columns == 0 || op.n == 0) return false;
-  return op.desc->depthwise ? depthwise_runs(*op.desc) : op.desc->format != 0 || integer_matrix_runs(*op.desc);
+  if (op.desc->kernel_h == 0 || op.desc->kernel_w == 0 || (!op.desc->depthwise && op.desc->channels == 0)) return false;  // sums of nothing
+  return op.desc->depthwise ? depthwise_runs(*op.desc) && rows_fit(op) : op.desc->format != 0 || integer_matrix_runs(*op.desc);
 }
 
 void pack_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, PackedB& out) { pack(op, columns, b, out); }

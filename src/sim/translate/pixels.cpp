@@ -6,6 +6,14 @@
 
 namespace systole {
 
+bool rows_fit(const isa::MatrixOp& op) {
+  constexpr double kMost = 64 << 20;
+  const isa::MatrixDesc& d = *op.desc;
+  const double columns = (static_cast<double>(op.out_columns) - 1) * d.stride_w + (static_cast<double>(d.kernel_w) - 1) * d.dilation_w + 1, rows = (static_cast<double>(d.kernel_h) - 1) * d.dilation_h + 1;
+  const double pixel = std::max<double>(4.0 * (d.depthwise ? op.n : d.channels), d.a_pixel_pitch);
+  return columns * rows * pixel <= kMost;
+}
+
 PixelMap::PixelMap(const isa::MatrixOp& op, const uint8_t* scratchpad) : d_(*op.desc), base_(scratchpad + op.a), in_rows_(op.in_rows), geometry_(geometry_of(op)) {}
 
 std::shared_ptr<const PixelMap::Geometry> PixelMap::geometry_of(const isa::MatrixOp& op) {

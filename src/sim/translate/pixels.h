@@ -17,6 +17,9 @@ struct PixelPlaces {
   const uint8_t* at(int64_t tap, int64_t pixel) const { return reinterpret_cast<const uint8_t*>(base + static_cast<uintptr_t>(taps[tap] + offsets[tap * step + pixel])); }
 };
 
+/// Whether the rows that a row of output pixels sees are few enough to be copied: a program may ask for terabytes of padding.
+bool rows_fit(const isa::MatrixOp& op);
+
 class PixelMap {
  public:
   PixelMap(const isa::MatrixOp& op, const uint8_t* scratchpad);

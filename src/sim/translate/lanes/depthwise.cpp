@@ -85,7 +85,7 @@ class DepthwiseFloat final : public Depthwise {
   }
 
   /// Sixteen registers would not hold the columns that are two apart.
-  const bool slides_ = runs_.along_rows() && d_.stride_w <= (kNativeLanes == 16 ? 2 : 1) && d_.dilation_w == 1 && d_.kernel_w == 3 && taps_ <= kTapsABlock;
+  const bool slides_ = runs_.along_rows() && d_.stride_w >= 1 && d_.stride_w <= (kNativeLanes == 16 ? 2 : 1) && d_.dilation_w == 1 && d_.kernel_w == 3 && taps_ <= kTapsABlock;
 
   static std::vector<float>& parts_buffer() {
     static thread_local std::vector<float> buffer;

@@ -96,7 +96,7 @@ class DepthwiseInteger final : public Depthwise {
 
   const bool bytes_ = in_bytes(d_);
   const int64_t group_ = taps_in_group(d_);
-  const bool in_rows_ = runs_.along_rows() && group_ == 3 && d_.dilation_w == 1 && d_.stride_w <= 2;
+  const bool in_rows_ = runs_.along_rows() && group_ == 3 && d_.dilation_w == 1 && d_.stride_w >= 1 && d_.stride_w <= 2;
 };
 
 }  // namespace

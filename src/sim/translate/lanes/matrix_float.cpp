@@ -35,7 +35,7 @@ class FloatMatrix final : public Kernel {
       return;
     }
     run_pieces_ = std::max<int64_t>(1, runs_->pixels() / (kRunTiles * tile_rows_));
-    points_together_ = std::clamp<int64_t>(kPointBytes / runs_->pitch() / tile_rows_, 1, 64) * tile_rows_;
+    points_together_ = std::clamp<int64_t>(kPointBytes / std::max<int64_t>(1, runs_->pitch()) / tile_rows_, 1, 64) * tile_rows_;
   }
   WorkClass work_class() const override { return WorkClass::kMatrixFloat; }
   WorkShape shape() const override { return shape_of(op_); }

@@ -76,7 +76,7 @@ class IntegerMatrix final : public Kernel {
       return;
     }
     run_pieces_ = std::max<int64_t>(1, runs_->pixels() / (kRunTiles * tile_rows_));
-    together_ = std::clamp<int64_t>(kPointBytes / runs_->pitch() / tile_rows_, 1, 64) * tile_rows_;
+    together_ = std::clamp<int64_t>(kPointBytes / std::max<int64_t>(1, runs_->pitch()) / tile_rows_, 1, 64) * tile_rows_;
   }
   void run_pieces(int64_t begin, int64_t end) const {
     PixelRuns::Reader reader(*runs_);

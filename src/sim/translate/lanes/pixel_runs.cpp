@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "sim/translate/pixels.h"
+
 #ifdef SYSTOLE_X86
 namespace systole::SYSTOLE_LANES {
 namespace {
@@ -21,6 +23,7 @@ LANES void spread(uint8_t* to, const uint8_t* from, int64_t pixels) {
 }  // namespace
 
 PixelRuns::PixelRuns(const isa::MatrixOp& op, const uint8_t* scratchpad, const RowNeeds& needs) : d_(*op.desc), needs_(needs), in_rows_(op.in_rows), row_origin_(op.row_origin), first_column_(op.column_origin) {
+  if (!rows_fit(op)) return;  // nor does it suit
   tap_channels_ = d_.depthwise ? op.n : d_.channels;
   padded_channels_ = (tap_channels_ + needs.multiple - 1) / needs.multiple * needs.multiple;
   columns_ = (int64_t{op.out_columns} - 1) * d_.stride_w + int64_t{d_.kernel_w - 1} * d_.dilation_w + 1;

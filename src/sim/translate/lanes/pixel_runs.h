@@ -73,10 +73,10 @@ class PixelRuns {
 
  private:
   const isa::MatrixDesc& d_;
-  const uint8_t* base_;  ///< of A's first row, at the first column that any pixel reads
+  const uint8_t* base_ = nullptr;  ///< of A's first row, at the first column that any pixel reads
   RowNeeds needs_;
-  int64_t in_rows_, row_origin_, first_column_, columns_;  ///< columns that a run reads
-  int64_t tap_channels_, padded_channels_, pixel_bytes_, row_bytes_;
+  int64_t in_rows_, row_origin_, first_column_, columns_ = 0;  ///< columns that a run reads
+  int64_t tap_channels_ = 0, padded_channels_ = 0, pixel_bytes_ = 0, row_bytes_ = 0;
   int64_t runs_ = 0, pixels_ = 0, pitch_ = 0, segments_ = 0, channels_ = 0;
   bool copies_ = false, along_rows_ = true, suit_ = false;
   std::vector<uint8_t> outside_;  ///< a row of padding
