@@ -85,6 +85,14 @@ with tempfile.TemporaryDirectory() as d:
     c = json.loads(run("compare", "r.onnx", "--npu", "nano,edge", "--processors", "h200,stm32h7", "--no-cpu", "--json", "-"))
     if [r["kind"] for r in c["rows"]] != ["NPU", "NPU", "GPU", "GPU", "MCU"] or min(r["energy_j"] for r in c["rows"]) <= 0:
         failures.append(f"compare: {c}")
+    # several samples at once, of a model written for one
+    four = json.loads(run("run", "r.onnx", "--random", "1", "--batch", "4", "--json", "-"))
+    one = json.loads(run("profile", "r.onnx", "--json", "-"))
+    if four["batch"] != 4 or one["batch"] != 1 or four["macs"] != 4 * one["macs"] or not one["cycles"] < four["cycles"] < 5 * one["cycles"]:
+        failures.append(f"--batch 4: {four['batch']}, {four['macs']} MAC, {four['cycles']} cycles; alone {one['macs']}, {one['cycles']}")
+    expect(run("run", "r.onnx", "--random", "1", "--batch", "4", "--host-profile"), "for a batch of 4", "f32[4,10]", "the slowest shapes", "to 16 channels")
+    expect(run("profile", "edge.npu", "--batch", "2", ok=False), "an ONNX model")
+    expect(run("compare", "r.onnx", "--no-cpu", "--npu-batch", "2"), "edgex2")
     expect(run("compare", "r.onnx", "--no-cpu"), "inferences per joule", "modelled", "simulated")
     expect(run("compare", "r.onnx", "--processors", "abacus", ok=False), "jetson-agx-orin")
     os.environ["SYSTOLE_ONNXRUNTIME"] = "/nowhere"
