@@ -115,6 +115,7 @@ Result<Report> profile(const Compiled& model, const std::string& point = {});
 /// Pictures of a run: a self-contained HTML page, a Chrome/Perfetto trace, a CSV line per layer. Empty paths are skipped.
 struct PictureFiles {
   std::string html, trace, csv;
+  int64_t batch = 1;  ///< Report::batch
   bool none() const { return html.empty() && trace.empty() && csv.empty(); }
 };
 struct Comparison;

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <utility>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -112,8 +113,10 @@ void add_processor(Comparison& c, const Processor& p, const std::vector<WorkItem
 
 std::vector<std::string> comparison_processors() { return processor_names(); }
 
-Result<Comparison> compare_model(const std::string& onnx_path, const CompileOptions& compile_options, const CompareOptions& options) {
+Result<Comparison> compare_model(const std::string& onnx_path, const CompileOptions& given, const CompareOptions& options) {
   return catch_failures([&] {
+    CompileOptions compile_options = given;
+    const int64_t npu_batch = std::max(options.npu_batch, std::exchange(compile_options.batch, 0));
     if (options.npu_batch < 1 || options.npu_batch > 65536) fail(ErrorCode::kBadInput, "--npu-batch", std::to_string(options.npu_batch), "1 to 65536");
     if (options.batch < 1 || options.batch > 65536) fail(ErrorCode::kBadInput, "--batch", std::to_string(options.batch), "1 to 65536");
     std::vector<Processor> processors;  // a misspelt name fails before the work
@@ -130,8 +133,8 @@ Result<Comparison> compare_model(const std::string& onnx_path, const CompileOpti
       c.precision = r.precision, c.macs = r.macs;
       if (r.nodes_on_host) c.remarks.push_back(npu + ": " + std::to_string(r.nodes_on_host) + (r.nodes_on_host == 1 ? " node runs on the host and is" : " nodes run on the host and are") + " in no row but the CPU's");
       c.rows.push_back(npu_row(r, 1));
-      if (options.npu_batch == 1) continue;
-      o.batch = options.npu_batch;
+      if (npu_batch == 1) continue;
+      o.batch = npu_batch;
       c.rows.push_back(npu_row(profile(compile(onnx_path, o).value().model).value(), o.batch));
     }
     if (options.measure_cpu && first) {

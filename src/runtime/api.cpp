@@ -273,7 +273,7 @@ Result<bool> write_pictures(const Compiled& model, const PictureFiles& files, co
     return model->with_plan([&](Plan& plan) {
       Timeline timeline;
       Report r = report_of(plan, model->name, machine, &timeline);
-      r.precision = model->precision();
+      r.precision = model->precision(), r.batch = files.batch;
       if (!files.html.empty()) write_file(files.html, html_page(r, timeline, machine, comparison));
       if (!files.trace.empty()) write_file(files.trace, trace_json(r, timeline));
       if (!files.csv.empty()) write_file(files.csv, to_csv(r));

@@ -18,8 +18,9 @@
     document.getElementById("title").textContent = report.model + " on " + report.machine;
     document.getElementById("subtitle").textContent = report.precision + ", " + si(report.clock_hz, "Hz") + ", " + report.energy.node_nm + " nm at " + report.energy.supply_v.toFixed(2) + " V; " + report.instructions +
       " instructions, " + layers.length + " layers" + (report.nodes_on_host ? ", " + report.nodes_on_host + " nodes on the host" : "");
-    var cards = [["latency", si(report.latency_s, "s")], ["throughput", si(report.throughput_per_s, "/s")], ["of its bound", (100 * report.efficiency).toFixed(1) + " %"], ["energy, with DRAM", si(report.energy.system_j, "J")],
-      ["energy, chip", si(report.energy.chip_j, "J")], ["power, average / peak", si(report.energy.average_w, "W") + " / " + si(report.energy.peak_w, "W")], ["TOPS/W delivered / nominal", report.energy.tops_per_w.toFixed(2) + " / " + report.energy.nominal_tops_per_w.toFixed(2)],
+    var n = report.batch, several = n > 1;
+    var cards = [[several ? "latency of a batch of " + n : "latency", si(report.latency_s, "s")], ["throughput", si(report.throughput_per_s * n, "/s")], ["of its bound", (100 * report.efficiency).toFixed(1) + " %"], [several ? "energy a sample, with DRAM" : "energy, with DRAM", si(report.energy.system_j / n, "J")],
+      [several ? "energy a sample, chip" : "energy, chip", si(report.energy.chip_j / n, "J")], ["power, average / peak", si(report.energy.average_w, "W") + " / " + si(report.energy.peak_w, "W")], ["TOPS/W delivered / nominal", report.energy.tops_per_w.toFixed(2) + " / " + report.energy.nominal_tops_per_w.toFixed(2)],
       ["area, without PHYs", sum(report.energy.area_mm2).toFixed(2) + " mm\u00b2"], ["weights", si(report.weights_bytes, "B")], ["DRAM traffic", si(report.dram_bytes, "B")], ["scratchpad peak", si(report.scratchpad_peak_bytes, "B")], ["multiply-adds", si(report.macs, "")]];
     var c = d3.select("#summary").selectAll("div").data(cards).enter().append("div").attr("class", "card");
     c.append("b").text(function (d) { return d[1]; }); c.append("span").text(function (d) { return d[0]; });
