@@ -68,6 +68,18 @@ TEST(Rebatch, OutputsThatDoNotFollowAreNamed) {
   EXPECT_NE(failure_of([&] { rebatch(scalar.g, 0); }).find("1 to 65536"), std::string::npos);
 }
 
+TEST(Rebatch, NodesWithoutTheirInputsAreRefused) {
+  for (const char* type : {"LSTM", "Reshape"}) {
+    for (const bool second : {false, true}) {  // the importer leaves no empty inputs at the end
+      Chain c({1, 4});
+      c.then("Relu").then(type, {}, {1, 4});
+      auto& inputs = c.g.nodes[1].inputs;
+      second ? void(inputs[0] = kNoValue) : inputs.clear();
+      EXPECT_NE(failure_of([&] { rebatch(c.g, 2); }), "") << type << ", " << second;
+    }
+  }
+}
+
 /// A batch through the compiler: each sample's outputs are those it has alone, bit for bit.
 TEST(Rebatch, ABatchIsItsSamples) {
   for (const char* name : {"lenet", "resnet8", "letters", "tones"}) {

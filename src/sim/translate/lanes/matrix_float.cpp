@@ -1,6 +1,5 @@
 // MX on floats: rows of A (float_rows.h) or tiles by panels of B, packed as bf16 parts: dot32 blocks over all of K.
 #include <cstring>
-#include <functional>
 #include <optional>
 
 #include "sim/functional/flush_mode.h"
@@ -13,8 +12,6 @@
 namespace systole::SYSTOLE_LANES {
 namespace {
 
-constexpr int64_t kPointBytes = 16 * 1024;  ///< of A, read by panel after panel
-constexpr int64_t kRunTiles = 4;            ///< of a run, at least, are a piece
 constexpr int64_t kFewPixels = 2;  ///< so many take less time without tiles
 
 class FloatMatrix final : public Kernel {
@@ -29,21 +26,16 @@ class FloatMatrix final : public Kernel {
     in_stretches_ = kSplits && rows_.in_order() && d_.channels % 16 == 0 && !source_ && acc_.pixels() > 2 * tile_rows_;
     groups_ = acc_.pixels() <= 2 * tile_rows_ ? (panels_ + together_ - 1) / together_ : 1;
     if (!kReadsInPlace || source_ || groups_ > 1 || format_ != MacFormat::kBF16 || !integers_beside_floats()) return;
-    runs_.emplace(op_, memory.scratchpad.data(), RowNeeds{.element_bytes = 2, .multiple = 2});
-    if (!runs_->suit()) {
-      runs_.reset();
-      return;
-    }
-    run_pieces_ = std::max<int64_t>(1, runs_->pixels() / (kRunTiles * tile_rows_));
-    points_together_ = std::clamp<int64_t>(kPointBytes / std::max<int64_t>(1, runs_->pitch()) / tile_rows_, 1, 64) * tile_rows_;
+    PixelRuns runs(op_, memory.scratchpad.data(), {.element_bytes = 2, .multiple = 2});
+    if (runs.suit()) walk_.emplace(std::move(runs), tile_rows_);
   }
   WorkClass work_class() const override { return WorkClass::kMatrixFloat; }
   WorkShape shape() const override { return shape_of(op_); }
   /// A tile's panels are one piece, so that A is widened once; few tiles are cut by panels too.
-  int64_t pieces() const override { return runs_ ? runs_->runs() * run_pieces_ : tiles_ * groups_; }
+  int64_t pieces() const override { return walk_ ? walk_->pieces() : tiles_ * groups_; }
   double cost_ns() const override { return static_cast<double>(acc_.pixels() * panels_ * kDotColumns * blocks_ * kDotBlock * passes_of(format_)) / 40; }
 
-  void run(int64_t begin, int64_t end) const override { source_ ? run_tiles(begin, end) : runs_ ? run_pieces(begin, end) : run_widened(begin, end); }
+  void run(int64_t begin, int64_t end) const override { source_ ? run_tiles(begin, end) : walk_ ? run_pieces(begin, end) : run_widened(begin, end); }
 
  private:
   /// Blocks of kBlockRows pixels, the last one with what is left.
@@ -110,18 +102,14 @@ class FloatMatrix final : public Kernel {
     const FlushMode flush;  // widening bf16 is no arithmetic
     multiply_rows(begin, end);
   }
+  /// Pieces of runs: a few pixels at a time by all panels.
   void run_pieces(int64_t begin, int64_t end) const {
     const FlushMode flush;
-    PixelRuns::Reader reader(*runs_);
-    runs_->visit_pieces(reader, begin, end, run_pieces_, std::bind_front(&FloatMatrix::multiply_run, this));
-  }
-  /// Multiplies pixels of a run, a few at a time by all panels.
-  void multiply_run(const uint8_t* const* segments, int64_t run_begin, int64_t first, int64_t last) const {
-    DotPoints a{segments, runs_->segments(), runs_->channels() / 2, runs_->pitch(), first, 0};
-    for (; a.first < last; a.first += a.count) {
-      a.count = std::min(points_together_, last - a.first);
-      for (int64_t panel = 0; panel < panels_; ++panel) multiply_panel(a, run_begin + a.first, panel);
-    }
+    const PixelRuns& runs = walk_->runs();
+    walk_->visit(begin, end, [&](const uint8_t* const* segments, int64_t pixel, int64_t first, int64_t count) {
+      const DotPoints a{segments, runs.segments(), runs.channels() / 2, runs.pitch(), first, count};
+      for (int64_t panel = 0; panel < panels_; ++panel) multiply_panel(a, pixel, panel);
+    });
   }
   void multiply_panel(const DotPoints& a, int64_t pixel, int64_t panel) const {
     if constexpr (kReadsInPlace) {
@@ -260,8 +248,7 @@ class FloatMatrix final : public Kernel {
   bool narrow_;        ///< all there is are 16 columns
   bool in_stretches_;  ///< multiplied stretch by stretch of K
   int64_t blocks_, tile_rows_, panels_, together_, tiles_, groups_;
-  std::optional<PixelRuns> runs_;  ///< where multiply_points takes them
-  int64_t run_pieces_ = 0, points_together_ = 0;  ///< pieces of a run; pixels by all panels
+  std::optional<RunWalk> walk_;  ///< where multiply_points takes runs
   const FloatRows rows_;
   std::optional<TileSource> source_;  ///< where tiles multiply
 };

@@ -1,7 +1,6 @@
 // MX on integers: rows of A (integers.h) or tiles by panels of B, zero points by correction:
 // sum (a - za)(b - zb) = sum a (b - zb) - za sum (b - zb).
 #include <cstring>
-#include <functional>
 #include <optional>
 
 #include "sim/translate/lanes/integers.h"
@@ -16,9 +15,6 @@ namespace {
 /// So many take less time without tiles, where B is in the same order for both.
 constexpr int64_t kFewPixels = kIntegerDepth == kTileDepth ? 3 : 0;
 
-constexpr int64_t kPointBytes = 16 * 1024;  ///< of A, read by panel after panel
-constexpr int64_t kRunTiles = 2;            ///< of a run, at least, are a piece
-
 class IntegerMatrix final : public Kernel {
  public:
   IntegerMatrix(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed, uint64_t a_version)
@@ -31,10 +27,10 @@ class IntegerMatrix final : public Kernel {
   }
   WorkClass work_class() const override { return WorkClass::kMatrixInteger; }
   WorkShape shape() const override { return shape_of(op_); }
-  int64_t pieces() const override { return runs_ ? runs_->runs() * run_pieces_ : tiles_ * panels_; }
+  int64_t pieces() const override { return walk_ ? walk_->pieces() : tiles_ * panels_; }
   double cost_ns() const override { return static_cast<double>(acc_.pixels() * panels_ * kIntegerColumns * depth_) / 150; }
 
-  void run(int64_t begin, int64_t end) const override { source_ ? run_tiles(begin, end) : runs_ ? run_pieces(begin, end) : run_copied(begin, end); }
+  void run(int64_t begin, int64_t end) const override { source_ ? run_tiles(begin, end) : walk_ ? run_pieces(begin, end) : run_copied(begin, end); }
 
  private:
   /// Blocks of kBlockRows pixels, the last one with what is left.
@@ -70,25 +66,16 @@ class IntegerMatrix final : public Kernel {
   /// Rows of taps that come in fours are read where they lie; others are copied, since what reads them goes on to the next four.
   void find_runs(const Memory& memory) {
     const bool fours = d_.channels % kIntegerDepth == 0;
-    runs_.emplace(op_, memory.scratchpad.data(), RowNeeds{.element_bytes = 1, .outside = static_cast<uint8_t>(d_.a_zero), .copied = !fours});
-    if (!runs_->suit() || (!fours && runs_->segments() != d_.kernel_h)) {
-      runs_.reset();
-      return;
-    }
-    run_pieces_ = std::max<int64_t>(1, runs_->pixels() / (kRunTiles * tile_rows_));
-    together_ = std::clamp<int64_t>(kPointBytes / std::max<int64_t>(1, runs_->pitch()) / tile_rows_, 1, 64) * tile_rows_;
+    PixelRuns runs(op_, memory.scratchpad.data(), {.element_bytes = 1, .outside = static_cast<uint8_t>(d_.a_zero), .copied = !fours});
+    if (runs.suit() && (fours || runs.segments() == d_.kernel_h)) walk_.emplace(std::move(runs), tile_rows_);
   }
+  /// Pieces of runs: a few pixels at a time by all panels.
   void run_pieces(int64_t begin, int64_t end) const {
-    PixelRuns::Reader reader(*runs_);
-    runs_->visit_pieces(reader, begin, end, run_pieces_, std::bind_front(&IntegerMatrix::multiply_run, this));
-  }
-  /// Multiplies pixels of a run, a few at a time by all panels.
-  void multiply_run(const uint8_t* const* segments, int64_t run_begin, int64_t first, int64_t last) const {
-    IntegerPoints a{segments, runs_->segments(), depth_ / runs_->segments(), runs_->pitch(), first, 0};
-    for (; a.first < last; a.first += a.count) {
-      a.count = std::min(together_, last - a.first);
-      for (int64_t panel = 0; panel < panels_; ++panel) multiply_panel(a, run_begin + a.first, panel);
-    }
+    const PixelRuns& runs = walk_->runs();
+    walk_->visit(begin, end, [&](const uint8_t* const* segments, int64_t pixel, int64_t first, int64_t count) {
+      const IntegerPoints a{segments, runs.segments(), depth_ / runs.segments(), runs.pitch(), first, count};
+      for (int64_t panel = 0; panel < panels_; ++panel) multiply_panel(a, pixel, panel);
+    });
   }
   /// Tiles whose rows of A are copied pixel by pixel.
   void run_copied(int64_t begin, int64_t end) const {
@@ -155,8 +142,7 @@ class IntegerMatrix final : public Kernel {
   int64_t depth_, tile_rows_ = 0, tiles_, panels_;
   int32_t zero_;  ///< A's zero point as the kernel sees its bytes
   std::optional<TileSource> source_;  ///< where tiles multiply
-  std::optional<PixelRuns> runs_;     ///< where rows of A need no copy for each pixel
-  int64_t run_pieces_ = 0, together_ = 0;  ///< pieces of a run; pixels by all panels
+  std::optional<RunWalk> walk_;       ///< where rows of A need no copy for each pixel
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 // read several channels at a time, zeros behind the channels of each pixel.
 #pragma once
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "isa/sequencer.h"
@@ -80,6 +81,30 @@ class PixelRuns {
   int64_t runs_ = 0, pixels_ = 0, pitch_ = 0, segments_ = 0, channels_ = 0;
   bool copies_ = false, along_rows_ = true, suit_ = false;
   std::vector<uint8_t> outside_;  ///< a row of padding
+};
+
+/// Runs in pieces that threads may share, and those in as many pixels as stay in the first-level cache for all panels of B.
+class RunWalk {
+ public:
+  /// `tile_rows`: pixels of a tile of the inner kernel.
+  RunWalk(PixelRuns runs, int64_t tile_rows)
+      : runs_(std::move(runs)), of_a_run_(std::max<int64_t>(1, runs_.pixels() / (kTiles * tile_rows))), together_(std::clamp<int64_t>(kBytes / std::max<int64_t>(1, runs_.pitch()) / tile_rows, 1, 64) * tile_rows) {}
+  const PixelRuns& runs() const { return runs_; }
+  int64_t pieces() const { return runs_.runs() * of_a_run_; }
+  /// f(segments, pixel of the block, pixel of the run, count).
+  template <class F>
+  void visit(int64_t begin, int64_t end, F f) const {
+    PixelRuns::Reader reader(runs_);
+    runs_.visit_pieces(reader, begin, end, of_a_run_, [&](const uint8_t* const* segments, int64_t run_begin, int64_t first, int64_t last) {
+      for (int64_t at = first; at < last; at += together_) f(segments, run_begin + at, at, std::min(together_, last - at));
+    });
+  }
+
+ private:
+  static constexpr int64_t kTiles = 2;            ///< of a run, at least, are a piece
+  static constexpr int64_t kBytes = 16 * 1024;    ///< of A
+  PixelRuns runs_;
+  int64_t of_a_run_, together_;
 };
 
 }  // namespace systole::SYSTOLE_LANES
