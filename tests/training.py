@@ -79,12 +79,13 @@ with tempfile.TemporaryDirectory() as d:
     run(*narrow, "-o", "narrow.onnx", "--log", "narrow.jsonl")
     log = [json.loads(l) for l in open("narrow.jsonl")]
     check(len(log) == 60 and log[-1]["validation_accuracy"] >= 85 and [l["step"] for l in log] == list(range(60)), f"JSON log: {log[-1:]}")
-    p = subprocess.Popen([systole, *narrow, "-o", "again.onnx", "--checkpoint", "narrow.ckpt"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    p = subprocess.Popen([systole, *narrow, "-o", "again.onnx", "--checkpoint", "narrow.ckpt", "--log", "again.jsonl"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not os.path.exists("narrow.ckpt") and p.poll() is None:
         time.sleep(0.005)
     p.kill()
     p.wait()
-    run(*narrow, "-o", "again.onnx", "--checkpoint", "narrow.ckpt")
+    run(*narrow, "-o", "again.onnx", "--checkpoint", "narrow.ckpt", "--log", "again.jsonl")
+    check(open("again.jsonl").read() == open("narrow.jsonl").read(), "another JSON log after a kill")
     check(open("again.onnx", "rb").read() == open("narrow.onnx", "rb").read(), "--weights bf16: other bits after a kill")
     check("another run" in run(*narrow[:-2], "-o", "again.onnx", "--checkpoint", "narrow.ckpt", ok=False), "the checkpoint of other weights was taken")
     # a rate of 0 changes nothing but the note in the file
