@@ -33,10 +33,12 @@ HostIsa detect() {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) isa = HostIsa::kAvx2;
   if (isa == HostIsa::kAvx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) isa = HostIsa::kAvx512;
-  if (isa == HostIsa::kAvx512 && may_use_tiles()) isa = HostIsa::kAmx;
+  if (isa == HostIsa::kAvx512 && __builtin_cpu_supports("avx512bf16")) isa = HostIsa::kAvx512Bf16;
+  if (isa == HostIsa::kAvx512Bf16 && may_use_tiles()) isa = HostIsa::kAmx;
 #endif
   if (const char* wish = std::getenv("SYSTOLE_HOST_ISA")) {
-    const HostIsa limit = !std::strcmp(wish, "scalar") ? HostIsa::kScalar : !std::strcmp(wish, "avx2") ? HostIsa::kAvx2 : !std::strcmp(wish, "avx512") ? HostIsa::kAvx512 : HostIsa::kAmx;
+    HostIsa limit = HostIsa::kScalar;
+    while (limit != HostIsa::kAmx && std::strcmp(wish, to_string(limit)) != 0) limit = static_cast<HostIsa>(static_cast<int>(limit) + 1);
     isa = std::min(isa, limit);
   }
   return isa;
@@ -47,7 +49,10 @@ HostIsa g_best = detect(), g_used = g_best;
 
 HostIsa host_isa() { return g_used; }
 void limit_host_isa(HostIsa isa) { g_used = std::min(isa, g_best); }
-const char* to_string(HostIsa isa) { return isa == HostIsa::kAmx ? "amx" : isa == HostIsa::kAvx512 ? "avx512" : isa == HostIsa::kAvx2 ? "avx2" : "scalar"; }
+const char* to_string(HostIsa isa) {
+  static constexpr const char* kNames[] = {"scalar", "avx2", "avx512", "avx512bf16", "amx"};
+  return kNames[static_cast<size_t>(isa)];
+}
 
 Functional::Functional(const isa::Program& program, const Machine& machine) : Functional(program, machine, NoConstants{}) {
   place_constants(static_cast<int64_t>(program_.constants_address), static_cast<int64_t>(program_.constants_address + program_.constants.size()));

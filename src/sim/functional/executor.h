@@ -87,8 +87,8 @@ void execute_vector(Memory& memory, const isa::VectorOp& op);
 int64_t vector_positions(const isa::VectorOp& op);
 void execute_vector_positions(Memory& memory, const isa::VectorOp& op, int64_t begin, int64_t end);
 
-/// Host instruction sets the kernels are written for; the best one is used unless limited (SYSTOLE_HOST_ISA=scalar|avx2|avx512|amx).
-enum class HostIsa { kScalar, kAvx2, kAvx512, kAmx };
+/// Host instruction sets the kernels are written for; the best one is used unless limited (SYSTOLE_HOST_ISA=scalar|avx2|avx512|avx512bf16|amx).
+enum class HostIsa { kScalar, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 HostIsa host_isa();
 void limit_host_isa(HostIsa isa);
 const char* to_string(HostIsa isa);

@@ -79,7 +79,7 @@ class RandomInstructions : public ::testing::Test {
   /// With the interpreter's kernels for any instruction set that this host has.
   void interpret(const std::function<void()>& execute) {
     const HostIsa best = host_isa();
-    limit_host_isa(of({HostIsa::kScalar, HostIsa::kAvx2, HostIsa::kAvx512, HostIsa::kAmx}));
+    limit_host_isa(of({HostIsa::kScalar, HostIsa::kAvx2, HostIsa::kAvx512, HostIsa::kAvx512Bf16, HostIsa::kAmx}));
     execute();
     limit_host_isa(best);
   }
@@ -140,8 +140,8 @@ class RandomInstructions : public ::testing::Test {
 /// Kernels of every instruction set that this host has, on tile registers, on their emulation or without tiles. All paths are taken in turn.
 void choose_kernels(int i, HostIsa best) {
   emulate_tiles(i % 3 == 1);
-  assume_integers_beside_floats(i % 4 < 2);
-  limit_host_isa(std::min(best, i % 2 ? HostIsa::kAvx2 : i % 3 == 0 ? HostIsa::kAvx512 : best));
+  assume_integers_beside_floats(i % 2 == 0);
+  limit_host_isa(std::min(best, i / 2 % 4 == 1 ? HostIsa::kAvx2 : i / 2 % 4 == 2 ? HostIsa::kAvx512 : best));
   ASSERT_EQ(has_tile_kernels(), i % 3 == 1 || host_isa() == HostIsa::kAmx);
 }
 

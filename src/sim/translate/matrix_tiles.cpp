@@ -181,8 +181,9 @@ void emulate_tiles(bool on) { g_emulated = on; }
 
 bool has_tile_kernels() {
   if (g_emulated) return has_kernels();
-  static const bool same = host_isa() == HostIsa::kAmx && agrees();
-  return same && host_isa() == HostIsa::kAmx && kernel_isa() == KernelIsa::kAvx512;
+  if (host_isa() != HostIsa::kAmx || kernel_isa() != KernelIsa::kAvx512) return false;
+  static const bool same = agrees();
+  return same;
 }
 
 void multiply_tiles(TileArithmetic arithmetic, const TileProduct& p) {

@@ -1,7 +1,9 @@
 // Inner kernels of float contractions: the blocks of dot32 (numerics/dot32.h) on packed operands, bit for bit.
 #pragma once
+#include "machine/cost.h"
 #include "numerics/dot32.h"
 #include "sim/translate/lanes/lanes.h"
+#include "sim/translate/pair_products.h"
 #include "sim/translate/pixels.h"
 
 #ifdef SYSTOLE_X86
@@ -20,6 +22,21 @@ inline constexpr int kDotPanels = 4;       ///< adjacent panels at once, of a si
 inline int panel_width(int64_t outputs, int64_t panel) { return outputs - panel * kDotColumns <= kDotColumns / 2 ? kDotColumns / 2 : kDotColumns; }
 inline int64_t panel_bytes(int64_t blocks) { return blocks * kDotBlock * kDotColumns * 2; }
 
+/// Whether an instruction's B comes in fours of k and its A as bf16 rows, for products of pairs (pair_products.h). Taps of two channels more than a
+/// four are not worth the copies of A, unless many columns read them.
+inline bool in_quads(const isa::MatrixOp& op) {
+  const isa::MatrixDesc& d = *op.desc;
+  const bool whole = static_cast<MacFormat>(d.format) != MacFormat::kBF16 || (int64_t{d.channels} + 1) / 2 * d.kernel_w % 2 == 0;
+  return kReadsInPlace && has_pair_products() && (whole || op.n > 2 * kDotColumns);
+}
+/// Bytes from the start of a panel of `width` columns to a number of packed B. Pairs of k: the even one and the odd one of each column. Fours: as
+/// pairs of the even ones and of the odd ones, each turned around, of columns 0, 1, 4, 5 ... of sixteen, then 2, 3, 6, 7 ...
+inline int64_t packed_place(int64_t k, int64_t column, int64_t width, bool quads) {
+  if (!quads) return (k / 2 * width + column) * 4 + k % 2 * 2;
+  const int64_t sixteen = k / 4 * width * 8 + column / 16 * 128, place = column % 4 / 2 * 16 + column / 4 % 4 * 4 + column % 2 * 2 + k % 2;
+  return sixteen + place * 4 + (k % 4 < 2 ? 2 : 0);
+}
+
 /// Rows of A: fp32, `pitch` from row to row, `pairs` pairs of k; or, where `wide` is null, bf16 as they lie, `pairs` pairs under each of `segments` taps.
 struct DotRows {
   int count;
@@ -28,6 +45,7 @@ struct DotRows {
   int64_t pitch = 0;
   bool split = false;  ///< a block of `wide` has its even elements first, then the odd ones (kSplits)
   PixelPlaces places = {};
+  bool quads = false;  ///< `pairs` is even, and B in fours of k
 };
 /// Where the sums of sixteen columns start and where they go, `pitch` floats from row to row; NaNs arrive canonical. May be the same.
 struct DotSums {
@@ -41,10 +59,11 @@ struct DotSums {
 struct DotPoints {
   const uint8_t* const* at;
   int64_t segments, pairs, pitch, first, count;
+  bool quads = false;  ///< as in DotRows
 };
 
 /// sums += A by B in blocks of 16 pairs of k, of which the last may have fewer, over `panels` adjacent panels (1, or up to kDotPanels where count is 1).
-/// b: [panel][k / 2][32][2] bf16, `panel_pitch` bytes apart. `narrow`: one panel of 16 columns, up to kDotNarrowRows rows. The caller holds FlushMode.
+/// b: [panel] as packed_place says, `panel_pitch` bytes apart. `narrow`: one panel of 16 columns, up to kDotNarrowRows rows. The caller holds FlushMode.
 void multiply_dot32(const DotSums& sums, const DotRows& a, const uint8_t* b, int64_t panel_pitch, int panels, bool narrow);
 /// The same for one panel and any number of pixels (kReadsInPlace).
 void multiply_points(DotSums sums, DotPoints a, const uint8_t* b, bool narrow);

@@ -50,22 +50,35 @@ LANES void widen_few(const isa::MatrixDesc& d, const PixelMap& pixels, bool join
 
 }  // namespace
 
-FloatRows::FloatRows(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t tile_rows)
-    : d_(d), pixels_(pixels), format_(static_cast<MacFormat>(d.format)), tile_rows_(tile_rows), depth_(dot_blocks(d) * kDotBlock) {
+FloatRows::FloatRows(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t tile_rows, bool quads)
+    : quads_(quads), d_(d), pixels_(pixels), format_(static_cast<MacFormat>(d.format)), tile_rows_(tile_rows), depth_(dot_blocks(d) * kDotBlock) {
   in_order_ = format_ == MacFormat::kBF16 && d_.a_channel_pitch == 2;
-  in_place_ = kReadsInPlace && in_order_ && d_.channels % 2 == 0 && d_.channels >= kFewestInPlace && integers_beside_floats();
+  in_place_ = kReadsInPlace && in_order_ && (quads ? d_.channels % 4 == 0 : d_.channels % 2 == 0 && d_.channels >= kFewestInPlace && integers_beside_floats());
   joined_ = in_order_ && d_.a_pixel_pitch == 2 * d_.channels && d_.dilation_w == 1;
   if (in_order_) outside_.assign(2 * d_.channels, 0);
+  if (quads && !in_place_) copies_.emplace(d, pixels, 0, 2 * depth_, 0);
 }
 
 DotRows FloatRows::read(int64_t first, int count) const {
   thread_local std::vector<int64_t> buffer;
-  if (in_place_) return {.count = count, .pairs = d_.channels / 2, .segments = int64_t{d_.kernel_h} * d_.kernel_w, .places = find(first, count, buffer)};
+  if (in_place_) return {.count = count, .pairs = d_.channels / 2, .segments = int64_t{d_.kernel_h} * d_.kernel_w, .places = find(first, count, buffer), .quads = quads_};
+  if (copies_) return copy(first, count);
   thread_local std::vector<float> wide;
   wide.resize(static_cast<size_t>(parts_of(format_) * part_pitch()) + 16);
   if (in_order_) widen_in_order(first, count, wide.data());
   else for (int i = 0; i < count; ++i) widen_parts(first + i, wide.data() + i * depth_);
   return {.count = count, .pairs = int64_t{d_.kernel_h} * d_.kernel_w * even_channels(d_) / 2, .wide = wide.data(), .pitch = depth_};
+}
+
+DotRows FloatRows::copy(int64_t first, int count) const {
+  thread_local TileSource::Rows rows;
+  thread_local std::vector<int64_t> taps;
+  thread_local int64_t offsets[kTileRows];
+  copies_->read(first, count, rows);
+  taps.clear();
+  for (const TileRows& r : rows.list) taps.push_back(static_cast<int64_t>(reinterpret_cast<uintptr_t>(r.first)));
+  for (int i = 0; i < count; ++i) offsets[i] = i * rows.list[0].pitch;
+  return {.count = count, .pairs = copies_->steps() * kTileStep / 4, .segments = copies_->segments(), .places = {0, taps.data(), offsets, 0}, .quads = true};
 }
 
 LANES void FloatRows::widen_in_order(int64_t first, int count, float* to) const {

@@ -27,8 +27,8 @@ void run_dot32(int64_t depth, bool narrow) {
   offsets.resize(static_cast<size_t>(rows));
   for (int r = 0; r < rows; ++r) offsets[static_cast<size_t>(r)] = r * 2 * depth;
   static constexpr int64_t kOneTap[1] = {0};
-  const bool in_place = kReadsInPlace && integers_beside_floats();
-  const DotRows from{.count = rows, .pairs = depth / 2, .wide = in_place ? nullptr : wide.data(), .pitch = depth, .places = {reinterpret_cast<uintptr_t>(a.data()), kOneTap, offsets.data(), 0}};
+  const bool quads = kReadsInPlace && has_pair_products(), in_place = quads || (kReadsInPlace && integers_beside_floats());
+  const DotRows from{.count = rows, .pairs = depth / 2, .wide = in_place ? nullptr : wide.data(), .pitch = depth, .places = {reinterpret_cast<uintptr_t>(a.data()), kOneTap, offsets.data(), 0}, .quads = quads};
   const DotSums to{{sums.data(), sums.data() + 16}, width, {sums.data(), sums.data() + 16}, width};
   const FlushMode flush;
   multiply_dot32(to, from, b.data(), panel, 1, narrow);

@@ -161,6 +161,9 @@ LANES_INLINE Floats spread_halves(const void* p, int n) {
   const Padded<2> few(p, n);
   return {spread_eight<kChannels, 0>(load_128(few.bytes)), spread_eight<kChannels, 8>(load_128(few.bytes + 2 * kHalf))};
 }
+/// Of each four lanes the first two of a and b in turn, or the last two.
+LANES_INLINE Ints interleave_low(Ints a, Ints b) { return {_mm256_unpacklo_epi32(a.low, b.low), _mm256_unpacklo_epi32(a.high, b.high)}; }
+LANES_INLINE Ints interleave_high(Ints a, Ints b) { return {_mm256_unpackhi_epi32(a.low, b.low), _mm256_unpackhi_epi32(a.high, b.high)}; }
 /// The first n of 16-bit numbers at p in groups of kFrom, zeros behind them up to kTo: 64 bytes.
 template <int kFrom, int kTo>
 LANES_INLINE void store_spread(void* to, const void* p, int n) {

@@ -5,8 +5,12 @@
 #include <algorithm>
 #include <cstdint>
 
-#define LANES __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,fma,f16c")))
-#define LANES_INLINE __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,fma,f16c"), always_inline)) inline
+#define LANES_TARGET "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,fma,f16c"
+#define LANES __attribute__((target(LANES_TARGET)))
+#define LANES_INLINE __attribute__((target(LANES_TARGET), always_inline)) inline
+/// Where the host has products of pairs too (pair_products.h).
+#define LANES_OF_PAIRS __attribute__((target(LANES_TARGET ",avx512bf16")))
+#define LANES_OF_PAIRS_INLINE __attribute__((target(LANES_TARGET ",avx512bf16"), always_inline)) inline
 
 namespace systole::avx512 {
 
@@ -95,6 +99,9 @@ LANES_INLINE Ints fours_of(const uint8_t* p0, const uint8_t* p1, const uint8_t* 
   const Ints fours = _mm512_permutexvar_epi8(_mm512_load_si512(kIndices.of), _mm512_inserti32x4(_mm512_inserti32x4(low, sixteen_bytes<kWhole>(p2, n), 2), sixteen_bytes<kWhole>(p3, n), 3));
   return kSigned ? _mm512_xor_si512(fours, _mm512_set1_epi32(static_cast<int32_t>(0x80808080u))) : fours;
 }
+/// Of each four lanes the first two of a and b in turn, or the last two.
+LANES_INLINE Ints interleave_low(Ints a, Ints b) { return _mm512_unpacklo_epi32(a, b); }
+LANES_INLINE Ints interleave_high(Ints a, Ints b) { return _mm512_unpackhi_epi32(a, b); }
 /// In vectors of which the last is masked.
 LANES_INLINE void copy_bytes(uint8_t* to, const uint8_t* from, int64_t n) {
   for (int64_t c = 0; c < n; c += 64) {

@@ -18,16 +18,16 @@ class FloatMatrix final : public Kernel {
  public:
   FloatMatrix(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed, uint64_t a_version)
       : op_(op), d_(*op.desc), pixels_(op_, memory.scratchpad.data()), format_(static_cast<MacFormat>(d_.format)), acc_(memory, op, columns), packed_(std::move(packed)), narrow_(acc_.outputs() <= kDotColumns / 2), blocks_(dot_blocks(d_)),
-        tile_rows_(has_tile_kernels() && acc_.pixels() > kFewPixels ? kBlockRows : narrow_ ? kDotNarrowRows : kDotRows), rows_(d_, pixels_, tile_rows_) {
+        tile_rows_(has_tile_kernels() && acc_.pixels() > kFewPixels ? kBlockRows : narrow_ ? kDotNarrowRows : kDotRows), rows_(d_, pixels_, tile_rows_, quads_) {
     if (tile_rows_ == kBlockRows) source_.emplace(d_, pixels_, acc_.pixels(), 2 * blocks_ * kDotBlock, a_version);
     panels_ = (acc_.outputs() + kDotColumns - 1) / kDotColumns;
     together_ = acc_.pixels() == 1 ? kDotPanels : 1;
     tiles_ = (acc_.pixels() + tile_rows_ - 1) / tile_rows_;
     in_stretches_ = kSplits && rows_.in_order() && d_.channels % 16 == 0 && !source_ && acc_.pixels() > 2 * tile_rows_;
     groups_ = acc_.pixels() <= 2 * tile_rows_ ? (panels_ + together_ - 1) / together_ : 1;
-    if (!kReadsInPlace || source_ || groups_ > 1 || format_ != MacFormat::kBF16 || !integers_beside_floats()) return;
+    if (!kReadsInPlace || source_ || groups_ > 1 || format_ != MacFormat::kBF16 || !(quads_ || integers_beside_floats())) return;
     PixelRuns runs(op_, memory.scratchpad.data(), {.element_bytes = 2, .multiple = 2});
-    if (runs.suit()) walk_.emplace(std::move(runs), tile_rows_);
+    if (runs.suit() && (!quads_ || runs.channels() % 4 == 0)) walk_.emplace(std::move(runs), tile_rows_);
   }
   WorkClass work_class() const override { return WorkClass::kMatrixFloat; }
   WorkShape shape() const override { return shape_of(op_); }
@@ -107,7 +107,7 @@ class FloatMatrix final : public Kernel {
     const FlushMode flush;
     const PixelRuns& runs = walk_->runs();
     walk_->visit(begin, end, [&](const uint8_t* const* segments, int64_t pixel, int64_t first, int64_t count) {
-      const DotPoints a{segments, runs.segments(), runs.channels() / 2, runs.pitch(), first, count};
+      const DotPoints a{segments, runs.segments(), runs.channels() / 2, runs.pitch(), first, count, quads_};
       for (int64_t panel = 0; panel < panels_; ++panel) multiply_panel(a, pixel, panel);
     });
   }
@@ -231,9 +231,9 @@ class FloatMatrix final : public Kernel {
     };
     if (format_ == MacFormat::kBF16) return multiply_part(0);
     const FlushMode flush;  // splitting into parts, which came before it, keeps subnormals
-    const float* parts = a.wide;
+    const DotRows parts = a;
     for (int64_t q = 0; q < passes_of(format_); ++q) {
-      a.wide = parts + passes_in(format_)[q].a_part * rows_.part_pitch();
+      a = rows_.part(parts, passes_in(format_)[q].a_part);
       multiply_part(passes_in(format_)[q].b_part);
       std::copy_n(sums.to, 2 * kDotPanels, sums.from), sums.from_pitch = sums.to_pitch;  // the next pass goes on
     }
@@ -246,6 +246,7 @@ class FloatMatrix final : public Kernel {
   const Accumulators acc_;
   std::shared_ptr<const PackedB> packed_;
   bool narrow_;        ///< all there is are 16 columns
+  bool quads_ = in_quads(op_);
   bool in_stretches_;  ///< multiplied stretch by stretch of K
   int64_t blocks_, tile_rows_, panels_, together_, tiles_, groups_;
   std::optional<RunWalk> walk_;  ///< where multiply_points takes runs

@@ -29,19 +29,32 @@ class ColumnReader {
   int64_t element_;
 };
 
-/// Sixteen columns of all k, in pairs, as parts; `to` is their place in part 0, others `part_bytes` on.
-LANES void pack_sixteen(const isa::MatrixDesc& d, const ColumnReader& reader, int64_t first, int count, int64_t width, int64_t part_bytes, uint8_t* to) {
+/// Four k of sixteen columns from the even and odd numbers of two pairs: packed_place.
+LANES_INLINE void store_quads(uint8_t* to, Ints even0, Ints odd0, Ints even1, Ints odd1) {
+  const Ints high = set_ints(static_cast<int32_t>(0xFFFF0000u));
+  const Ints even = either(both(even0, high), shift_right<16>(even1)), odd = either(both(odd0, high), shift_right<16>(odd1));
+  store(to, interleave_low(even, odd));
+  store(to + 64, interleave_high(even, odd));
+}
+
+/// Sixteen columns of all k, as parts; `to` is their place in part 0, others `part_bytes` on.
+LANES void pack_sixteen(const isa::MatrixDesc& d, bool quads, const ColumnReader& reader, int64_t first, int count, int64_t width, int64_t part_bytes, uint8_t* to) {
   const auto format = static_cast<MacFormat>(d.format);
   const Ints high = set_ints(static_cast<int32_t>(0xFFFF0000u));
   const int64_t taps = int64_t{d.kernel_h} * d.kernel_w, channels = d.channels;
+  Ints before[3][2] = {};  // the even and odd numbers of a four's first pair, by part
+  bool second = false;
   for (int64_t t = 0; t < taps; ++t) {
-    for (int64_t c = 0; c < channels; c += 2, to += width * 4) {
+    for (int64_t c = 0; c < channels; c += 2, to += width * 4, second = !second) {
       const int64_t k = t * channels + c;
       const Floats even = reader.read(first, k, count), odd = c + 1 < channels ? reader.read(first, k + 1, count) : set(0.0f);
       for (int q = 0; q < parts_of(format); ++q) {
         const bool whole = format == MacFormat::kBF16;
         const Ints a = as_ints(whole ? even : part_of(even, q)), b = as_ints(whole ? odd : part_of(odd, q));
-        store(to + q * part_bytes, either(shift_right<16>(a), both(b, high)));
+        uint8_t* at = to + q * part_bytes;
+        if (!quads) store(at, either(shift_right<16>(a), both(b, high)));
+        else if (second) store_quads(at - width * 4, before[q][0], before[q][1], a, b);
+        else store_quads(at, before[q][0] = a, before[q][1] = b, set_ints(0), set_ints(0));  // the last may be alone
       }
     }
   }
@@ -49,17 +62,18 @@ LANES void pack_sixteen(const isa::MatrixDesc& d, const ColumnReader& reader, in
 
 }  // namespace
 
-/// [part][panel of 32 columns][k / 2][column][2] as bf16, k padded as dot32 asks; 16 columns where there are no more.
+/// [part][panel of 32 columns] of bf16 as packed_place says, k padded as dot32 asks; 16 columns where there are no more.
 void pack_float_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, PackedB& out) {
   const isa::MatrixDesc& d = *op.desc;
   const auto format = static_cast<MacFormat>(d.format);
   const int64_t taps = int64_t{d.kernel_h} * d.kernel_w, even = even_channels(d), blocks = dot_blocks(d), n = op.n, panels = (n + kDotColumns - 1) / kDotColumns;
   const int64_t part_bytes = panels * panel_bytes(blocks);
   out.bytes.resize(static_cast<size_t>(parts_of(format) * part_bytes));  // zeros, and what K and n leave empty remains so
+  const bool quads = in_quads(op);
   const ColumnReader reader(d, b);
   for (int64_t o = 0; columns % 16 == 0 && o < n; o += 16) {
-    uint8_t* to = out.bytes.data() + o / kDotColumns * panel_bytes(blocks) + o % kDotColumns * 4;
-    pack_sixteen(d, reader, o / columns * d.b_tile_pitch + o % columns * d.b_column_pitch, lanes_of(n - o), panel_width(n, o / kDotColumns), part_bytes, to);
+    uint8_t* to = out.bytes.data() + o / kDotColumns * panel_bytes(blocks) + o % kDotColumns * (quads ? 8 : 4);
+    pack_sixteen(d, quads, reader, o / columns * d.b_tile_pitch + o % columns * d.b_column_pitch, lanes_of(n - o), panel_width(n, o / kDotColumns), part_bytes, to);
   }
   for (int64_t o = 0; columns % 16 != 0 && o < n; ++o) {
     const int64_t width = panel_width(n, o / kDotColumns);
@@ -68,8 +82,7 @@ void pack_float_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, Pa
       for (int q = 0; q < parts_of(format); ++q) {
         const uint8_t* from = b + o / columns * d.b_tile_pitch + i * d.b_row_pitch + o % columns * d.b_column_pitch;
         const auto bits = static_cast<uint16_t>(std::bit_cast<uint32_t>(operand_part(format, from, q)) >> 16);
-        uint8_t* pair = out.bytes.data() + q * part_bytes + o / kDotColumns * panel_bytes(blocks) + (k / 2 * width + o % kDotColumns) * 4;
-        std::memcpy(pair + k % 2 * 2, &bits, 2);
+        std::memcpy(out.bytes.data() + q * part_bytes + o / kDotColumns * panel_bytes(blocks) + packed_place(k, o % kDotColumns, width, quads), &bits, 2);
       }
     }
   }

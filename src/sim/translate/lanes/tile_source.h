@@ -1,4 +1,4 @@
-// Rows of A as multiply_tiles reads them: where they lie in the scratchpad if they come in whole steps, else copied, padding and parts included.
+// Rows of A as multiply_tiles, and products of pairs, read them: where they lie in the scratchpad if they come in whole steps, else copied, padding and parts included.
 #pragma once
 #include <vector>
 
@@ -24,19 +24,21 @@ class TileSource {
   /// kept for the instructions after this one that read the same.
   const TileRows* rows(int64_t tile) const;
 
- private:
   struct Rows {
     std::vector<TileRows> list;
     std::vector<uint8_t> bytes;
     std::vector<int64_t> offsets;
   };
+  /// The same of pixels [first, first + count), kept by `rows`.
+  void read(int64_t first, int count, Rows& rows) const;
+
+ private:
   /// What a thread copied last, by tile.
   struct Kept {
     uint64_t run = 0, version = 0;
     std::vector<char> there;
     std::vector<Rows> tiles;
   };
-  void read(int64_t first, int count, Rows& rows) const;
   void read_steps(int64_t first, int count, Rows& rows) const;
   void copy_taps(int64_t first, int count, int64_t offset, int64_t tap_pitch, Rows& rows) const;
   void read_whole(int64_t first, int count, Rows& rows) const;
