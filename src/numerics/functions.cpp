@@ -123,10 +123,13 @@ float vx_sqrt(float x) {
   return canonical(std::fma(std::fma(-s, s, scaled), 0.5f * r, s) / scale);
 }
 
-float vx_divide(float a, float b) {
+float vx_divisor(float b) {
   const float seed = vx_reciprocal(b);
-  const float r = std::isfinite(seed) ? std::fma(std::fma(-b, seed, 1.0f), seed, seed) : seed;
-  const float q = a * r;
+  return std::isfinite(seed) ? std::fma(std::fma(-b, seed, 1.0f), seed, seed) : seed;
+}
+
+float vx_divide(float a, float b) {
+  const float r = vx_divisor(b), q = a * r;
   if (!std::isfinite(q) || !std::isfinite(r) || r == 0 || std::fabs(q) < 0x1p-100f) return canonical(q);
   return canonical(std::fma(std::fma(-q, b, a), r, q));
 }

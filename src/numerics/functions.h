@@ -15,7 +15,8 @@ float vx_log2(float x);        ///< log2 x; 0 gives -Inf, negative NaN
 float vx_exp(float x);
 float vx_log(float x);      ///< log2 x times ln 2
 float vx_sqrt(float x);     ///< x times rsqrt x, one Newton step; correctly rounded except in the last place
-float vx_divide(float a, float b);  ///< a * reciprocal(b) with a refined reciprocal and one correction step
+float vx_divide(float a, float b);  ///< a * vx_divisor(b) and one correction step
+float vx_divisor(float b);          ///< reciprocal(b), refined
 float vx_tanh(float x);
 float vx_sigmoid(float x);
 float vx_erf(float x);

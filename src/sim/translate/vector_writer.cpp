@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "numerics/functions.h"
 #include "numerics/reduce.h"
 #include "sim/translate/vector_writer_parts.h"
 
@@ -18,6 +19,8 @@ int power_of_two_from(int64_t n) {
   while (p < n) p *= 2;
   return p;
 }
+/// Its refined reciprocal is worked out here, once.
+bool divides_by_constant(const isa::MicroOp& m) { return m.op == isa::Micro::kDivide && m.b >= isa::kOperandConstant && m.b < isa::kOperandConstant + isa::kMicroConstants; }
 bool is_integer(StreamType t) { return t == StreamType::kI8 || t == StreamType::kU8 || t == StreamType::kI16 || t == StreamType::kU16; }
 
 }  // namespace
@@ -248,7 +251,8 @@ Xbyak::Xmm VectorWriter::compute(int first, int last, bool tail) {
   if (first == last) return vec(8);
   for (int i = first; i < last; ++i) {
     const isa::MicroOp& m = p_.ops[static_cast<size_t>(i)];
-    if (const VectorFunction f = kernels_.vector_function(m.op)) call_function(f, i, last, tail);
+    if (divides_by_constant(m)) call_function(kernels_.divide_by(), i, last, tail);
+    else if (const VectorFunction f = kernels_.vector_function(m.op)) call_function(f, i, last, tail);
     else operation(m);
   }
   return vec(p_.ops[static_cast<size_t>(last - 1)].dst);
@@ -265,6 +269,7 @@ void VectorWriter::call_function(VectorFunction f, int at, int last, bool tail) 
   vmovaps(spare(), b);
   vmovaps(vec(0), a);
   vmovaps(vec(1), spare());
+  if (divides_by_constant(m)) broadcast(vec(2), vx_divisor(p_.constants[m.b - static_cast<size_t>(isa::kOperandConstant)]));
   mov(rax, reinterpret_cast<uint64_t>(f.code));
   call(rax);
   if (m.dst != 0) vmovaps(vec(m.dst), vec(0));

@@ -140,10 +140,14 @@ INLINE F sqrt(F x) {
   return select(either_of(is_zero(x), is_infinite(x)), edge, root);
 }
 
-INLINE F divide(F a, F b) {
-  const F seed = reciprocal(b), refined = fma(fma(negative(b), seed, num(1.0f)), seed, seed), r = select(is_finite(seed), refined, seed), q = multiply(a, r);
+INLINE F divide_by(F a, F b, F r) {
+  const F q = multiply(a, r);
   const M correct = both_of(both_of(is_finite(q), is_finite(r)), both_of(none_of(is_zero(r)), not_less(magnitude(q), num(0x1p-100f))));
   return without_payload(select(correct, fma(fma(negative(q), b, a), r, q), q));
+}
+INLINE F divide(F a, F b) {
+  const F seed = reciprocal(b), refined = fma(fma(negative(b), seed, num(1.0f)), seed, seed);
+  return divide_by(a, b, select(is_finite(seed), refined, seed));
 }
 
 INLINE F tanh(F x) {
@@ -196,6 +200,8 @@ FUNCTION(tanh_of, tanh(a))
 FUNCTION(sigmoid_of, sigmoid(a))
 FUNCTION(erf_of, erf(a))
 
+LANES F divide_by_of(F a, F b, F r) { return divide_by(a, b, r); }
+
 LANES F power_of(F a, F b) {
   alignas(64) float x[kNativeLanes], y[kNativeLanes];
   __builtin_memcpy(x, &a, sizeof x), __builtin_memcpy(y, &b, sizeof y);
@@ -228,6 +234,8 @@ Function function(isa::Micro op) {
 }  // namespace
 
 VectorFunction vector_function(isa::Micro op) { return {reinterpret_cast<void (*)()>(function(op))}; }
+
+VectorFunction divide_by() { return {reinterpret_cast<void (*)()>(divide_by_of)}; }
 
 LANES void apply(VectorFunction f, const float* a, const float* b, float* r, int64_t n) {
   const auto call = reinterpret_cast<Function>(f.code);

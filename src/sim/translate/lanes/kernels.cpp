@@ -72,7 +72,7 @@ constexpr int64_t (*peak_integer)() = nullptr;  // no instruction of its own
 
 }  // namespace
 
-const LaneKernels kKernels = {pack_integer_b, pack_float_b, pack_depthwise_b, integer_matrix, float_matrix, depthwise, vector_function, apply,
+const LaneKernels kKernels = {pack_integer_b, pack_float_b, pack_depthwise_b, integer_matrix, float_matrix, depthwise, vector_function, divide_by, apply,
                               {kIntegerRows, kIntegerNarrowRows, run_int8}, {kDotRows, kDotNarrowRows, run_dot32}, peak_float, peak_integer};
 
 }  // namespace systole::SYSTOLE_LANES

@@ -29,6 +29,8 @@ struct LaneKernels {
   std::unique_ptr<Kernel> (*depthwise)(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed);
   /// None for operations that are single host instructions.
   VectorFunction (*vector_function)(isa::Micro op);
+  /// a / b as kDivide has it, of a third operand too: vx_divisor(b) (numerics/functions.h).
+  VectorFunction (*divide_by)();
   /// r = f(a, b), n a multiple of 16.
   void (*apply)(VectorFunction f, const float* a, const float* b, float* r, int64_t n);
   TileKernel int8, dot32;

@@ -15,6 +15,7 @@ std::unique_ptr<Kernel> float_matrix(Memory& memory, const isa::MatrixOp& op, in
 void pack_depthwise_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, PackedB& out);
 std::unique_ptr<Kernel> depthwise(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed);
 VectorFunction vector_function(isa::Micro op);
+VectorFunction divide_by();
 void apply(VectorFunction f, const float* a, const float* b, float* r, int64_t n);
 
 /// How many of the next sixteen are there.
