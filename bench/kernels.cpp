@@ -116,6 +116,9 @@ BENCHMARK_CAPTURE(layer, bf16_points_64_to_32, MacFormat::kBF16, LayerShape{3, 8
 BENCHMARK_CAPTURE(layer, bf16_points_64_to_16, MacFormat::kBF16, LayerShape{10, 40, 1, 64, 16});
 BENCHMARK_CAPTURE(layer, bf16_points_16_to_16, MacFormat::kBF16, LayerShape{3, 160, 1, 16, 16});
 BENCHMARK_CAPTURE(layer, bf16_points_16_to_32, MacFormat::kBF16, LayerShape{3, 80, 1, 16, 32});
+BENCHMARK_CAPTURE(layer, bf16_tokens_768_to_32, MacFormat::kBF16, LayerShape{1, 128, 1, 768, 32});
+BENCHMARK_CAPTURE(layer, bf16_tokens_3072_to_16, MacFormat::kBF16, LayerShape{1, 128, 1, 3072, 16});
+BENCHMARK_CAPTURE(layer, bf16_3_x_3_256_to_16, MacFormat::kBF16, LayerShape{14, 14, 3, 256, 16});
 BENCHMARK_CAPTURE(layer, bf16_points_64_to_1, MacFormat::kBF16, LayerShape{10, 40, 1, 64, 1});
 BENCHMARK_CAPTURE(layer, bf16_plane_3_x_3, MacFormat::kBF16, LayerShape{10, 40, 3, 1, 1});
 BENCHMARK_CAPTURE(layer, bf16_depthwise_32, MacFormat::kBF16, LayerShape{3, 80, 3, 0, 32});

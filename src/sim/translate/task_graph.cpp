@@ -10,6 +10,7 @@
 
 #include "base/parallel.h"
 #include "sim/translate/host.h"
+#include "sim/translate/upcoming.h"
 
 namespace systole {
 
@@ -28,15 +29,44 @@ void prefetch(const Kernel* kernel) {
   for (int line = 0; line < 5; ++line) __builtin_prefetch(reinterpret_cast<const char*>(kernel) + 64 * line);
 }
 
+/// While tasks run; afterwards nothing is upcoming.
+struct Announced {
+  Announced() = default;
+  Announced(const Announced&) = delete;
+  Announced& operator=(const Announced&) = delete;
+  ~Announced() { t_upcoming = {}; }
+};
+
+constexpr double kFetchBytesPerNs = 32;  ///< from another core's caches
+
 }  // namespace
 
-uint32_t TaskGraph::add(std::unique_ptr<Kernel> kernel, std::vector<uint32_t> after, uint32_t operand, double operand_ns) {
+uint32_t TaskGraph::add(std::unique_ptr<Kernel> kernel, std::vector<uint32_t> after, std::span<const uint8_t> operand) {
+  uint32_t number = 0;
+  if (!operand.empty()) number = operand_numbers_.emplace(operand.data(), static_cast<uint32_t>(operands_.size())).first->second;
+  if (number == operands_.size()) operands_.push_back(operand);
   const auto id = static_cast<uint32_t>(kernels_.size());
   std::sort(after.begin(), after.end());
   after.erase(std::unique(after.begin(), after.end()), after.end());
-  tasks_.push_back({kernel->cost_ns(), kernel->pieces(), std::move(after), operand, operand_ns});
+  tasks_.push_back({kernel->cost_ns(), kernel->pieces(), std::move(after), number, static_cast<double>(operand.size()) / kFetchBytesPerNs});
   kernels_.push_back(std::move(kernel));
   return id;
+}
+
+/// Before the task at `at` of a list runs: if it multiplies a constant, the next other one of the list is announced, once.
+template <class TaskAt>
+void TaskGraph::name_upcoming(size_t at, size_t count, uint32_t& named, TaskAt task_at) const {
+  constexpr size_t kFar = 12;  // tasks
+  const uint32_t now = tasks_[task_at(at)].operand;
+  for (size_t i = at + 1; now != 0 && i < std::min(at + kFar, count); ++i) {
+    const uint32_t next = tasks_[task_at(i)].operand;
+    if (next == 0) continue;
+    if (next == now || next == named) return;
+    named = next;
+    const auto first = reinterpret_cast<uintptr_t>(operands_[next].data());
+    t_upcoming = {first, first + operands_[next].size()};
+    return;
+  }
 }
 
 /// One run of a plan. A thread takes a list and keeps it to its end. A list that no thread has come for - the host's may be busy
@@ -47,6 +77,7 @@ class TaskGraph::Run {
       : graph_(graph), plan_(plan), lists_(plan.threads.size()), measure_(measure), turns_to_yield_(lists_.size() > static_cast<size_t>(usable_cores()) ? 64 : 8192) {}
 
   void work(size_t list, Seconds& seconds) {
+    const Announced none_left;
     std::vector<size_t> mine;
     if (take(list)) mine.push_back(list);
     try {
@@ -69,6 +100,7 @@ class TaskGraph::Run {
     std::atomic<uint32_t> done{0};  ///< items, as far as others wait for them
     std::atomic<bool> taken{false};
     size_t at = 0;                  ///< the owner's next item
+    uint32_t named = 0;             ///< the constant that was announced last
   };
   static constexpr int kPatience = 50'000;  ///< turns of a waiting loop before a list that nobody came for is taken: a few milliseconds
 
@@ -97,6 +129,7 @@ class TaskGraph::Run {
     while (state.at < items.size() && !unmet(list)) {
       const ThreadPlan::Item& item = items[state.at];
       prefetch(graph_.kernels_[items[std::min(state.at + 2, items.size() - 1)].task].get());
+      graph_.name_upcoming(state.at, items.size(), state.named, [&](size_t i) { return items[i].task; });
       graph_.run_item(item, measure_, seconds);
       ++state.at;
       if (item.awaited) state.done.store(static_cast<uint32_t>(state.at), std::memory_order_release);
@@ -156,8 +189,11 @@ void TaskGraph::run(int threads, WorkProfile* profile) {
 }
 
 void TaskGraph::run_in_order(bool measure, Seconds& seconds) {
+  const Announced none_left;
+  uint32_t named = 0;
   for (size_t i = 0; i < tasks_.size(); ++i) {
     prefetch(kernels_[std::min(i + 2, tasks_.size() - 1)].get());
+    name_upcoming(i, tasks_.size(), named, [](size_t k) { return k; });
     run_item({static_cast<uint32_t>(i), 0, tasks_[i].pieces}, measure, seconds);
   }
 }

@@ -3,6 +3,7 @@
 #pragma once
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -36,9 +37,9 @@ WorkSums sums_of(const WorkProfile& profile);
 
 class TaskGraph {
  public:
-  /// Adds a task that runs after `after`, earlier tasks of this graph (repeats are allowed); tasks of one `operand`, not 0, read the same
-  /// constant, which takes operand_ns to come from another core. Returns its number.
-  uint32_t add(std::unique_ptr<Kernel> kernel, std::vector<uint32_t> after, uint32_t operand = 0, double operand_ns = 0);
+  /// Adds a task that runs after `after`, earlier tasks of this graph (repeats are allowed). `operand`: the constant that it reads, if any, which
+  /// stays where it is; tasks of the same one go to the same thread if they can. Returns its number.
+  uint32_t add(std::unique_ptr<Kernel> kernel, std::vector<uint32_t> after, std::span<const uint8_t> operand = {});
   size_t size() const { return kernels_.size(); }
   /// Plans for so many threads, where that is not done: after the runs that tell how long tasks take, once more.
   void prepare(int threads);
@@ -51,10 +52,14 @@ class TaskGraph {
   void run_item(const ThreadPlan::Item& item, bool measure, Seconds& seconds);
   void run_in_order(bool measure, Seconds& seconds);
   void run_plan(int threads, bool measure, Seconds& seconds);
+  template <class TaskAt>
+  void name_upcoming(size_t at, size_t count, uint32_t& named, TaskAt task_at) const;
   friend WorkSums sums_of(const WorkProfile& profile);
 
   std::vector<std::unique_ptr<Kernel>> kernels_;
   std::vector<PlannedTask> tasks_;   ///< costs: estimates, then measured
+  std::vector<std::span<const uint8_t>> operands_{{}};  ///< by number; 0: none
+  std::map<const uint8_t*, uint32_t> operand_numbers_;
   std::vector<float> measured_ns_;
   ThreadPlan plan_;                  ///< of the thread count used last
   int64_t runs_ = 0;

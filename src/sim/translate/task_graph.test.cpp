@@ -7,6 +7,8 @@
 #include <random>
 #include <stdexcept>
 
+#include "sim/translate/upcoming.h"
+
 namespace systole {
 namespace {
 
@@ -37,6 +39,18 @@ class Throwing final : public Kernel {
   WorkClass work_class() const override { return WorkClass::kVector; }
   WorkShape shape() const override { return {}; }
   void run(int64_t, int64_t) const override { throw std::runtime_error("as told"); }
+};
+
+/// Notes what is announced when it runs, and takes none of it.
+class Watching final : public Kernel {
+ public:
+  explicit Watching(std::vector<Upcoming>& seen) : seen_(seen) {}
+  WorkClass work_class() const override { return WorkClass::kVector; }
+  WorkShape shape() const override { return {}; }
+  void run(int64_t, int64_t) const override { seen_.push_back(t_upcoming); }
+
+ private:
+  std::vector<Upcoming>& seen_;
 };
 
 /// A random graph and what each of its tasks has done.
@@ -80,6 +94,29 @@ TEST(TaskGraph, AFailureEndsTheRun) {
     counted.graph.add(std::make_unique<Throwing>(), {20, 49});
     EXPECT_THROW(counted.graph.run(threads), std::runtime_error);
   }
+}
+
+TEST(TaskGraph, ConstantsAreAnnouncedBeforeTheyAreRead) {
+  const std::vector<uint8_t> bytes(300);
+  const std::span<const uint8_t> a(bytes.data(), 100), b(bytes.data() + 100, 200), none;
+  std::vector<Upcoming> seen;
+  TaskGraph graph;
+  for (const auto& operand : {a, none, a, b, none, b, a}) graph.add(std::make_unique<Watching>(seen), {}, operand);
+  graph.run(1);
+  auto at = [](std::span<const uint8_t> s) { return reinterpret_cast<uintptr_t>(s.data()); };
+  const uintptr_t expected[] = {0, 0, at(b), at(b), at(b), at(a), at(a)};
+  ASSERT_EQ(seen.size(), std::size(expected));
+  for (size_t i = 0; i < seen.size(); ++i) EXPECT_EQ(seen[i].at, expected[i]) << "task " << i;
+  EXPECT_EQ(seen[2].end - seen[2].at, b.size());
+  EXPECT_EQ(t_upcoming.at, 0u);
+}
+
+TEST(Upcoming, LinesEndWithTheConstant) {
+  const std::vector<uint8_t> bytes(300);
+  const auto first = reinterpret_cast<uintptr_t>(bytes.data());
+  Upcoming u{first, first + bytes.size()};
+  for (int i = 0; i < 9; ++i) fetch(u, 2);
+  EXPECT_EQ(u.at, first + 3 * 128);
 }
 
 }  // namespace

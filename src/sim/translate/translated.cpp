@@ -197,7 +197,6 @@ class Translator {
     return made;
   }
 
-  static constexpr double kFetchBytesPerNs = 32;  ///< from another core's caches
   void emit() {
     std::vector<uint32_t> number(drafts_.size(), MemoryFlow::kNobody);
     for (size_t i = 0; i < drafts_.size(); ++i) {
@@ -207,9 +206,9 @@ class Translator {
         continue;
       }
       place(d);
-      uint32_t operand = 0;
-      if (d.operand) operand = operands_.emplace(d.operand.get(), static_cast<uint32_t>(operands_.size() + 1)).first->second;
-      number[i] = graph_.add(std::move(d.kernel), emitted(d.after, number), operand, d.operand ? static_cast<double>(d.operand->bytes.size()) / kFetchBytesPerNs : 0);
+      std::span<const uint8_t> operand;
+      if (d.operand) operand = {d.operand->bytes.data(), d.operand->bytes.size()};
+      number[i] = graph_.add(std::move(d.kernel), emitted(d.after, number), operand);
     }
   }
   /// Tasks of the graph for drafts; for a dropped copy, what it would have waited for.
@@ -238,7 +237,6 @@ class Translator {
   std::map<std::string, uint64_t> a_versions_;
   std::map<std::string, std::shared_ptr<const PackedB>> constant_packs_;
   std::map<std::string, std::pair<std::shared_ptr<const PackedB>, uint32_t>> run_time_packs_;
-  std::map<const PackedB*, uint32_t> operands_;  ///< constant ones, numbered from 1
   ZeroedMemory image_;
 };
 

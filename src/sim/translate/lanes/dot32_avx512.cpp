@@ -4,6 +4,7 @@
 #include "sim/translate/lanes/dot32.h"
 #include "sim/translate/lanes/matrix.h"
 #include "sim/translate/lanes/pixel_runs.h"
+#include "sim/translate/upcoming.h"
 
 #ifdef SYSTOLE_X86
 namespace systole::avx512 {

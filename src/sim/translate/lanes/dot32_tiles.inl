@@ -44,6 +44,7 @@ DOT_CODE void point_tiles(const DotSums& sums, const DotPoints& a, int64_t tiles
   const Step step;
   const int64_t pitch = a.pitch, segments = kOne ? 1 : a.segments;
   Chains<kRows, kVectors> chains(sums);
+  Upcoming ahead = t_upcoming;
   for (int64_t t = 0; t < tiles; ++t) {
     SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) chains.from[c] = sums.from[c] + t * kRows * sums.from_pitch, chains.to[c] = sums.to[c] + t * kRows * sums.to_pitch;
     chains.from_pitch = sums.from_pitch;
@@ -65,6 +66,7 @@ DOT_CODE void point_tiles(const DotSums& sums, const DotPoints& a, int64_t tiles
         left -= here, filled += here;
         if (filled < kPairs || (s + 1 == segments && left == 0)) continue;  // the block goes on, or is the last
         chains.template add_to_sums<Step, false>();
+        fetch(ahead, 2);
         chains.clear();
         filled = 0;
       }
@@ -73,6 +75,7 @@ DOT_CODE void point_tiles(const DotSums& sums, const DotPoints& a, int64_t tiles
     chains.template add_to_sums<Step, true>();
     chains.clear();
   }
+  t_upcoming = ahead;
 }
 
 template <class Step, int kVectors, size_t... I>

@@ -1,10 +1,12 @@
 // u8 rows of A against packed s8 columns of B. Signed
 // bytes have their top bit turned on the way, which makes them unsigned ones 128 higher.
+#include <algorithm>
 #include <utility>
 
 #include "sim/translate/lanes/integers.h"
 #include "sim/translate/lanes/pixel_runs.h"
 #include "sim/translate/lanes/tile_source.h"
+#include "sim/translate/upcoming.h"
 
 #ifdef SYSTOLE_X86
 namespace systole::avx512 {
@@ -37,12 +39,15 @@ class RowAddresses {
 
 using Multiply = void (*)(const IntegerSums&, const IntegerPoints&, int64_t, const uint8_t*);
 
+constexpr int64_t kBetweenFetches = 16;  ///< steps
+
 /// kRows pixels of `a` again and again, `tiles` times.
 template <int kRows, int kVectors, bool kTurn>
 LANES void point_tiles(const IntegerSums& sums, const IntegerPoints& a, int64_t tiles, const uint8_t* panel) {
   const __m512i top = _mm512_set1_epi32(static_cast<int32_t>(0x80808080u));
   const int64_t pitch = a.pitch, quads = a.depth / kIntegerDepth;
   int32_t* to[kVectors];
+  Upcoming ahead = t_upcoming;
   SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) to[c] = sums.to[c];
   for (int64_t t = 0; t < tiles; ++t) {
     __m512i sum[kRows][kVectors];
@@ -55,15 +60,18 @@ LANES void point_tiles(const IntegerSums& sums, const IntegerPoints& a, int64_t 
     const uint8_t* b = panel;
     for (int64_t s = 0; s < a.segments; ++s) {
       RowAddresses<kRows> at(a.at[s] + (a.first + t * kRows) * pitch, pitch);
-      for (int64_t q = 0; q < quads; ++q, b += 64 * kVectors, at.advance(4)) {
-        __m512i column[kVectors];
-        SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) column[c] = _mm512_loadu_si512(b + 64 * c);
-        SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) {
-          int32_t four;
-          __builtin_memcpy(&four, at[r], 4);
-          __m512i x = _mm512_set1_epi32(four);
-          if (kTurn) x = _mm512_xor_si512(x, top);
-          SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) sum[r][c] = _mm512_dpbusd_epi32(sum[r][c], x, column[c]);
+      for (int64_t left = quads; left > 0; left -= kBetweenFetches) {
+        fetch(ahead, 1);
+        for (int64_t q = std::min(left, kBetweenFetches); q > 0; --q, b += 64 * kVectors, at.advance(4)) {
+          __m512i column[kVectors];
+          SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) column[c] = _mm512_loadu_si512(b + 64 * c);
+          SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r) {
+            int32_t four;
+            __builtin_memcpy(&four, at[r], 4);
+            __m512i x = _mm512_set1_epi32(four);
+            if (kTurn) x = _mm512_xor_si512(x, top);
+            SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) sum[r][c] = _mm512_dpbusd_epi32(sum[r][c], x, column[c]);
+          }
         }
       }
     }
@@ -71,6 +79,7 @@ LANES void point_tiles(const IntegerSums& sums, const IntegerPoints& a, int64_t 
       SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) _mm512_storeu_si512(to[c] + r * sums.pitch, sum[r][c]);
     SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) to[c] += kRows * sums.pitch;
   }
+  t_upcoming = ahead;
 }
 
 struct ByRows {
