@@ -282,14 +282,34 @@ Result<bool> write_pictures(const Compiled& model, const PictureFiles& files, co
   });
 }
 
+namespace {
+
+constexpr size_t kLeastLent = 1 << 16;  ///< bytes; a plan may keep what is smaller (plan.cpp, kBoundElements)
+
+/// A caller's tensor for the time of one run: large ones without a copy.
+HostValue lent(const Tensor& t) { return t.bytes.size() < kLeastLent ? HostValue(t) : HostValue(TensorPtr(&t, [](const Tensor*) {})); }
+
+/// Whether bytes are a caller's own.
+bool borrows(const Tensor& t, const std::vector<Tensor>& inputs) {
+  const std::less<const uint8_t*> before;
+  return std::any_of(inputs.begin(), inputs.end(), [&](const Tensor& in) {
+    const TensorBytes& lender = in.bytes;
+    return before(t.bytes.data(), lender.end()) && before(lender.data(), t.bytes.end());
+  });
+}
+
+}  // namespace
+
 Result<std::vector<Tensor>> run(const Compiled& model, const std::vector<Tensor>& inputs) {
   return catch_failures([&] {
     std::vector<HostValue> values;
-    for (const Tensor& t : inputs) values.emplace_back(t);
+    for (const Tensor& t : inputs) values.push_back(lent(t));
     std::vector<Tensor> out;
     for (const HostValue& v : model->run(values)) {
       if (!v.tensor) fail(ErrorCode::kUnsupported, "model '" + model->name + "'", "an output that is a sequence or an optional", "tensors");
-      out.push_back(shared(v.tensor));
+      const Tensor result = shared(v.tensor);
+      out.push_back(result);
+      if (borrows(result, inputs)) out.back().bytes.own();
     }
     return out;
   });

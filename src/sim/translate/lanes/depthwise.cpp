@@ -19,9 +19,7 @@ class DepthwiseFloat final : public Depthwise {
       for (int64_t i = first; i < last; ++i) pixel(begin + i, rows, i);
       return;
     }
-    together(first, last, [&](int64_t at, auto n) {
-      for (int64_t o = 0; o < n_; o += 16) n_ - o >= 16 ? sixteen_of<n(), true>(begin + at, at, rows, o) : sixteen_of<n(), false>(begin + at, at, rows, o);
-    });
+    together(first, last, [&](int64_t at, auto n) { columns_.all(at, n()) ? all_channels<n(), false>(begin + at, at, rows) : all_channels<n(), true>(begin + at, at, rows); });
   }
 
  private:
@@ -36,13 +34,18 @@ class DepthwiseFloat final : public Depthwise {
     return as_floats(shift_left<16>(kWhole ? load_halves(from) : load_halves(from, n)));
   }
 
-  template <int kPixels, bool kWhole>
+  /// kEdge: not all columns that they see are there.
+  template <int kPixels, bool kEdge>
+  void all_channels(int64_t first, int64_t at, const TapRows& rows) const {
+    for (int64_t o = 0; o < n_; o += 16) n_ - o >= 16 ? sixteen_of<kPixels, true, kEdge>(first, at, rows, o) : sixteen_of<kPixels, false, kEdge>(first, at, rows, o);
+  }
+  template <int kPixels, bool kWhole, bool kEdge>
   void sixteen_of(int64_t first, int64_t at, const TapRows& rows, int64_t o) const {
-    if (!slides_) return sixteen<kPixels, kWhole>(first, at, rows, o);
-    d_.stride_w == 1 ? slide<kPixels, kWhole, 1>(first, at, rows, o) : slide<kPixels, kWhole, 2>(first, at, rows, o);
+    if (!slides_) return sixteen<kPixels, kWhole, kEdge>(first, at, rows, o);
+    d_.stride_w == 1 ? slide<kPixels, kWhole, kEdge, 1>(first, at, rows, o) : slide<kPixels, kWhole, kEdge, 2>(first, at, rows, o);
   }
   /// Sixteen bf16 channels from o, all there or not, of kPixels pixels, whose chains run together: pixels `at` and on of the run, `first` and on of the block.
-  template <int kPixels, bool kWhole>
+  template <int kPixels, bool kWhole, bool kEdge>
   LANES void sixteen(int64_t first, int64_t at, const TapRows& rows, int64_t o) const {
     const int64_t width = padded_channels(n_);
     const int n = lanes_of(n_ - o);
@@ -55,7 +58,10 @@ class DepthwiseFloat final : public Depthwise {
       SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) chain[i] = set(0.0f);
       for (int64_t k = t; k < std::min(t + kTapsABlock, taps_); ++k, w += width) {
         const Floats weight = load_floats(w);
-        SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) chain[i] = fma(halves_at<kWhole>(rows.at(k, at + i) + 2 * o, n), weight, chain[i]);
+        SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) {
+          const uint8_t* from = kEdge ? columns_.or_outside(rows.at(k, at + i), at + i, k % d_.kernel_w) : rows.at(k, at + i);
+          chain[i] = fma(halves_at<kWhole>(from + 2 * o, n), weight, chain[i]);
+        }
       }
       SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) total[i] = add(total[i], add(chain[i], set(0.0f)));
     }
@@ -63,7 +69,7 @@ class DepthwiseFloat final : public Depthwise {
   }
 
   /// The same where rows of three taps see adjacent columns, kStride pixels apart from one output to the next: each is loaded once.
-  template <int kPixels, bool kWhole, int kStride>
+  template <int kPixels, bool kWhole, bool kEdge, int kStride>
   LANES void slide(int64_t first, int64_t at, const TapRows& rows, int64_t o) const {
     constexpr int kColumns = (kPixels - 1) * kStride + 3;
     const int64_t width = padded_channels(n_), pitch = rows.pitch / kStride;
@@ -72,9 +78,9 @@ class DepthwiseFloat final : public Depthwise {
     Floats chain[kPixels];
     SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) chain[i] = set(0.0f);
     for (int64_t t = 0; t < taps_; t += 3, w += 3 * width) {
-      const uint8_t* from = rows.at(t, at) + 2 * o;
+      const uint8_t* from = rows.at(t, at);
       Floats column[kColumns];
-      SYSTOLE_UNROLL for (int i = 0; i < kColumns; ++i, from += pitch) column[i] = halves_at<kWhole>(from, n);
+      SYSTOLE_UNROLL for (int i = 0; i < kColumns; ++i, from += pitch) column[i] = halves_at<kWhole>((kEdge ? columns_.or_outside(from, at, i) : from) + 2 * o, n);
       SYSTOLE_UNROLL for (int k = 0; k < 3; ++k) {
         const Floats weight = load_floats(w + k * width);
         SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) chain[i] = fma(column[i * kStride + k], weight, chain[i]);
@@ -84,6 +90,7 @@ class DepthwiseFloat final : public Depthwise {
     SYSTOLE_UNROLL for (int i = 0; i < kPixels; ++i) sums.keep(i, as_ints(canonical(add(as_floats(sums.start(i)), add(chain[i], set(0.0f))))));
   }
 
+  const TapColumns columns_{d_, runs_.column_edges()};
   /// Sixteen registers would not hold the columns that are two apart.
   const bool slides_ = runs_.along_rows() && d_.stride_w >= 1 && d_.stride_w <= (kNativeLanes == 16 ? 2 : 1) && d_.dilation_w == 1 && d_.kernel_w == 3 && taps_ <= kTapsABlock;
 
@@ -97,7 +104,8 @@ class DepthwiseFloat final : public Depthwise {
     parts.resize(static_cast<size_t>(parts_of(format) * taps_ * kChannelGroup));
     for (int64_t t = 0; t < taps_; ++t) {
       for (int64_t v = 0; v < kChannelGroup && o + v < n_; v += 16) {
-        const Floats a = load_operands(format, rows.at(t, i) + (o + v) * operand_bytes(format), lanes_of(n_ - o - v));
+        const uint8_t* from = columns_.or_outside(rows.at(t, i), i, t % d_.kernel_w);
+        const Floats a = load_operands(format, from + (o + v) * operand_bytes(format), lanes_of(n_ - o - v));
         for (int q = 0; q < parts_of(format); ++q) store(parts.data() + (q * taps_ + t) * kChannelGroup + v, part_of(a, q));
       }
     }

@@ -21,12 +21,29 @@ struct TapRows {
   int64_t pitch;
   const uint8_t* at(int64_t tap, int64_t pixel) const { return taps[tap] + pixel * pitch; }
 };
+/// Which of them are there.
+class TapColumns {
+ public:
+  TapColumns(const isa::MatrixDesc& d, const PixelRuns::ColumnEdges& edges) : edges_(edges), stride_(d.stride_w), dilation_(d.dilation_w), taps_(d.kernel_w) {}
+  /// All that pixels [first, first + count) of a run see.
+  bool all(int64_t first, int64_t count) const { return !edges_.outside || (column(first, 0) >= 0 && column(first + count - 1, taps_ - 1) < edges_.count); }
+  /// `there`, where the column `tap` of a row of taps away from a pixel's first is, else what is outside.
+  const uint8_t* or_outside(const uint8_t* there, int64_t pixel, int64_t tap) const {
+    const int64_t c = column(pixel, tap);
+    return !edges_.outside || (c >= 0 && c < edges_.count) ? there : edges_.outside;
+  }
+
+ private:
+  int64_t column(int64_t pixel, int64_t tap) const { return edges_.first + pixel * stride_ + tap * dilation_; }
+  PixelRuns::ColumnEdges edges_;
+  int64_t stride_, dilation_, taps_;
+};
 
 class Depthwise : public Kernel {
  public:
   Depthwise(Memory& memory, const isa::MatrixOp& op, int64_t columns, std::shared_ptr<const PackedB> packed)
       : op_(op), d_(*op.desc), acc_(memory, op, columns), packed_(std::move(packed)), taps_(taps_of(d_)), n_(op.n),
-        runs_(op_, memory.scratchpad.data(), {.element_bytes = operand_bytes(static_cast<MacFormat>(d_.format)), .outside = static_cast<uint8_t>(d_.format == 0 ? d_.a_zero : 0), .joined = false}) {}
+        runs_(op_, memory.scratchpad.data(), {.element_bytes = operand_bytes(static_cast<MacFormat>(d_.format)), .outside = static_cast<uint8_t>(d_.format == 0 ? d_.a_zero : 0), .joined = false, .edges = d_.format == 0}) {}
   WorkClass work_class() const override { return WorkClass::kDepthwise; }
   WorkShape shape() const override { return shape_of(op_); }
   int64_t pieces() const override { return runs_.runs() * pieces_of_run(); }

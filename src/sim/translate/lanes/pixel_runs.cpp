@@ -27,7 +27,9 @@ PixelRuns::PixelRuns(const isa::MatrixOp& op, const uint8_t* scratchpad, const R
   tap_channels_ = d_.depthwise ? op.n : d_.channels;
   padded_channels_ = (tap_channels_ + needs.multiple - 1) / needs.multiple * needs.multiple;
   columns_ = (int64_t{op.out_columns} - 1) * d_.stride_w + int64_t{d_.kernel_w - 1} * d_.dilation_w + 1;
-  copies_ = first_column_ < 0 || first_column_ + columns_ > d_.in_columns || padded_channels_ != tap_channels_ || needs.copied;
+  const bool columns_outside = first_column_ < 0 || first_column_ + columns_ > d_.in_columns;
+  copies_ = (columns_outside && needs.edges) || padded_channels_ != tap_channels_ || needs.copied;
+  leaves_out_ = columns_outside && !copies_;
   pixel_bytes_ = copies_ ? padded_channels_ * needs.element_bytes : int64_t{d_.a_pixel_pitch};
   row_bytes_ = (columns_ - 1) * pixel_bytes_ + std::max(pixel_bytes_, padded_channels_ * needs.element_bytes);
   base_ = scratchpad + op.a;
@@ -35,12 +37,12 @@ PixelRuns::PixelRuns(const isa::MatrixOp& op, const uint8_t* scratchpad, const R
   const bool rows_outside = row_origin_ < 0 || last_row >= in_rows_;
   const int64_t row_step = int64_t{d_.stride_h} * d_.a_row_pitch;
   pitch_ = d_.stride_w * pixel_bytes_;
-  if (!copies_ && !rows_outside && (op.out_rows == 1 || op.out_columns == 1 || row_step == op.out_columns * pitch_)) {
+  if (!copies_ && !rows_outside && !leaves_out_ && (op.out_rows == 1 || op.out_columns == 1 || row_step == op.out_columns * pitch_)) {
     runs_ = 1, pixels_ = int64_t{op.out_rows} * op.out_columns;
     if (op.out_columns == 1) pitch_ = row_step, along_rows_ = false;
   } else {
     runs_ = op.out_rows, pixels_ = op.out_columns;
-    if (rows_outside) outside_.assign(static_cast<size_t>(row_bytes_ + kSlack), needs.outside);
+    if (rows_outside || leaves_out_) outside_.assign(static_cast<size_t>(row_bytes_ + kSlack), needs.outside);
   }
   const bool together = needs.joined && d_.dilation_w == 1 && pixel_bytes_ == padded_channels_ * needs.element_bytes;
   segments_ = together ? d_.kernel_h : int64_t{d_.kernel_h} * d_.kernel_w;

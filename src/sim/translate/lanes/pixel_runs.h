@@ -27,6 +27,7 @@ struct RowNeeds {
   uint8_t outside = 0;   ///< bytes where there is padding
   bool joined = true;    ///< taps of a row count as one segment where they lie together
   bool copied = false;   ///< in any case: kernels read a few bytes behind a segment
+  bool edges = true;     ///< with padding left and right of them; else kernels leave out columns that are not there (column_edges)
 };
 
 class PixelRuns {
@@ -40,6 +41,12 @@ class PixelRuns {
   bool along_rows() const { return along_rows_; } ///< which are columns of A, the stride apart
   int64_t segments() const { return segments_; }
   int64_t channels() const { return channels_; }  ///< of a segment, zeros behind them included
+  /// Where kernels have to leave out columns: the one that a run's first pixel sees first, those that there are, and a row of what is outside.
+  struct ColumnEdges {
+    int64_t first = 0, count = 0;
+    const uint8_t* outside = nullptr;  ///< null: none are left out
+  };
+  ColumnEdges column_edges() const { return leaves_out_ ? ColumnEdges{first_column_, d_.in_columns, outside_.data()} : ColumnEdges(); }
 
   class Reader;
   /// f(segments, pixel of the block that the run begins with, first, last) for the pixels of pieces [begin, end), so many of which are a run.
@@ -79,7 +86,7 @@ class PixelRuns {
   int64_t in_rows_, row_origin_, first_column_, columns_ = 0;  ///< columns that a run reads
   int64_t tap_channels_ = 0, padded_channels_ = 0, pixel_bytes_ = 0, row_bytes_ = 0;
   int64_t runs_ = 0, pixels_ = 0, pitch_ = 0, segments_ = 0, channels_ = 0;
-  bool copies_ = false, along_rows_ = true, suit_ = false;
+  bool copies_ = false, leaves_out_ = false, along_rows_ = true, suit_ = false;
   std::vector<uint8_t> outside_;  ///< a row of padding
 };
 
