@@ -16,6 +16,7 @@ inline constexpr bool kReadsInPlace = kNativeLanes == 16;
 inline constexpr int kDotRows = 6;         ///< pixels of a tile
 inline constexpr int kDotColumns = 32;     ///< columns of a panel of packed B; a last one that needs no more has 16
 inline constexpr int kDotNarrowRows = kNativeLanes == 16 ? 12 : 6;  ///< pixels of a tile where all there is are 16 columns
+inline constexpr int kQuadNarrowRows = 14;  ///< the same of multiply_points with quads: pictures of 14, 28, 56
 inline constexpr int kDotPanels = 4;       ///< adjacent panels at once, of a single row
 
 /// Columns of a panel of packed B, of a product with so many outputs, and the bytes from panel to panel.

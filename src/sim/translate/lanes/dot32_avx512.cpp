@@ -51,7 +51,7 @@ using MultiplyPoints = void (*)(const DotSums&, const DotPoints&, int64_t, const
 
 /// A pair of k at a time, whose two numbers come apart and are multiplied one by one.
 struct SingleProducts {
-  static constexpr int kPairs = 1;
+  static constexpr int kPairs = 1, kNarrowRows = kDotNarrowRows;
   template <int kVectors>
   struct Columns {
     __m512 even[kVectors], odd[kVectors];
@@ -100,7 +100,7 @@ namespace singles {
 /// even chain and its odd one, so that a row of A comes in one shuffle: `even` has columns 0, 1, 4, 5 ... of sixteen, `odd` 2, 3, 6, 7 ...
 struct QuadStep {
   static constexpr bool kInPlace = true;
-  static constexpr int kPairs = 2, kPairBytes = 4;
+  static constexpr int kPairs = 2, kPairBytes = 4, kNarrowRows = kQuadNarrowRows;
   template <int kVectors>
   struct Columns {
     __m512i even[kVectors], odd[kVectors];
@@ -136,7 +136,7 @@ MultiplyPoints points_kernel(int64_t rows, bool narrow, bool quads) {
 }  // namespace
 
 void multiply_points(DotSums sums, DotPoints a, const uint8_t* b, bool narrow) {
-  in_tiles(a.count, narrow ? kDotNarrowRows : kDotRows, [&](int64_t rows, int64_t tiles) {
+  in_tiles(a.count, !narrow ? kDotRows : a.quads ? kQuadNarrowRows : kDotNarrowRows, [&](int64_t rows, int64_t tiles) {
     (a.segments == 1 ? points_kernel<true> : points_kernel<false>)(rows, narrow, a.quads)(sums, a, tiles, b);
     a.first += rows * tiles;
     for (int c = 0; c < (narrow ? 1 : 2); ++c) sums.from[c] += rows * tiles * sums.from_pitch, sums.to[c] += rows * tiles * sums.to_pitch;

@@ -97,5 +97,5 @@ MultiplyPoints points_of_rows(int64_t count, std::index_sequence<I...>) {
 }
 template <class Step, bool kOne>
 MultiplyPoints points_kernel(int64_t count, bool narrow) {
-  return narrow ? points_of_rows<Step, 1, kOne>(count, std::make_index_sequence<kDotNarrowRows>()) : points_of_rows<Step, 2, kOne>(count, std::make_index_sequence<kDotRows>());
+  return narrow ? points_of_rows<Step, 1, kOne>(count, std::make_index_sequence<Step::kNarrowRows>()) : points_of_rows<Step, 2, kOne>(count, std::make_index_sequence<kDotRows>());
 }

@@ -27,7 +27,7 @@ class FloatMatrix final : public Kernel {
     groups_ = acc_.pixels() <= 2 * tile_rows_ ? (panels_ + together_ - 1) / together_ : 1;
     if (!kReadsInPlace || source_ || groups_ > 1 || format_ != MacFormat::kBF16 || !(quads_ || integers_beside_floats())) return;
     PixelRuns runs(op_, memory.scratchpad.data(), {.element_bytes = 2, .multiple = 2});
-    if (runs.suit() && (!quads_ || runs.channels() % 4 == 0)) walk_.emplace(std::move(runs), tile_rows_);
+    if (runs.suit() && (!quads_ || runs.channels() % 4 == 0)) walk_.emplace(std::move(runs), quads_ && narrow_ ? kQuadNarrowRows : tile_rows_);
   }
   WorkClass work_class() const override { return WorkClass::kMatrixFloat; }
   WorkShape shape() const override { return shape_of(op_); }
