@@ -33,6 +33,18 @@ with tempfile.TemporaryDirectory() as d:
     run("asm", "edge.s", "-o", "again.npu")
     if open("edge.npu", "rb").read() != open("again.npu", "rb").read():
         failures.append("disasm | asm is not the identity")
+    # a program that reads its constants
+    text = open("edge.s").read()
+    head, code = text.split("\n", 1)
+    constants = json.loads(head.split(" ", 1)[1])["constants_address"]
+    first, rest = re.search(r'"layer_of":\[\[(\d+),(\d+)\]', head).groups()
+    head = head.replace(f'"layer_of":[[{first},{rest}]', f'"layer_of":[[{first},{int(rest) + 1}]')
+    for address, ok in ((constants, True), (constants - 8, False)):
+        open("reads.s", "w").write(f"{head}\nloadreg rd=7 address={address}\n{code}")
+        run("asm", "reads.s", "-o", "reads.npu")
+        expect(run("check", "reads.npu", ok=ok), "every conflicting pair is ordered" if ok else "an address inside the constants")
+        expect(run("profile", "reads.npu", ok=ok), "latency" if ok else "an address inside the constants")
+        expect(run("run", "reads.npu", "--random", "5", ok=ok), "latency" if ok else "an address inside the constants")
     # where this host's time goes
     expect(run("run", "r.onnx", "--random", "1", "--host-profile"), "host profile", "sum over threads")
     # the models of the repository that were trained on the NPU, on samples they have not seen
@@ -58,7 +70,7 @@ with tempfile.TemporaryDirectory() as d:
     for args in (["r.onnx"], ["r.onnx", "--threads", "1"], ["edge.npu"], ["nano.npu"], ["server.npu"], ["r.onnx", "--threads", "2"]):
         run("run", *args, "--random", "5", "--out", "o", "--json", "j.json")
         outputs.add(open("o/logits.npy", "rb").read())
-    for isa in ("avx512", "avx2", "scalar"):
+    for isa in ("avx512bf16", "avx512", "avx2", "scalar"):
         os.environ["SYSTOLE_HOST_ISA"] = isa
         run("run", "r.onnx", "--random", "5", "--out", "o")
         outputs.add(open("o/logits.npy", "rb").read())

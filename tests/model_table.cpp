@@ -87,7 +87,7 @@ struct Outcome {
 void check_program(const LoadedProgram& p, const Machine& machine, const std::string& where, Outcome& o) {
   const CheckReport races = check_races(p.program, machine);
   EXPECT_TRUE(races.races.empty()) << where << ": " << races.races[0].text();
-  const isa::Sequence sequence = isa::sequence(p.program.code, where);
+  const isa::Sequence sequence = isa::sequence(p.program);
   const Timing t = simulate(sequence, machine);
   const Report r = make_report(p.program, machine, sequence, t);
   o.cycles += t.cycles * p.runs, o.bound += r.bound_cycles * p.runs;

@@ -1,5 +1,7 @@
 #include "isa/sequencer.h"
 
+#include <cstring>
+
 #include "base/error.h"
 #include "isa/codec.h"
 
@@ -150,6 +152,19 @@ class Walker {
 
 Sequence sequence(const std::vector<Instruction>& code, const std::string& where, const std::function<int64_t(uint64_t)>& read_dram, uint64_t limit) {
   return Walker(code, where, read_dram, limit).run();
+}
+
+Sequence sequence(const Program& program) {
+  const std::string where = "program '" + program.model + "'";
+  return sequence(program.code, where, [&](uint64_t address) {
+    int64_t v = 0;
+    const uint64_t size = program.constants.size();
+    if (address < program.constants_address || size < sizeof v || address - program.constants_address > size - sizeof v) {
+      fail(ErrorCode::kBadInput, where, "loadreg of DRAM address " + std::to_string(address), "an address inside the constants");
+    }
+    std::memcpy(&v, program.constants.data() + (address - program.constants_address), sizeof v);
+    return v;
+  });
 }
 
 }  // namespace systole::isa

@@ -69,5 +69,7 @@ struct Sequence {
 /// Walks the program. `read_dram` serves LoadReg. Fails (kBadInput) on malformed control flow, missing descriptors,
 /// negative addresses, or more than `limit` dispatched instructions.
 Sequence sequence(const std::vector<Instruction>& code, const std::string& where, const std::function<int64_t(uint64_t)>& read_dram = {}, uint64_t limit = 50'000'000);
+/// Of a program, whose constants serve LoadReg; fails (kBadInput) too where one reads outside of them.
+Sequence sequence(const Program& program);
 
 }  // namespace systole::isa

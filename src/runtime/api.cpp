@@ -145,7 +145,7 @@ Report report_of(Plan& plan, const std::string& name, const Machine& machine, Ti
   int64_t ran = 0;
   plan.visit_programs([&](LoadedProgram& p) { ran += p.runs; });
   plan.visit_programs([&](LoadedProgram& p) {
-    const isa::Sequence sequence = isa::sequence(p.program.code, "program '" + p.program.model + "'");
+    const isa::Sequence& sequence = p.sequence();
     const int64_t runs = plan.whole() || ran == 0 ? 1 : p.runs;
     const Timing timing = simulate(sequence, machine);
     const Report report = make_report(p.program, machine, sequence, timing);

@@ -60,9 +60,15 @@ std::vector<Tensor> LoadedProgram::run(const std::vector<Tensor>& inputs) {
     ++runs;
     return evaluate(*primitives_, inputs);
   }
-  if (!translated_) translated_ = std::make_unique<Translated>(program, machine_);
+  if (!translated_) translated_ = std::make_unique<Translated>(program, machine_), sequence_ = nullptr;
   ++runs;
   return translated_->run(inputs, profile);
+}
+
+const isa::Sequence& LoadedProgram::sequence() {
+  if (translated_) return translated_->sequence();
+  if (!sequence_) sequence_ = std::make_unique<const isa::Sequence>(isa::sequence(program));
+  return *sequence_;
 }
 
 Plan::Plan(Graph graph, std::shared_ptr<const PlanContext> context, bool bound) : context_(std::move(context)) {

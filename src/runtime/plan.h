@@ -37,11 +37,14 @@ class LoadedProgram {
   const isa::Program program;
   int64_t runs = 0;  ///< in the last run of the model
   std::vector<Tensor> run(const std::vector<Tensor>& inputs);
+  /// The dispatched stream; valid until the next run.
+  const isa::Sequence& sequence();
   WorkProfile* profile = nullptr;  ///< runs add to it where it is given
 
  private:
   const Machine& machine_;
   std::unique_ptr<Translated> translated_;
+  std::unique_ptr<const isa::Sequence> sequence_;  ///< asked for before a run
   std::unique_ptr<const Graph> primitives_;
 };
 

@@ -39,7 +39,7 @@ PointCost evaluate(const std::vector<SweepModel>& models, const Machine& machine
       ModelCost c;
       for (const Graph& g : m.graphs) {
         const isa::Program program = generate(g, machine, m.precision, {.judge = judge_on(machine), .effort = Effort::kQuick, .code_only = true});
-        const isa::Sequence sequence = isa::sequence(program.code, m.name);
+        const isa::Sequence sequence = isa::sequence(program);
         const Timing timing = simulate(sequence, machine);
         const ProgramEnergy e = program_energy(energy, machine, sequence, timing);
         c.cycles += timing.cycles;

@@ -25,12 +25,7 @@ class Checker {
 
   CheckReport run() {
     const std::string where = "program '" + program_.model + "'";
-    auto read = [&](uint64_t address) {
-      int64_t v = 0;
-      if (address >= program_.constants_address && address - program_.constants_address + 8 <= program_.constants.size()) std::memcpy(&v, program_.constants.data() + (address - program_.constants_address), 8);
-      return v;
-    };
-    const auto sequence = isa::sequence(program_.code, where, read);
+    const auto sequence = isa::sequence(program_);
     const isa::MemorySizes sizes{static_cast<int64_t>(program_.dram_bytes), machine_.memory.scratchpad_bytes, machine_.memory.accumulator_bytes, machine_.memory.groups};
     for (const auto& op : sequence.ops) {
       touches_.push_back(isa::footprint(op, machine_.mx.columns));

@@ -67,16 +67,8 @@ Functional::Functional(const isa::Program& program, const Machine& machine, NoCo
   if (program.machine_hash != machine.hash) {
     fail(ErrorCode::kMismatch, "program '" + program.model + "'", "compiled for machine '" + program.machine_name + "'", "machine '" + machine.name + "' as it is described now", "compile the model again");
   }
-  auto read_constant = [&](uint64_t address) {
-    int64_t v = 0;
-    if (address < program_.constants_address || address - program_.constants_address + 8 > program_.constants.size()) {
-      fail(ErrorCode::kBadInput, "program '" + program.model + "'", "loadreg of DRAM address " + std::to_string(address), "an address inside the constants");
-    }
-    std::memcpy(&v, program_.constants.data() + (address - program_.constants_address), 8);
-    return v;
-  };
   const std::string where = "program '" + program.model + "'";
-  sequence_ = isa::sequence(program_.code, where, read_constant);
+  sequence_ = isa::sequence(program_);
   const isa::MemorySizes sizes{static_cast<int64_t>(program.dram_bytes), machine.memory.scratchpad_bytes, machine.memory.accumulator_bytes, machine.memory.groups};
   for (const auto& op : sequence_.ops) {
     const auto touches = isa::footprint(op, machine.mx.columns);

@@ -104,7 +104,7 @@ class Simulator {
 
   /// Why the head of this engine's queue cannot start now; kDone when it can.
   Stall blocked(size_t e, int64_t now) const {
-    if (started_[e] == dispatched_[e]) return next_ == seq_.ops.size() && started_[e] == queue_[e].size() ? Stall::kDone : Stall::kFetch;
+    if (started_[e] == dispatched_[e]) return next_ == seq_.ops.size() && started_[e] == std::ssize(queue_[e]) ? Stall::kDone : Stall::kFetch;
     const uint32_t i = queue_[e][started_[e]];
     for (size_t f = 0; f < isa::kEngines; ++f) {
       if (static_cast<int64_t>(retired_[f]) < targets_[i][f]) return Stall::kDependency;
@@ -217,7 +217,7 @@ class Simulator {
 Timing simulate(const isa::Sequence& sequence, const Machine& machine) { return Simulator(sequence, machine).run(Simulator::Account::kInFull); }
 
 int64_t cost_of(const isa::Program& program, const Machine& machine, const std::vector<isa::StandIn>& stand_ins, int64_t limit) {
-  const isa::Sequence sequence = isa::sequence(program.code, "candidate");
+  const isa::Sequence sequence = isa::sequence(program);
   Timing t = Simulator(sequence, machine).run(Simulator::Account::kCyclesAlone, limit);
   int64_t cycles = t.cycles, bytes = t.dram_read_bytes + t.dram_write_bytes;
   for (const isa::StandIn& s : stand_ins) {

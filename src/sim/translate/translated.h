@@ -19,6 +19,7 @@ class Translated {
   Translated(const isa::Program& program, const Machine& machine);
   ~Translated();
 
+  const isa::Sequence& sequence() const { return model_.sequence(); }
   /// Runs on inputs in the program's order; fails (kMismatch) on another count, type or shape.
   std::vector<Tensor> run(const std::vector<Tensor>& inputs, WorkProfile* profile = nullptr);
 
