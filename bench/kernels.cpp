@@ -8,6 +8,7 @@
 #include "sim/translate/kernel.h"
 #include "sim/translate/lanes/kernels.h"
 #include "sim/translate/matrix_tiles.h"
+#include "sim/translate/pair_products.h"
 
 namespace systole {
 namespace {
@@ -142,6 +143,13 @@ void peak_float(benchmark::State& state) {
   rate(state, "GFLOP/s", each);
 }
 BENCHMARK(peak_float);
+void peak_pairs(benchmark::State& state) {
+  if (!has_kernels() || !has_pair_products()) return state.SkipWithError("this host has no products of pairs (AVX512_BF16), or tiles instead");
+  int64_t each = 0;
+  for (auto _ : state) each = lane_kernels().peak_pairs();
+  rate(state, "GFLOP/s", each);
+}
+BENCHMARK(peak_pairs);
 void peak_integer(benchmark::State& state) {
   if (missing(state)) return;
   if (!lane_kernels().peak_integer) return state.SkipWithError("no instruction of this host multiplies and adds bytes exactly");

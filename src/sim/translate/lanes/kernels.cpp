@@ -66,14 +66,25 @@ LANES int64_t peak_integer() {
   keep(chain);
   return int64_t{kPeakRounds} * kPeakChains * kNativeLanes * kIntegerDepth;
 }
+LANES_OF_PAIRS int64_t peak_pairs() {
+  const auto x = (__m512bh)set_native(g_float);
+  NativeFloats chain[kPeakChains];
+  SYSTOLE_UNROLL for (int k = 0; k < kPeakChains; ++k) chain[k] = set_native(g_float);
+  for (int i = 0; i < kPeakRounds; ++i) {
+    SYSTOLE_UNROLL for (int k = 0; k < kPeakChains; ++k) chain[k] = _mm512_dpbf16_ps(chain[k], x, x);
+  }
+  keep(chain);
+  return int64_t{kPeakRounds} * kPeakChains * kNativeLanes * 2;
+}
 #else
 constexpr int64_t (*peak_integer)() = nullptr;  // no instruction of its own
+constexpr int64_t (*peak_pairs)() = nullptr;
 #endif
 
 }  // namespace
 
 const LaneKernels kKernels = {pack_integer_b, pack_float_b, pack_depthwise_b, integer_matrix, float_matrix, depthwise, vector_function, divide_by, apply,
-                              {kIntegerRows, kIntegerNarrowRows, run_int8}, {kDotRows, kDotNarrowRows, run_dot32}, peak_float, peak_integer};
+                              {kIntegerRows, kIntegerNarrowRows, run_int8}, {kDotRows, kDotNarrowRows, run_dot32}, peak_float, peak_integer, peak_pairs};
 
 }  // namespace systole::SYSTOLE_LANES
 #endif

@@ -35,8 +35,8 @@ struct LaneKernels {
   void (*apply)(VectorFunction f, const float* a, const float* b, float* r, int64_t n);
   TileKernel int8, dot32;
   /// Multiply-adds (fp32, or integers) in registers that nothing waits for, what a core can do at best; returns how many. Integers: null
-  /// where a multiply-add takes several instructions.
-  int64_t (*peak_float)(), (*peak_integer)();
+  /// where a multiply-add takes several instructions. Pairs: of bf16, where has_pair_products().
+  int64_t (*peak_float)(), (*peak_integer)(), (*peak_pairs)();
 };
 
 /// Of kernel_isa(), which must not be kNone.
