@@ -185,6 +185,15 @@ with tempfile.TemporaryDirectory() as d:
     expect(run("compile", "r.onnx", "--stop-after", "lunch", ok=False), "one of import")
     expect(run("model", "vgg", ok=False), "resnet50, resnet50-qdq, mobilenetv2")
     expect(run("run", "r.onnx", "--dim", "n=3", "--random", "1", ok=False), "names no free dimension")
+    expect(run("check", "r.onnx", "--constant", "n=3", ok=False), "names no input")
+    # what a model is, for every command that compiles it
+    expect(run("check", "r.onnx", "--batch", "4"), "every conflicting pair is ordered")
+    expect(run("explain", "r.onnx", "--batch", "4"), "batch 4", "change (each one compiled and simulated)")
+    open("space.yaml", "w").write("base: edge\nparameters:\n  vx.lanes: [16, 32]\n")
+    latency = lambda *args: float(re.search(r"([\d.]+) ms", run("sweep", "space.yaml", "r.onnx", "-o", "s.csv", *args)).group(1))
+    if not latency() < latency("--batch", "4") < latency("--batch", "16"):
+        failures.append("a larger batch takes no longer on the machines of a sweep")
+    expect(run("sweep", "space.yaml", "r.onnx", "--dim", "n=3", "-o", "s.csv", ok=False), "names no free dimension")
     open("short.npu", "wb").write(open("edge.npu", "rb").read()[:5000])
     expect(run("run", "short.npu", "--random", "1", ok=False), "compile again")
     open("half.onnx", "wb").write(open("r.onnx", "rb").read()[:3000])

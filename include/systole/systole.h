@@ -297,7 +297,7 @@ struct SweepOptions {
   std::string search = "grid";     ///< grid, random, evolve
   int64_t points = 0;              ///< machines to try; 0: the whole grid, or 1000
   uint64_t seed = 1;
-  std::string precision = "auto";
+  CompileOptions model;            ///< what the models are: precision, dims, constant_inputs, batch; the space says the machine
   std::string out = "sweep.csv", html;  ///< OUT.journal holds what is done until the end
   std::function<void(int64_t done, int64_t all)> progress;
 };
@@ -322,6 +322,7 @@ struct ExplainChange {
 };
 struct Explanation {
   std::string model, machine, precision;
+  int64_t batch = 0;  ///< samples that latency and energy are of, where the options give them
   int64_t cycles = 0;
   double latency_s = 0, energy_j = 0, area_mm2 = 0;
   std::vector<std::string> findings;    ///< what limits the run now

@@ -26,7 +26,7 @@ Graph GraphReader::run(const onnx::GraphProto& g, const RawInitializers& raw) {
   for (const auto& i : g.input()) {
     if (ids_.count(i.name())) continue;  // IR < 4 lists initializers as inputs
     const auto known = context_.options.constant_inputs.find(i.name());
-    if (!parent_ && known != context_.options.constant_inputs.end()) set_constant(define(i.name(), "input '" + i.name() + "'"), spread(known->second, i));
+    if (!parent_ && known != context_.options.constant_inputs.end()) set_constant(define(i.name(), "input '" + i.name() + "'"), constant_input(known->second, i));
     else read_input(i);
   }
   if (!parent_) check_bound_dims();
@@ -38,6 +38,35 @@ Graph GraphReader::run(const onnx::GraphProto& g, const RawInitializers& raw) {
   drop_unread_outputs();
   prune_and_sort(graph_);
   return std::move(graph_);
+}
+
+/// A caller's value for an input: of the declared type, which numbers take, and shape.
+TensorPtr GraphReader::constant_input(const TensorPtr& given, const onnx::ValueInfoProto& info) {
+  const std::string where = context_.source + ": input '" + info.name() + "'";
+  used_constants_.insert(info.name());
+  TensorPtr t = given;
+  if (info.type().has_tensor_type() && info.type().tensor_type().elem_type() != 0) {
+    const DType type = dtype_from(info.type().tensor_type().elem_type(), where);
+    if (t->type != type && !t->shape.empty()) fail(ErrorCode::kMismatch, where, std::string("a constant of ") + to_string(t->type), to_string(type));
+    if (t->type != type) {
+      auto number = std::make_shared<Tensor>(type, Shape());
+      number->set(0, t->at(0));
+      if (number->at(0) != t->at(0) && integer_kind(type).bits) fail(ErrorCode::kMismatch, where, "the constant " + std::to_string(t->at(0)), std::string("a number that ") + to_string(type) + " holds");
+      t = number;
+    }
+  }
+  if (!info.type().tensor_type().has_shape()) return t;
+  const auto& dims = info.type().tensor_type().shape().dim();
+  if (t->shape.empty()) return spread(t, info);
+  bool fits = static_cast<size_t>(dims.size()) == t->shape.size();
+  std::string declared;
+  for (int k = 0; k < dims.size(); ++k) {
+    const auto& d = dims.Get(k);
+    declared += (k ? "," : "") + (d.has_dim_value() ? std::to_string(d.dim_value()) : d.dim_param().empty() ? "?" : d.dim_param());
+    fits = fits && (!d.has_dim_value() || d.dim_value() <= 0 || d.dim_value() == t->shape[static_cast<size_t>(k)]);
+  }
+  if (!fits) fail(ErrorCode::kMismatch, where, "a constant of shape " + to_string(t->shape), "[" + declared + "]");
+  return t;
 }
 
 /// One number for a whole input whose extents the model fixes.
@@ -137,6 +166,9 @@ void GraphReader::read_input(const onnx::ValueInfoProto& info) {
 }
 
 void GraphReader::check_bound_dims() const {
+  for (const auto& [name, value] : context_.options.constant_inputs) {
+    if (!used_constants_.count(name)) bad("", "--constant " + name + " names no input of this model");
+  }
   if (!unbound_.empty()) {
     std::string list;
     for (const auto& u : unbound_) list += (list.empty() ? "" : ", ") + u;

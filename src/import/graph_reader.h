@@ -41,6 +41,7 @@ class GraphReader {
   ValueId use(const std::string& name);
   bool visible(const std::string& name) const;
   void set_constant(ValueId id, TensorPtr t);
+  TensorPtr constant_input(const TensorPtr& given, const onnx::ValueInfoProto& info);
   static TensorPtr spread(const TensorPtr& number, const onnx::ValueInfoProto& info);
   void collect_names(const onnx::GraphProto& g);
   void read_input(const onnx::ValueInfoProto& info);
@@ -58,7 +59,7 @@ class GraphReader {
   Graph graph_;
   std::map<std::string, ValueId> ids_;
   std::set<std::string> own_names_;   ///< all that this graph defines anywhere, for subgraphs
-  std::set<std::string> defined_, used_dims_;
+  std::set<std::string> defined_, used_dims_, used_constants_;
   std::vector<std::string> unbound_;
   std::vector<std::string> captured_;  ///< names, in the order of the inputs they became
   std::map<std::string, size_t> constants_;  ///< Constant nodes by output

@@ -54,6 +54,22 @@ std::string error_of(const onnx::ModelProto& m, const std::string& folder = "", 
   return "";
 }
 
+/// What the importer says to x [2, n] floats as this constant; "" if it takes it, whose elements are then `elements`.
+std::string error_of_constant(const std::string& name, const Tensor& t, std::vector<float>* elements = nullptr) {
+  onnx::ModelProto m = adder();
+  for (int i = 0; i < 2; ++i) m.mutable_graph()->mutable_initializer(0)->add_float_data(1);
+  const std::string bytes = m.SerializeAsString();
+  try {
+    const Graph g = import_onnx_bytes(bytes.data(), bytes.size(), "t.onnx", "", {{}, {}, {{name, std::make_shared<const Tensor>(t)}}});
+    for (const Value& v : g.values) {
+      if (v.name == "x" && elements) *elements = v.constant->to_floats();
+    }
+  } catch (const Failure& f) {
+    return f.what();
+  }
+  return "";
+}
+
 TensorPtr constant_of(const Graph& g) {
   for (const Value& v : g.values) {
     if (v.constant) return v.constant;
@@ -215,6 +231,18 @@ TEST(Onnx, SkimmedAndParsedAgree) {
   }
   EXPECT_GT(skimmed, 10000);
   EXPECT_GT(read, 5000);
+}
+
+TEST(Onnx, InputsThatAreConstants) {
+  std::vector<float> x;
+  EXPECT_EQ(error_of_constant("x", Tensor::from_floats({1, 2, 3, 4}, {2, 2}), &x), "");
+  EXPECT_EQ(x, std::vector<float>({1, 2, 3, 4}));
+  EXPECT_EQ(error_of_constant("x", Tensor::from_ints({7}, {}), &x), "");  // a number takes the input's type
+  EXPECT_EQ(x, std::vector<float>({7}));
+  EXPECT_NE(error_of_constant("y", Tensor::scalar_f32(1)).find("--constant y names no input"), std::string::npos);
+  EXPECT_NE(error_of_constant("x", Tensor::from_ints({1, 2, 3, 4}, {2, 2})).find("a constant of i64"), std::string::npos);
+  EXPECT_NE(error_of_constant("x", Tensor::from_floats({1, 2, 3}, {3, 1})).find("[2,n]"), std::string::npos);
+  EXPECT_NE(error_of_constant("x", Tensor::from_floats({1, 2}, {2})).find("[2,n]"), std::string::npos);
 }
 
 }  // namespace

@@ -17,8 +17,8 @@
 #include "report/timeline.h"
 #include "sim/energy/energy.h"
 #include "runtime/compiled.h"
+#include "runtime/model_file.h"
 #include "runtime/program_cache.h"
-#include "runtime/rebatch.h"
 #include "sim/check/race_checker.h"
 #include "sim/timing/timing.h"
 
@@ -67,15 +67,6 @@ Compiled from_bytes(const Bytes& bytes, const std::string& path, const std::stri
   PlanHead head = Plan::read_head(bytes, path);
   const auto context = context_for(machine_of(head.machine, head.machine_hash, path, npu), head.policy, head.precision);
   return std::make_shared<CompiledModel>(std::move(head.model), Plan::deserialise(bytes, path, context), context);
-}
-
-/// Everything but the file and the machine that decides how a model compiles.
-std::string option_key(const CompileOptions& o, const std::string& name) {
-  std::string key = name + ";" + o.precision + (o.int8_cache ? ";int8_cache" : "") + (o.batch ? ";batch=" + std::to_string(o.batch) : "");
-  for (const auto& [dim, value] : o.dims) key += ";" + dim + "=" + std::to_string(value);
-  for (const auto& [input, shape] : o.input_shapes) key += ";" + input + to_string(shape);
-  for (const auto& [input, t] : o.constant_inputs) key += ";" + input + to_string(t->type) + to_string(t->shape) + std::string(t->bytes.begin(), t->bytes.end());
-  return key;
 }
 
 void check_phase_name(const std::string& name) {
@@ -172,22 +163,9 @@ std::future<void> store_beside(const ProgramCache& cache, const std::string& key
   });
 }
 
-/// What the importer is told: the batch comes afterwards.
-ImportOptions import_options(const CompileOptions& o) {
-  ImportOptions i{o.dims, o.input_shapes, o.constant_inputs};
-  for (auto& [name, shape] : i.input_shapes) {
-    if (o.batch > 0 && !shape.empty() && shape[0] == o.batch) shape[0] = 1;
-  }
-  return i;
-}
-void prepare(Graph& graph, const std::string& name, const CompileOptions& o) {
-  graph.name = name;
-  if (o.batch != 0) rebatch(graph, o.batch);
-  if (o.int8_cache) narrow_caches(graph);
-}
-
 /// Compiles, or takes what the cache holds for the same bytes. A file that may name external data is always read in full.
-Compiled compile_or_recall(const std::string& path, const std::string& name, Machine machine, const CompileOptions& options) {
+Compiled compile_or_recall(const std::string& path, Machine machine, const CompileOptions& options) {
+  std::string name = model_name(path);
   const ProgramCache cache(options.cache ? ProgramCache::default_folder() : "");
   Bytes bytes = map_file(path);
   const std::string content = cache.enabled() ? cache.content_of(path, bytes) : "";
@@ -200,18 +178,14 @@ Compiled compile_or_recall(const std::string& path, const std::string& name, Mac
       // damaged: compiled anew below
     }
   }
-  const std::string folder = std::filesystem::path(path).parent_path().string();
-  Graph graph = import_onnx_bytes(bytes, path, folder.empty() ? "." : folder, import_options(options));
-  prepare(graph, name, options);
-  FrontResult front = run_onnx_passes(std::move(graph), options.precision);
+  FrontResult front = run_onnx_passes(read_onnx(bytes, path, options), options.precision);
   const auto context = context_for(std::move(machine), front.policy, front.precision);
   if (cache.enabled() && !by_file) context->cache_folder = ProgramCache::default_folder();
   auto plan = std::make_unique<Plan>(front.graph, context);
   std::future<void> stored;
   if (by_file && plan->exact_file()) stored = store_beside(cache, key, *plan, name, std::move(front.graph), std::move(bytes));
   context->cache_folder = cache.enabled() ? ProgramCache::default_folder() : "";  // for what is compiled at run time
-  std::string model = name;
-  return std::make_shared<CompiledModel>(std::move(model), std::move(plan), context, std::move(stored));
+  return std::make_shared<CompiledModel>(std::move(name), std::move(plan), context, std::move(stored));
 }
 
 }  // namespace
@@ -222,14 +196,11 @@ Result<CompileResult> compile(const std::string& onnx_path, const CompileOptions
     if (!options.stop_after.empty()) check_phase_name(options.stop_after);
     Machine machine = load_machine(options.npu);
     EnergyModel{machine};  // a description without figures for its energy fails before the work
-    const std::string name = std::filesystem::path(onnx_path).stem().string();
     CompileResult result;
     if (!options.stop_after.empty()) {
-      Graph graph = import_onnx(onnx_path, import_options(options));
-      prepare(graph, name, options);
-      result.phase_text = phase_text(std::move(graph), machine, options);
+      result.phase_text = phase_text(read_onnx(onnx_path, options), machine, options);
     } else {
-      result.model = compile_or_recall(onnx_path, name, std::move(machine), options);
+      result.model = compile_or_recall(onnx_path, std::move(machine), options);
     }
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     return result;

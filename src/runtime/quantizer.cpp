@@ -1,15 +1,14 @@
 // quantize_model: calibration, ranges, rewriting, and layers back to float until a bound on the accuracy holds.
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <set>
 
 #include "import/graph_writer.h"
-#include "import/onnx.h"
 #include "passes/pipeline.h"
 #include "quantize/rewrite.h"
 #include "quantize/upgrade.h"
 #include "runtime/dataset.h"
+#include "runtime/model_file.h"
 #include "runtime/observe.h"
 
 namespace systole {
@@ -31,8 +30,7 @@ int64_t constant_bytes(const Graph& g) {
 class Quantizer {
  public:
   Quantizer(const std::string& path, const CompileOptions& compile_options, const QuantizeOptions& options) : o_(options), npu_(compile_options.npu) {
-    Graph graph = import_onnx(path, {compile_options.dims, compile_options.input_shapes, compile_options.constant_inputs});
-    graph.name = std::filesystem::path(path).stem().string();
+    Graph graph = read_onnx(path, compile_options);
     if (policy_name(graph, "auto") == "int8") fail(ErrorCode::kBadInput, path, "a quantised model", "a float model");
     front_ = run_onnx_passes(std::move(graph), "fp32");
     fold_constants(front_.graph);

@@ -2,10 +2,10 @@
 #include <algorithm>
 #include <map>
 
-#include "import/onnx.h"
 #include "passes/pipeline.h"
 #include "runtime/dataset.h"
 #include "runtime/inputs.h"
+#include "runtime/model_file.h"
 #include "runtime/observe.h"
 
 namespace systole {
@@ -41,7 +41,7 @@ class Verifier {
   FrontResult load(const std::string& path, const std::string& precision) const {
     CompileOptions c = c_;
     for (const auto& [name, t] : o_.inputs) c.input_shapes[name] = t->shape;
-    FrontResult f = run_onnx_passes(import_onnx(path, {c.dims, c.input_shapes, c.constant_inputs}), precision);
+    FrontResult f = run_onnx_passes(read_onnx(path, c), precision);
     if (precision == "fp32") f.policy = {DType::kF32, MacFormat::kF32};
     return f;
   }

@@ -1,13 +1,12 @@
 #include "sweep/evaluate.h"
 
-#include <filesystem>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "codegen/compile.h"
-#include "import/onnx.h"
 #include "passes/partition.h"
 #include "passes/pipeline.h"
+#include "runtime/model_file.h"
 #include "sim/energy/energy.h"
 #include "sim/timing/timing.h"
 
@@ -23,9 +22,9 @@ SweepModel primitives_of(const FrontResult& front, const std::string& name) {
   return m;
 }
 
-SweepModel read_model(const std::string& path, const std::string& precision) {
+SweepModel read_model(const std::string& path, const CompileOptions& options) {
   const auto bytes = read_file(path);
-  SweepModel m = primitives_of(run_onnx_passes(import_onnx(path, {}), precision), std::filesystem::path(path).stem().string());
+  SweepModel m = primitives_of(run_onnx_passes(read_onnx(path, options), options.precision), model_name(path));
   m.content = content_hash({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   return m;
 }

@@ -5,6 +5,7 @@
 
 #include "graph/graph.h"
 #include "machine/machine.h"
+#include "systole/systole.h"
 
 namespace systole {
 
@@ -18,7 +19,7 @@ struct SweepModel {
 struct FrontResult;
 /// The primitives of a model after its ONNX passes.
 SweepModel primitives_of(const FrontResult& front, const std::string& name);
-SweepModel read_model(const std::string& path, const std::string& precision);
+SweepModel read_model(const std::string& path, const CompileOptions& options);
 
 struct ModelCost {
   int64_t cycles = 0;

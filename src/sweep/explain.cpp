@@ -1,14 +1,13 @@
 // What to change: each candidate change of the model or the machine is made, compiled and timed again.
 #include <algorithm>
-#include <filesystem>
 #include <functional>
 
 #include "base/error.h"
 #include "base/parallel.h"
-#include "import/onnx.h"
 #include "passes/partition.h"
 #include "passes/pipeline.h"
 #include "quantize/rewrite.h"
+#include "runtime/model_file.h"
 #include "sweep/evaluate.h"
 #include "systole/systole.h"
 
@@ -102,14 +101,14 @@ std::vector<std::string> diagnosis(const Report& r) {
 
 Result<Explanation> explain_model(const std::string& onnx_path, const CompileOptions& o) {
   return catch_failures([&] {
-    const std::string name = std::filesystem::path(onnx_path).stem().string();
+    const std::string name = model_name(onnx_path);
     const Machine machine = load_machine(o.npu);
-    const Graph onnx = import_onnx(onnx_path, {o.dims, o.input_shapes, o.constant_inputs});
+    const Graph onnx = read_onnx(onnx_path, o);
     const SweepModel model = primitives_of(run_onnx_passes(onnx, o.precision), name);
     const PointCost base = evaluate({model}, machine);
     if (!base.error.empty()) fail(ErrorCode::kResource, name + " on " + machine.name, base.error, "a model that the machine runs");
     Explanation x;
-    x.model = name, x.machine = machine.name, x.precision = model.precision;
+    x.model = name, x.machine = machine.name, x.precision = model.precision, x.batch = o.batch;
     x.cycles = base.models[0].cycles, x.latency_s = base.models[0].latency_s, x.energy_j = base.models[0].energy_j, x.area_mm2 = base.area_mm2;
     std::vector<Candidate> candidates;
     auto add = [&](const char* kind, const std::string& what, std::function<PointCost()> f) { candidates.push_back({{kind, what, {}, 0, 0, 0}, std::move(f)}); };

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/parallel.h"
+#include "runtime/model_file.h"
 #include "runtime/program_cache.h"
 #include "sweep/communicator.h"
 #include "sweep/evaluate.h"
@@ -94,13 +95,13 @@ class Journal {
 class Sweep {
  public:
   Sweep(const std::vector<std::string>& models, const SweepOptions& o) : options_(o), space_(read_space(o.space)), search_(space_, o.search, o.points, o.seed), communicator_(make_communicator()) {
-    std::string identity = compiler_identity() + space_.base_text + o.search + fmt::format(";{};{};{}", search_.points(), o.seed, o.precision);
+    std::string identity = compiler_identity() + space_.base_text + o.search + fmt::format(";{};{};{}", search_.points(), o.seed, option_key(o.model, ""));
     for (const Parameter& p : space_.parameters) {
       for (const auto& row : p.values) for (const std::string& v : row) identity += ";" + v;
     }
     for (const std::string& key : space_.keys()) identity += ";" + key;
     for (const std::string& path : models) {
-      models_.push_back(read_model(path, o.precision));
+      models_.push_back(read_model(path, o.model));
       identity += fmt::format(";{}={:016x}", models_.back().name, models_.back().content);
     }
     journal_ = std::make_unique<Journal>(o.out + ".journal", fmt::format("# systole sweep {:016x}", content_hash(identity)));

@@ -20,6 +20,7 @@ void add_check(CLI::App& app) {
   auto o = std::make_shared<ModelOptions>();
   CLI::App* c = app.add_subcommand("check", "Say whether a model runs on a machine, what falls to the host and why; prove its programs free of races");
   o->add_to(*c);
+  o->add_batch_to(*c);
   c->footer("Examples:\n  systole check model.onnx --npu nano\n  systole check resnet50.npu");
   c->callback([o] {
     double seconds = 0;

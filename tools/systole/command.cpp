@@ -10,11 +10,15 @@ namespace systole::cli {
 void ModelOptions::add_to(CLI::App& command) {
   command.add_option("model", model, "ONNX model, or a program compiled before (.npu)")->required();
   command.add_option("--npu", npu, "machine: a preset (see 'systole machine') or a .yaml description [edge]");
+  add_bindings_to(command);
+  command.add_flag("--no-cache", no_cache, "compile anew; otherwise programs are kept in SYSTOLE_CACHE or ~/.cache/systole, by content");
+  command.add_option("--threads", threads, "host threads, 0 for all; results do not depend on it")->capture_default_str();
+}
+
+void ModelOptions::add_bindings_to(CLI::App& command) {
   command.add_option("--precision", precision, "auto, bf16, fp32, fp16 or int8 (auto: int8 with an fp32 rest for quantised models, bf16 otherwise)")->capture_default_str();
   command.add_option("--dim", dims, "value of a symbolic dimension, NAME=VALUE (repeatable)");
-  command.add_flag("--no-cache", no_cache, "compile anew; otherwise programs are kept in SYSTOLE_CACHE or ~/.cache/systole, by content");
   command.add_option("--constant", constants, "input whose value never changes, NAME=FILE.npy or NAME=NUMBER (repeatable): compiled in");
-  command.add_option("--threads", threads, "host threads, 0 for all; results do not depend on it")->capture_default_str();
 }
 
 void ModelOptions::add_batch_to(CLI::App& command) {

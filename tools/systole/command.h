@@ -36,6 +36,8 @@ struct ModelOptions {
   bool no_cache = false;
 
   void add_to(CLI::App& command);
+  /// Those that say what the model is: precision, dimensions, constants.
+  void add_bindings_to(CLI::App& command);
   void add_batch_to(CLI::App& command);
   CompileOptions compile_options() const;
   /// A compiled program as it is, an ONNX model compiled now; `seconds` is the time that took.

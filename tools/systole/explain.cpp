@@ -11,6 +11,7 @@ void add_explain(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand("explain", "What limits a model, and what each change of model or machine would bring");
   o->model.add_to(*c);
+  o->model.add_batch_to(*c);
   c->add_option("--json", o->json, "write it as JSON to a file, or - for standard output");
   c->footer("Example:\n  systole explain mobilenetv2.onnx --npu edge");
   c->callback([o] {

@@ -28,7 +28,7 @@ void add_sweep(CLI::App& app) {
   struct Options {
     SweepOptions sweep;
     std::vector<std::string> models;
-    int threads = 0;
+    ModelOptions model;
   };
   auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand("sweep", "Try machines of a design space on models: latency, energy, area, Pareto front");
@@ -37,13 +37,14 @@ void add_sweep(CLI::App& app) {
   c->add_option("--search", o->sweep.search, "grid, random or evolve")->capture_default_str();
   c->add_option("--points", o->sweep.points, "machines to try; 0: the whole grid, or 1000");
   c->add_option("--seed", o->sweep.seed, "of random and evolve")->capture_default_str();
-  c->add_option("--precision", o->sweep.precision, "as for run")->capture_default_str();
+  o->model.add_bindings_to(*c);
+  o->model.add_batch_to(*c);
   c->add_option("--out,-o", o->sweep.out, "CSV; FILE.journal keeps what is done, and a sweep that was killed goes on from it")->capture_default_str();
   c->add_option("--report", o->sweep.html, "write a page with plots to an .html file");
-  c->add_option("--threads", o->threads, "host threads, 0 for all; results do not depend on it")->capture_default_str();
-  c->footer("Examples:\n  systole sweep space.yaml resnet50.onnx --report sweep.html\n  systole sweep space.yaml a.onnx b.onnx --search evolve --points 500\n  mpirun -n 4 systole sweep space.yaml resnet50.onnx");
+  c->add_option("--threads", o->model.threads, "host threads, 0 for all; results do not depend on it")->capture_default_str();
+  c->footer("Examples:\n  systole sweep space.yaml resnet50.onnx --report sweep.html\n  systole sweep space.yaml a.onnx b.onnx --search evolve --points 500\n  systole sweep space.yaml decoder.onnx --dim tokens=128 --batch 8\n  mpirun -n 4 systole sweep space.yaml resnet50.onnx");
   c->callback([o] {
-    set_threads(o->threads);
+    o->sweep.model = o->model.compile_options();
     if (isatty(STDERR_FILENO)) {
       o->sweep.progress = [](int64_t done, int64_t all) {
         const int64_t bars = all ? 40 * done / all : 40;
