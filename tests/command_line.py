@@ -188,6 +188,15 @@ with tempfile.TemporaryDirectory() as d:
     expect(run("check", "r.onnx", "--constant", "n=3", ok=False), "names no input")
     # what a model is, for every command that compiles it
     expect(run("check", "r.onnx", "--batch", "4"), "every conflicting pair is ordered")
+    run("compile", "r.onnx", "--batch", "4", "-o", "four.npu")
+    expect(run("run", "four.npu", "--random", "1", "--json", "four.json"), "for a batch of 4")
+    if json.load(open("four.json"))["batch"] != 4:
+        failures.append("a program forgot its batch")
+    expect(run("profile", "four.npu"), "for a batch of 4")
+    expect(run("run", "four.npu", "--batch", "4", "--random", "1", ok=False), "keeps the batch that it was compiled with")
+    run("disasm", "four.npu", "-o", "four.s")
+    open("none.s", "w").write(open("four.s").read().replace('"batch":4', '"batch":0'))
+    expect(run("asm", "none.s", "-o", "none.npu", ok=False), "a batch of 0")
     expect(run("explain", "r.onnx", "--batch", "4"), "batch 4", "change (each one compiled and simulated)")
     open("space.yaml", "w").write("base: edge\nparameters:\n  vx.lanes: [16, 32]\n")
     latency = lambda *args: float(re.search(r"([\d.]+) ms", run("sweep", "space.yaml", "r.onnx", "-o", "s.csv", *args)).group(1))

@@ -96,7 +96,7 @@ struct EnergyReport {
 struct Report {
   std::string model, machine, precision;
   int64_t cycles = 0, bound_cycles = 0, macs = 0, instructions = 0;
-  int64_t batch = 1;      ///< samples of an execution, as its caller knows: `compile`'s option
+  int64_t batch = 1;      ///< samples of an execution: `compile`'s option, which a program keeps
   double clock_hz = 0, latency_s = 0, throughput_per_s = 0;  ///< throughput: executions
   double efficiency = 0;  ///< bound_cycles / cycles; bound = max(MX at full array, compulsory DRAM bytes / bandwidth)
   std::vector<EngineReport> engines;
@@ -115,7 +115,6 @@ Result<Report> profile(const Compiled& model, const std::string& point = {});
 /// Pictures of a run: a self-contained HTML page, a Chrome/Perfetto trace, a CSV line per layer. Empty paths are skipped.
 struct PictureFiles {
   std::string html, trace, csv;
-  int64_t batch = 1;  ///< Report::batch
   bool none() const { return html.empty() && trace.empty() && csv.empty(); }
 };
 struct Comparison;

@@ -55,9 +55,10 @@ std::string header_text(const Program& p) {
     runs.push_back({p.layer_of[i], end - i});
     i = end;
   }
-  const json head = {{"model", p.model}, {"precision", p.precision}, {"machine", p.machine_name}, {"machine_hash", p.machine_hash}, {"dram_bytes", p.dram_bytes}, {"constants_address", p.constants_address},
-                     {"inputs", to_json(p.inputs)}, {"outputs", to_json(p.outputs)}, {"layers", layers}, {"layer_of", runs}, {"weights_bytes", p.weights_bytes},
-                     {"scratchpad_peak_bytes", p.scratchpad_peak_bytes}, {"compulsory_dram_bytes", p.compulsory_dram_bytes}};
+  json head = {{"model", p.model}, {"precision", p.precision}, {"machine", p.machine_name}, {"machine_hash", p.machine_hash}, {"dram_bytes", p.dram_bytes}, {"constants_address", p.constants_address},
+               {"inputs", to_json(p.inputs)}, {"outputs", to_json(p.outputs)}, {"layers", layers}, {"layer_of", runs}, {"weights_bytes", p.weights_bytes},
+               {"scratchpad_peak_bytes", p.scratchpad_peak_bytes}, {"compulsory_dram_bytes", p.compulsory_dram_bytes}};
+  if (p.batch != 1) head["batch"] = p.batch;
   return head.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -70,6 +71,8 @@ void apply_header(Program& p, std::string_view text, const std::string& where) {
     if (p.dram_bytes > kMaxDram || p.constants_address > p.dram_bytes || p.constants.size() > p.dram_bytes - p.constants_address) {
       fail(ErrorCode::kBadInput, where, "DRAM size " + std::to_string(p.dram_bytes), "room for the constants, at most 2^40");
     }
+    p.batch = j.value("batch", int64_t{1});
+    if (p.batch < 1 || p.batch > kMaxBatch) fail(ErrorCode::kBadInput, where, "a batch of " + std::to_string(p.batch), "1 to " + std::to_string(kMaxBatch));
     p.inputs = boundary_from(j.at("inputs"), p, where), p.outputs = boundary_from(j.at("outputs"), p, where);
     for (const auto& l : j.at("layers")) p.layers.push_back({l.at(0).get<std::string>(), l.at(1).get<std::string>(), l.at(2).get<int64_t>(), l.at(3).get<int64_t>()});
     p.weights_bytes = j.at("weights_bytes").get<int64_t>(), p.scratchpad_peak_bytes = j.at("scratchpad_peak_bytes").get<int64_t>();

@@ -33,6 +33,8 @@ struct StandIn {
   int64_t blocks, left_out;
 };
 
+inline constexpr int64_t kMaxBatch = 65536;
+
 struct Program {
   std::string model, precision, machine_name;
   uint64_t machine_hash = 0;
@@ -43,6 +45,7 @@ struct Program {
   uint64_t dram_bytes = 0;               ///< DRAM used, constants included
   std::vector<BoundaryTensor> inputs, outputs;
   std::vector<Layer> layers;
+  int64_t batch = 1;                     ///< samples of one execution
   int64_t weights_bytes = 0, scratchpad_peak_bytes = 0, compulsory_dram_bytes = 0;
 };
 

@@ -32,9 +32,9 @@ std::vector<TensorInfo> describe(const std::vector<Plan::Boundary>& list) {
 }
 
 /// Candidates are compared by the timing model itself.
-std::shared_ptr<PlanContext> context_for(Machine machine, FloatPolicy policy, std::string precision) {
+std::shared_ptr<PlanContext> context_for(Machine machine, FloatPolicy policy, std::string precision, int64_t batch) {
   auto c = std::make_shared<PlanContext>(PlanContext{std::move(machine), policy, std::move(precision), {}});
-  c->judge = judge_on(c->machine);
+  c->judge = judge_on(c->machine), c->batch = batch;
   return c;
 }
 
@@ -50,7 +50,7 @@ Machine machine_of(const std::string& name, uint64_t hash, const std::string& wh
 
 Compiled on_its_machine(isa::Program program, const std::string& where, const std::string& npu) {
   Machine machine = machine_of(program.machine_name, program.machine_hash, where, npu);
-  const auto context = context_for(std::move(machine), {}, program.precision);
+  const auto context = context_for(std::move(machine), {}, program.precision, program.batch);
   std::string name = program.model;
   return std::make_shared<CompiledModel>(std::move(name), std::make_unique<Plan>(std::move(program), context), context);
 }
@@ -65,7 +65,7 @@ const isa::Program& only_program(const Plan& plan, const std::string& name) {
 Compiled from_bytes(const Bytes& bytes, const std::string& path, const std::string& npu) {
   if (!Plan::is_plan_file(bytes)) return on_its_machine(isa::deserialise(bytes, path), path, npu);
   PlanHead head = Plan::read_head(bytes, path);
-  const auto context = context_for(machine_of(head.machine, head.machine_hash, path, npu), head.policy, head.precision);
+  const auto context = context_for(machine_of(head.machine, head.machine_hash, path, npu), head.policy, head.precision, head.batch);
   return std::make_shared<CompiledModel>(std::move(head.model), Plan::deserialise(bytes, path, context), context);
 }
 
@@ -179,7 +179,7 @@ Compiled compile_or_recall(const std::string& path, Machine machine, const Compi
     }
   }
   FrontResult front = run_onnx_passes(read_onnx(bytes, path, options), options.precision);
-  const auto context = context_for(std::move(machine), front.policy, front.precision);
+  const auto context = context_for(std::move(machine), front.policy, front.precision, std::max<int64_t>(1, options.batch));
   if (cache.enabled() && !by_file) context->cache_folder = ProgramCache::default_folder();
   auto plan = std::make_unique<Plan>(front.graph, context);
   std::future<void> stored;
@@ -232,7 +232,7 @@ Result<Report> profile(const Compiled& model, const std::string& point) {
     const Machine machine = at_operating_point(model->machine(), point);
     return model->with_plan([&](Plan& plan) {
       Report r = report_of(plan, model->name, machine);
-      r.precision = model->precision();
+      r.precision = model->precision(), r.batch = model->batch();
       return r;
     });
   });
@@ -244,7 +244,7 @@ Result<bool> write_pictures(const Compiled& model, const PictureFiles& files, co
     return model->with_plan([&](Plan& plan) {
       Timeline timeline;
       Report r = report_of(plan, model->name, machine, &timeline);
-      r.precision = model->precision(), r.batch = files.batch;
+      r.precision = model->precision(), r.batch = model->batch();
       if (!files.html.empty()) write_file(files.html, html_page(r, timeline, machine, comparison));
       if (!files.trace.empty()) write_file(files.trace, trace_json(r, timeline));
       if (!files.csv.empty()) write_file(files.csv, to_csv(r));

@@ -18,6 +18,7 @@ class CompiledModel {
 
   const Machine& machine() const { return context_->machine; }
   const std::string& precision() const { return context_->precision; }
+  int64_t batch() const { return context_->batch; }
   /// Runs are serialised.
   std::vector<HostValue> run(const std::vector<HostValue>& inputs) const {
     const std::lock_guard lock(mutex_);

@@ -37,8 +37,12 @@ std::unique_ptr<LoadedProgram> compile_region(Graph primitives, const PlanContex
   if (context.reference) return std::make_unique<LoadedProgram>(std::move(primitives), context.machine);
   const ProgramCache cache(context.cache_folder);
   const std::string key = cache.enabled() ? cache.key_of(primitives, context.machine, context.precision + (context.least_memory ? ", least memory" : "") + (context.effort == Effort::kThorough ? ", thorough" : "")) : "";
-  if (auto kept = cache.find(key, context.machine)) return std::make_unique<LoadedProgram>(std::move(*kept), context.machine);
+  if (auto kept = cache.find(key, context.machine)) {
+    kept->batch = context.batch;
+    return std::make_unique<LoadedProgram>(std::move(*kept), context.machine);
+  }
   isa::Program program = generate(primitives, context.machine, context.precision, {.judge = context.judge, .effort = context.effort, .least_memory = context.least_memory});
+  program.batch = context.batch;
   cache.store(key, program);
   return std::make_unique<LoadedProgram>(std::move(program), context.machine);
 }

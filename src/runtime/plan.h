@@ -26,6 +26,7 @@ struct PlanContext {
   bool reference = false;         ///< evaluate the primitives by their definition instead of compiling them
   bool least_memory = false;      ///< of GenerateOptions
   Effort effort = Effort::kUsual; ///< of GenerateOptions
+  int64_t batch = 1;              ///< samples of one execution
 };
 
 /// A program, loaded when it first runs.
@@ -58,6 +59,7 @@ struct HostNodeInfo {
 /// What a file says about itself before it is loaded.
 struct PlanHead {
   std::string model, precision, machine;
+  int64_t batch = 1;
   uint64_t machine_hash = 0;
   FloatPolicy policy;
 };

@@ -130,6 +130,7 @@ bool Plan::is_plan_file(const Bytes& bytes) { return bytes.size() >= 8 && std::m
 std::vector<Bytes> Plan::serialise(const std::string& model) const {
   if (whole_) return {isa::serialise_before_constants(programs_[0]->program), programs_[0]->program.constants};
   json head = {{"model", model}, {"precision", context_->precision}, {"machine", context_->machine.name}, {"machine_hash", context_->machine.hash}, {"store", static_cast<int>(context_->policy.store)}, {"format", static_cast<int>(context_->policy.format)}};
+  if (context_->batch != 1) head["batch"] = context_->batch;
   std::vector<TensorPtr> blobs;
   head["graph"] = head_of(partition_.graph, blobs);
   head["steps"] = json::array(), head["tail"] = json::array();
@@ -152,6 +153,8 @@ PlanHead Plan::read_head(const Bytes& bytes, const std::string& source) {
   try {
     const json j = json::parse(block.begin(), block.end());
     j.at("model").get_to(h.model), j.at("precision").get_to(h.precision), j.at("machine").get_to(h.machine), j.at("machine_hash").get_to(h.machine_hash);
+    h.batch = j.value("batch", int64_t{1});
+    if (h.batch < 1 || h.batch > isa::kMaxBatch) fail(ErrorCode::kBadInput, source, "a batch of " + std::to_string(h.batch), "1 to " + std::to_string(isa::kMaxBatch));
     const int store = j.at("store").get<int>(), format = j.at("format").get<int>();
     if (store < 0 || store >= kDTypeCount || format < 0 || format > 3) fail(ErrorCode::kBadInput, source, "an unknown precision", "one that systole wrote");
     h.policy = {static_cast<DType>(store), static_cast<MacFormat>(format)};

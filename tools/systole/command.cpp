@@ -61,7 +61,7 @@ Compiled ModelOptions::load(const std::map<std::string, Shape>& input_shapes, do
   CompileOptions o = compile_options();
   if (model.ends_with(".npu")) {
     *seconds = 0;
-    if (batch > 0) fail(ErrorCode::kBadInput, "--batch", "a program compiled before", "an ONNX model", "systole compile --batch; figures of a .npu file are per execution");
+    if (batch > 0) fail(ErrorCode::kBadInput, "--batch", "a program compiled before", "an ONNX model", "a program keeps the batch that it was compiled with: systole compile --batch");
     return load_program(model, npu).value();
   }
   o.input_shapes = input_shapes;

@@ -17,9 +17,7 @@ void PictureOptions::write(const Compiled& compiled, const ModelOptions& model) 
     // A page without the comparison is better than none: models that only a run compiles have no workload yet.
     if (auto compared = compare_model(model.model, model.compile_options(), options); compared) comparison = compared.value();
   }
-  PictureFiles all = files;
-  all.batch = std::max<int64_t>(1, model.batch);
-  write_pictures(compiled, all, comparison, model.point).value();
+  write_pictures(compiled, files, comparison, model.point).value();
 }
 
 }  // namespace systole::cli

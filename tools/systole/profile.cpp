@@ -21,7 +21,6 @@ void add_profile(CLI::App& app) {
     double seconds = 0;
     const Compiled model = o->model.load({}, &seconds);
     Report report = profile(model, o->model.point).value();
-    report.batch = std::max<int64_t>(1, o->model.batch);
     o->pictures.write(model, o->model);
     if (o->json != "-") write_text("-", to_text(report, 0) + "\n" + layer_table(report));
     if (!o->json.empty()) write_text(o->json, to_json(report));

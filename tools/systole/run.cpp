@@ -128,7 +128,6 @@ void execute(const RunOptions& options) {
   const double run_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   const auto timing_begin = std::chrono::steady_clock::now();
   Report report = profile(model, o.model.point).value();
-  report.batch = std::max<int64_t>(1, o.model.batch);
   const double timing_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - timing_begin).count();
   o.pictures.write(model, o.model);
   std::vector<std::string> labels;
