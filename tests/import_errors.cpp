@@ -68,7 +68,9 @@ TEST(ImportErrors, ShapesAndAttributes) {
       {"Add", {"x", "w"}, {}, "shapes that broadcast"},
       {"Softmax", {"x"}, {{"axis", int64_t{7}}}, "axis 7"},
       {"Reshape", {"x", "shape"}, {}, "equal element counts"},
-      {"Flatten", {""}, {}, "no input 0"},
+      {"Flatten", {""}, {}, "no inputs"},
+      {"Relu", {}, {}, "no inputs"},
+      {"Add", {"x", ""}, {}, "no input 1"},
       {"Resize", {"x"}, {{"mode", std::string("quartic")}}, "mode 'quartic'"},
       {"Loop", {"x"}, {}, "no such attribute"},
   };

@@ -190,6 +190,12 @@ bool GraphReader::repeats_constant(const onnx::NodeProto& n) {
   return true;
 }
 
+/// Of ONNX's own operators all but those that make something from nothing, and loops without an end.
+static bool needs_inputs(const OnnxOp& op) {
+  static const std::set<std::string> kSources = {"Constant", "RandomNormal", "RandomUniform", "SequenceEmpty", "Optional", "OptionalHasElement", "Loop"};
+  return op.domain.empty() && !kSources.count(op.type);
+}
+
 void GraphReader::read_node(const onnx::NodeProto& n) {
   if (repeats_constant(n)) return;
   Node node;
@@ -203,6 +209,7 @@ void GraphReader::read_node(const onnx::NodeProto& n) {
   node.op = std::move(op);
   for (const auto& i : n.input()) node.inputs.push_back(i.empty() ? kNoValue : use(i));
   while (!node.inputs.empty() && node.inputs.back() == kNoValue) node.inputs.pop_back();
+  if (node.inputs.empty() && needs_inputs(std::get<OnnxOp>(node.op))) bad(what + " (" + n.op_type() + ")", "no inputs", "what the operator reads");
   for (const auto& a : n.attribute()) read_attribute(node, a, context_.source + ": " + what);
   for (const auto& o : n.output()) node.outputs.push_back(o.empty() ? kNoValue : define(o, what));
   if (node.outputs.empty()) bad(what, "no outputs", "one or more");
