@@ -2,6 +2,7 @@
 
 #include "sim/translate/lanes/dot32.h"
 #include "sim/translate/lanes/matrix.h"
+#include "sim/translate/upcoming.h"
 
 #ifdef SYSTOLE_X86
 namespace systole::avx2 {
@@ -18,6 +19,7 @@ LANES void tile(const DotSums& sums, int first, const DotRows& rows, const uint8
   const __m256i high = _mm256_set1_epi32(static_cast<int32_t>(0xFFFF0000u));
   const int64_t pairs = rows.pairs, a_pitch = rows.pitch;
   const float* a = rows.wide;
+  Upcoming ahead = t_upcoming;
   for (int64_t k = 0; k < pairs; k += kPairs, a += kDotBlock, b += step * kPairs) {
     const int here = static_cast<int>(std::min<int64_t>(kPairs, pairs - k));
     __m256 even[kRows][kVectors], odd[kRows][kVectors];
@@ -61,6 +63,7 @@ LANES void tile(const DotSums& sums, int first, const DotRows& rows, const uint8
       SYSTOLE_UNROLL for (int r = 0; r < kRows; ++r)
         SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) even[r][c] = _mm256_add_ps(even[r][c], _mm256_setzero_ps()), odd[r][c] = _mm256_add_ps(odd[r][c], _mm256_setzero_ps());
     }
+    fetch(ahead, 1);
     const bool from = k == 0, last = k + kPairs >= pairs;
     SYSTOLE_UNROLL for (int c = 0; c < kVectors; ++c) {
       const int vector = first + c, sixteen = vector / 2, half = vector % 2 * 8;
@@ -71,6 +74,7 @@ LANES void tile(const DotSums& sums, int first, const DotRows& rows, const uint8
       }
     }
   }
+  t_upcoming = ahead;
 }
 
 using Multiply = void (*)(const DotSums&, int, const DotRows&, const uint8_t*, int64_t);
