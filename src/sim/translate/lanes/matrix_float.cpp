@@ -25,8 +25,9 @@ class FloatMatrix final : public Kernel {
     tiles_ = (acc_.pixels() + tile_rows_ - 1) / tile_rows_;
     in_stretches_ = kSplits && rows_.in_order() && d_.channels % 16 == 0 && !source_ && acc_.pixels() > 2 * tile_rows_;
     groups_ = acc_.pixels() <= 2 * tile_rows_ ? (panels_ + together_ - 1) / together_ : 1;
-    if (!kReadsInPlace || source_ || groups_ > 1 || format_ != MacFormat::kBF16 || !(quads_ || integers_beside_floats())) return;
-    PixelRuns runs(op_, memory.scratchpad.data(), {.element_bytes = 2, .multiple = 2});
+    const bool shared = parts_of(format_) == 1 || d_.kernel_h * d_.kernel_w > 1;  // parts that one tap reads are split tile by tile
+    if (!kReadsInPlace || source_ || groups_ > 1 || !shared || !(quads_ || integers_beside_floats())) return;
+    PixelRuns runs(op_, memory.scratchpad.data(), {.element_bytes = operand_bytes(format_), .split = format_, .multiple = 2});
     if (runs.suit() && (!quads_ || runs.channels() % 4 == 0)) walk_.emplace(std::move(runs), quads_ && narrow_ ? kQuadNarrowRows : tile_rows_);
   }
   WorkClass work_class() const override { return WorkClass::kMatrixFloat; }
@@ -104,25 +105,43 @@ class FloatMatrix final : public Kernel {
   }
   /// Pieces of runs: a few pixels at a time by all panels.
   void run_pieces(int64_t begin, int64_t end) const {
-    const FlushMode flush;
     const PixelRuns& runs = walk_->runs();
-    walk_->visit(begin, end, [&](const uint8_t* const* segments, int64_t pixel, int64_t first, int64_t count) {
+    const auto multiply = [&](const uint8_t* const* segments, int64_t pixel, int64_t first, int64_t count) {
       const DotPoints a{segments, runs.segments(), runs.channels() / 2, runs.pitch(), first, count, quads_};
       for (int64_t panel = 0; panel < panels_; ++panel) multiply_panel(a, pixel, panel);
+    };
+    if (runs.parts() == 1) {
+      const FlushMode flush;
+      return walk_->visit(begin, end, multiply);
+    }
+    walk_->visit(begin, end, [&](auto... of) {
+      const FlushMode flush;  // not of the visit, which splits rows
+      multiply(of...);
     });
   }
   void multiply_panel(const DotPoints& a, int64_t pixel, int64_t panel) const {
     if constexpr (kReadsInPlace) {
       const int64_t column = panel * kDotColumns, width = panel_width(acc_.outputs(), panel);
-      const uint8_t* b = packed_->bytes.data() + panel * panel_bytes(blocks_);
-      if (acc_.whole_vectors() && acc_.outputs() - column >= width) return multiply_points(sums_in_place(pixel, column, width), a, b, width < kDotColumns);
+      if (acc_.whole_vectors() && acc_.outputs() - column >= width) return multiply_point_passes(sums_in_place(pixel, column, width), a, panel, width < kDotColumns);
       thread_local std::vector<float> sums;
       sums.resize(static_cast<size_t>(a.count * width));
       start(sums.data(), pixel, static_cast<int>(a.count), column, width);
-      multiply_points(at_rest(sums.data(), width), a, b, width < kDotColumns);
+      multiply_point_passes(at_rest(sums.data(), width), a, panel, width < kDotColumns);
       finish(sums.data(), pixel, static_cast<int>(a.count), column, width);
     }
   }
+  void multiply_point_passes(const DotSums& from, const DotPoints& a, int64_t panel, bool narrow) const {
+    auto b = [&](int part) { return packed_->bytes.data() + (part * panels_ + panel) * panel_bytes(blocks_); };
+    if (walk_->runs().parts() == 1) return multiply_points(from, a, b(0), narrow);
+    DotSums sums = from;
+    DotPoints part = a;
+    for (int64_t q = 0; q < passes_of(format_); ++q, go_on(sums)) {
+      part.at = a.at + passes_in(format_)[q].a_part * a.segments;
+      multiply_points(sums, part, b(passes_in(format_)[q].b_part), narrow);
+    }
+  }
+  /// The next pass starts where this one ended.
+  static void go_on(DotSums& sums) { std::copy_n(sums.to, 2 * kDotPanels, sums.from), sums.from_pitch = sums.to_pitch; }
   void multiply_rows(int64_t begin, int64_t end) const {
     DotRows a{};
     for (int64_t piece = begin, at = -1; piece < end; ++piece) {
@@ -235,7 +254,7 @@ class FloatMatrix final : public Kernel {
     for (int64_t q = 0; q < passes_of(format_); ++q) {
       a = rows_.part(parts, passes_in(format_)[q].a_part);
       multiply_part(passes_in(format_)[q].b_part);
-      std::copy_n(sums.to, 2 * kDotPanels, sums.from), sums.from_pitch = sums.to_pitch;  // the next pass goes on
+      go_on(sums);
     }
   }
 

@@ -7,6 +7,7 @@
 
 #include "isa/sequencer.h"
 #include "sim/translate/lanes/lanes.h"
+#include "sim/translate/matrix_parts.h"
 
 #ifdef SYSTOLE_X86
 namespace systole::SYSTOLE_LANES {
@@ -22,7 +23,8 @@ void in_tiles(int64_t count, int64_t most, F f) {
 
 /// What a kernel asks of rows.
 struct RowNeeds {
-  int64_t element_bytes;
+  int64_t element_bytes;  ///< of A
+  MacFormat split = MacFormat::kBF16;  ///< of several parts: rows are copied as those, in bf16
   int64_t multiple = 1;  ///< channels of a pixel come in so many
   uint8_t outside = 0;   ///< bytes where there is padding
   bool joined = true;    ///< taps of a row count as one segment where they lie together
@@ -41,6 +43,7 @@ class PixelRuns {
   bool along_rows() const { return along_rows_; } ///< which are columns of A, the stride apart
   int64_t segments() const { return segments_; }
   int64_t channels() const { return channels_; }  ///< of a segment, zeros behind them included
+  int64_t parts() const { return parts_; }
   /// Where kernels have to leave out columns: the one that a run's first pixel sees first, those that there are, and a row of what is outside.
   struct ColumnEdges {
     int64_t first = 0, count = 0;
@@ -63,12 +66,14 @@ class PixelRuns {
   class Reader {
    public:
     explicit Reader(const PixelRuns& runs);
-    /// Where the first pixel of a run lies under each segment; valid until the next one is read.
+    /// Where the first pixel of a run lies, by part and segment; valid until the next one is read.
     const uint8_t* const* read(int64_t run);
 
    private:
     const uint8_t* row(int64_t in_row);
     void copy_row(int64_t in_row, uint8_t* to) const;
+    void split_pixels(const uint8_t* from, int64_t count, uint8_t* to) const;
+    size_t slot_bytes() const;
     struct Buffers {
       std::vector<uint8_t> rows;
       std::vector<int64_t> holds;  ///< the row of A that each slot has
@@ -84,7 +89,7 @@ class PixelRuns {
   const uint8_t* base_ = nullptr;  ///< of A's first row, at the first column that any pixel reads
   RowNeeds needs_;
   int64_t in_rows_, row_origin_, first_column_, columns_ = 0;  ///< columns that a run reads
-  int64_t tap_channels_ = 0, padded_channels_ = 0, pixel_bytes_ = 0, row_bytes_ = 0;
+  int64_t parts_ = 1, tap_channels_ = 0, padded_channels_ = 0, pixel_bytes_ = 0, row_bytes_ = 0;
   int64_t runs_ = 0, pixels_ = 0, pitch_ = 0, segments_ = 0, channels_ = 0;
   bool copies_ = false, leaves_out_ = false, along_rows_ = true, suit_ = false;
   std::vector<uint8_t> outside_;  ///< a row of padding
@@ -95,7 +100,7 @@ class RunWalk {
  public:
   /// `tile_rows`: pixels of a tile of the inner kernel.
   RunWalk(PixelRuns runs, int64_t tile_rows)
-      : runs_(std::move(runs)), of_a_run_(std::max<int64_t>(1, runs_.pixels() / (kTiles * tile_rows))), together_(std::clamp<int64_t>(kBytes / std::max<int64_t>(1, runs_.pitch()) / tile_rows, 1, 64) * tile_rows) {}
+      : runs_(std::move(runs)), of_a_run_(std::max<int64_t>(1, runs_.pixels() / (kTiles * tile_rows))), together_(std::clamp<int64_t>(kBytes / std::max<int64_t>(1, runs_.pitch() * runs_.parts()) / tile_rows, 1, 64) * tile_rows) {}
   const PixelRuns& runs() const { return runs_; }
   int64_t pieces() const { return runs_.runs() * of_a_run_; }
   /// f(segments, pixel of the block, pixel of the run, count).

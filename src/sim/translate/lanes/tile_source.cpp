@@ -22,6 +22,11 @@ void clear_halves(uint8_t* to, int64_t n) {
   if (n > 0) std::memset(to, 0, static_cast<size_t>(2 * n));
 }
 
+/// Rows an odd number of lines apart do not meet in the same sets of a cache.
+int64_t odd_lines(int64_t bytes) { return bytes % (2 * kTileStep) == 0 ? bytes + kTileStep : bytes; }
+
+}  // namespace
+
 LANES void split_channels(MacFormat format, const uint8_t* from, int64_t n, uint8_t* to, int64_t part_pitch) {
   for (int64_t c = 0; c < n; c += 16) {
     const int here = lanes_of(n - c);
@@ -29,11 +34,6 @@ LANES void split_channels(MacFormat format, const uint8_t* from, int64_t n, uint
     for (int q = 0; q < parts_of(format); ++q) store_halves(to + q * part_pitch + 2 * c, shift_right<16>(as_ints(part_of(v, q))), here);
   }
 }
-
-/// Rows an odd number of lines apart do not meet in the same sets of a cache.
-int64_t odd_lines(int64_t bytes) { return bytes % (2 * kTileStep) == 0 ? bytes + kTileStep : bytes; }
-
-}  // namespace
 
 LANES void read_row(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t pixel, uint8_t* to, int64_t row_pitch) {
   const int64_t channels = d.channels, run = d.kernel_w * channels;

@@ -14,6 +14,9 @@ namespace systole::SYSTOLE_LANES {
 /// up to 63 bytes more.
 void read_row(const isa::MatrixDesc& d, const PixelMap& pixels, int64_t pixel, uint8_t* to, int64_t row_pitch);
 
+/// n numbers as bf16 parts, `part_pitch` bytes from part to part. The caller does not hold FlushMode: parts keep subnormals.
+void split_channels(MacFormat format, const uint8_t* from, int64_t n, uint8_t* to, int64_t part_pitch);
+
 class TileSource {
  public:
   /// `depth_bytes`: of a row as B is packed against it, in whole steps. `version`: see matrix_kernel.
