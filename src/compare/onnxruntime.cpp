@@ -98,7 +98,7 @@ class Handle {
 }  // namespace
 
 struct OnnxRuntimeSession::State {
-  State(std::vector<NamedTensor> in, std::vector<std::string> out) : inputs(std::move(in)), outputs(std::move(out)) {}
+  State(std::vector<NamedTensor> fed, std::vector<std::string> wanted) : inputs(std::move(fed)), outputs(std::move(wanted)) {}
   Runtime r;
   std::vector<NamedTensor> inputs;
   std::vector<std::string> outputs;

@@ -82,7 +82,7 @@ std::pair<int64_t, int64_t> clamp_range(const Node& node, DType type) {
 }
 
 void check_accumulator_range(const Node& node, const Tensor& weights, size_t axis, int64_t weight_zero, const Tensor* bias) {
-  const int64_t outputs = weights.shape[axis], inner = row_major_strides(weights.shape)[axis], count = weights.count(), outer = outputs * inner ? count / (outputs * inner) : 0;
+  const int64_t outputs = weights.shape[axis], inner = row_major_strides(weights.shape)[axis], count = weights.count(), outer = outputs * inner > 0 ? count / (outputs * inner) : 0;
   std::vector<int64_t> sums(static_cast<size_t>(outputs), 0);
   // Millions of weights: the usual type without a switch for each.
   const int8_t* bytes = weights.type == DType::kI8 ? reinterpret_cast<const int8_t*>(weights.bytes.data()) : nullptr;

@@ -67,7 +67,7 @@ class LoopMerger {
     for (size_t k = 0; k < n.inputs.size(); ++k) {
       const ValueId source = root(n.inputs[k]);
       if (source == n.inputs[k] || m.accesses[k].guarded) continue;
-      for (const auto [first, last] : splits(g_.value(source).shape, g_.value(n.inputs[k]).shape)) {
+      for (const auto& [first, last] : splits(g_.value(source).shape, g_.value(n.inputs[k]).shape)) {
         const int lo = plain_loop(m, m.accesses[k], first, g_.value(n.inputs[k]).shape[first]), hi = plain_loop(m, m.accesses[k], last, g_.value(n.inputs[k]).shape[last]);
         if (lo >= 0 && hi > lo && mergeable(n, {lo, hi})) return Range{lo, hi};
       }

@@ -110,8 +110,8 @@ class Recogniser {
     auto zero_of = [&](const Node& n) {
       if (n.inputs.size() > 2 && n.inputs[2] != kNoValue) return n.inputs[2];
       const int quantiser = producer(n.inputs[0]);
-      const TensorPtr codes = constant(n, 0), zero = quantiser >= 0 && is(quantiser, "QuantizeLinear") ? constant(node(quantiser), 2) : nullptr;
-      return zero_value(codes ? codes->type : zero ? zero->type : DType::kU8, 0, n.name);
+      const TensorPtr codes = constant(n, 0), known = quantiser >= 0 && is(quantiser, "QuantizeLinear") ? constant(node(quantiser), 2) : nullptr;
+      return zero_value(codes ? codes->type : known ? known->type : DType::kU8, 0, n.name);
     };
     OnnxOp fused{conv ? "systole" : matmul ? "" : "systole", conv ? "QLinearConv" : matmul ? "QLinearMatMul" : "QLinearGemm", op.opset, op.attributes};
     fused.attributes["clamp_lo"] = lo, fused.attributes["clamp_hi"] = hi;
