@@ -186,6 +186,9 @@ with tempfile.TemporaryDirectory() as d:
     expect(run("model", "vgg", ok=False), "resnet50, resnet50-qdq, mobilenetv2")
     expect(run("run", "r.onnx", "--dim", "n=3", "--random", "1", ok=False), "names no free dimension")
     expect(run("check", "r.onnx", "--constant", "n=3", ok=False), "names no input")
+    expect(run("explain", "edge.npu", ok=False), "compiled before", "the ONNX model")
+    expect(run("run", ".", "--random", "1", ok=False), "a folder")
+    expect(run("run", "r.onnx", "--random", "1", "--threads", "-1", ok=False), "--threads")
     # what a model is, for every command that compiles it
     expect(run("check", "r.onnx", "--batch", "4"), "every conflicting pair is ordered")
     run("compile", "r.onnx", "--batch", "4", "-o", "four.npu")

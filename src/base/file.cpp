@@ -28,7 +28,7 @@ namespace {
 /// Size of a regular file within the limit.
 uint64_t checked_size(const std::string& path, uint64_t limit_bytes) {
   std::error_code ec;
-  if (!fs::is_regular_file(path, ec)) fail(ErrorCode::kIo, path, "no such file", "a regular file that can be read");
+  if (!fs::is_regular_file(path, ec)) fail(ErrorCode::kIo, path, fs::exists(path, ec) ? fs::is_directory(path, ec) ? "a folder" : "no regular file" : "no such file", "a regular file that can be read");
   const uint64_t size = fs::file_size(path, ec);
   if (ec) fail(ErrorCode::kIo, path, ec.message(), "a file whose size can be read");
   if (size > limit_bytes) {

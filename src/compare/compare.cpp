@@ -9,10 +9,10 @@
 #include "base/parallel.h"
 #include "compare/onnxruntime.h"
 #include "compare/processor.h"
-#include "import/onnx.h"
 #include "passes/partition.h"
 #include "passes/pipeline.h"
 #include "runtime/inputs.h"
+#include "runtime/model_file.h"
 #include "systole/systole.h"
 
 namespace systole {
@@ -31,7 +31,7 @@ CompareRow npu_row(const Report& r, int64_t batch) {
 }  // namespace
 
 std::vector<WorkItem> workload_of_model(const std::string& path, const CompileOptions& options) {
-  const FrontResult front = run_onnx_passes(import_onnx(path, {options.dims, options.input_shapes, options.constant_inputs}), options.precision);
+  const FrontResult front = run_onnx_passes(read_onnx(path, options), options.precision);
   std::vector<WorkItem> work;
   for (const Graph& g : fused_programs(partition(front.graph, front.policy), front.policy)) {
     const auto items = workload_of(g);

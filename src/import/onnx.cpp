@@ -4,6 +4,7 @@
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <onnx/onnx-data_pb.h>
 
+#include <cstring>
 #include <filesystem>
 #include <set>
 
@@ -34,6 +35,7 @@ struct ParsedModel {
 
 ParsedModel parse_model(const void* data, size_t size, const std::string& source) {
   if (size > (size_t{1} << 31) - 1) fail(ErrorCode::kResource, source, "a protobuf of 2 GiB or more", "large tensors in external data");
+  if (size >= 4 && std::memcmp(data, "SYST", 4) == 0) fail(ErrorCode::kBadInput, source, "a program compiled before (.npu)", "the ONNX model that it was compiled from");
   ParsedModel model;
   const auto skimmed = skim({static_cast<const char*>(data), size});
   if (skimmed) data = skimmed->skeleton.data(), size = skimmed->skeleton.size(), model.raw = skimmed->raw;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
-#include <filesystem>
 #include <map>
 #include <random>
 #include <utility>
@@ -11,8 +10,8 @@
 #include "base/error.h"
 #include "graph/checks.h"
 #include "import/graph_writer.h"
-#include "import/onnx.h"
 #include "passes/passes.h"
+#include "runtime/model_file.h"
 #include "runtime/observe.h"
 #include "runtime/rebatch.h"
 #include "train/expand.h"
@@ -26,9 +25,8 @@ const OnnxOp& op_of(const Node& n) { return std::get<OnnxOp>(n.op); }
 
 }  // namespace
 
-TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logits, const std::vector<std::string>& freeze, const std::map<std::string, TensorPtr>& constants, const Head& head) {
-  file_ = import_onnx(path, {{}, {}, constants});
-  file_.name = std::filesystem::path(path).stem().string();
+TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logits, const std::vector<std::string>& freeze, const CompileOptions& options, const Head& head) {
+  file_ = read_onnx(path, options);
   inline_constants(file_);
   prune_and_sort(file_);
   replace_last_layer(file_, head);

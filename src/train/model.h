@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "systole/systole.h"
 #include "train/builder.h"
 #include "train/fake_quantise.h"
 #include "train/head.h"
@@ -40,9 +41,9 @@ struct ForwardGraph {
 class TrainableModel {
  public:
   /// Reads a model with one input, its batch set to `batch`; float, or QDQ, which then learns with its quantisation. A Softmax at the end is left out where `logits` asks for
-  /// what it reads. `constants`: further inputs that never change. `freeze`: beginnings of weights' names that stay as they are.
+  /// what it reads. `options`: dimensions, and further inputs that never change. `freeze`: beginnings of weights' names that stay as they are.
   /// `head`: a last layer of its own width. Fails (kUnsupported, kBadInput) saying why.
-  TrainableModel(const std::string& path, int64_t batch, bool logits, const std::vector<std::string>& freeze, const std::map<std::string, TensorPtr>& constants = {}, const Head& head = {});
+  TrainableModel(const std::string& path, int64_t batch, bool logits, const std::vector<std::string>& freeze, const CompileOptions& options = {}, const Head& head = {});
 
   const std::vector<Weight>& parameters() const { return parameters_; }
   const std::vector<RunningStatistics>& statistics() const { return statistics_; }

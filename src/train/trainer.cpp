@@ -41,7 +41,7 @@ StepOptions step_options(const CompileOptions& c, const TrainOptions& o, int64_t
 class Trainer {
  public:
   Trainer(const std::string& path, const CompileOptions& c, const TrainOptions& o)
-      : o_(o), model_(path, o.batch, takes_classes(o.loss), o.freeze, c.constant_inputs, {o.new_outputs, o.seed}), schedule_{o.schedule, o.learning_rate, o.warm_up, 1} {
+      : o_(o), model_(path, o.batch, takes_classes(o.loss), o.freeze, c, {o.new_outputs, o.seed}), schedule_{o.schedule, o.learning_rate, o.warm_up, 1} {
     const Value& in = model_.input();
     Shape sample = in.shape;
     sample[0] = 1;

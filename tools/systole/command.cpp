@@ -12,7 +12,7 @@ void ModelOptions::add_to(CLI::App& command) {
   command.add_option("--npu", npu, "machine: a preset (see 'systole machine') or a .yaml description [edge]");
   add_bindings_to(command);
   command.add_flag("--no-cache", no_cache, "compile anew; otherwise programs are kept in SYSTOLE_CACHE or ~/.cache/systole, by content");
-  command.add_option("--threads", threads, "host threads, 0 for all; results do not depend on it")->capture_default_str();
+  command.add_option("--threads", threads, "host threads, 0 for all; results do not depend on it")->check(CLI::Range(0, 65536))->capture_default_str();
 }
 
 void ModelOptions::add_bindings_to(CLI::App& command) {
