@@ -321,7 +321,7 @@ struct ExplainChange {
 };
 struct Explanation {
   std::string model, machine, precision;
-  int64_t batch = 0;  ///< samples that latency and energy are of, where the options give them
+  int64_t batch = 1;  ///< samples that latency and energy are of
   int64_t cycles = 0;
   double latency_s = 0, energy_j = 0, area_mm2 = 0;
   std::vector<std::string> findings;    ///< what limits the run now

@@ -9,6 +9,7 @@
 #include "base/parallel.h"
 #include "compare/onnxruntime.h"
 #include "compare/processor.h"
+#include "isa/program.h"
 #include "passes/partition.h"
 #include "passes/pipeline.h"
 #include "runtime/inputs.h"
@@ -117,8 +118,8 @@ Result<Comparison> compare_model(const std::string& onnx_path, const CompileOpti
   return catch_failures([&] {
     CompileOptions compile_options = given;
     const int64_t npu_batch = std::max(options.npu_batch, std::exchange(compile_options.batch, 0));
-    if (options.npu_batch < 1 || options.npu_batch > 65536) fail(ErrorCode::kBadInput, "--npu-batch", std::to_string(options.npu_batch), "1 to 65536");
-    if (options.batch < 1 || options.batch > 65536) fail(ErrorCode::kBadInput, "--batch", std::to_string(options.batch), "1 to 65536");
+    isa::check_batch("--npu-batch", options.npu_batch);
+    isa::check_batch("--batch", options.batch);
     std::vector<Processor> processors;  // a misspelt name fails before the work
     for (const std::string& name : options.processors) processors.push_back(load_processor(name));
     Comparison c;

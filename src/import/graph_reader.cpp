@@ -1,6 +1,7 @@
 #include "import/graph_reader.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 
@@ -51,7 +52,8 @@ TensorPtr GraphReader::constant_input(const TensorPtr& given, const onnx::ValueI
     if (t->type != type) {
       auto number = std::make_shared<Tensor>(type, Shape());
       number->set(0, t->at(0));
-      if (number->at(0) != t->at(0) && integer_kind(type).bits) fail(ErrorCode::kMismatch, where, "the constant " + std::to_string(t->at(0)), std::string("a number that ") + to_string(type) + " holds");
+      const bool held = integer_kind(type).bits ? number->at(0) == t->at(0) : std::isfinite(number->at(0)) || !std::isfinite(t->at(0));
+      if (!held) fail(ErrorCode::kMismatch, where, "the constant " + std::to_string(t->at(0)), std::string("a number that ") + to_string(type) + " holds");
       t = number;
     }
   }

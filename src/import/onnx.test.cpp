@@ -54,9 +54,10 @@ std::string error_of(const onnx::ModelProto& m, const std::string& folder = "", 
   return "";
 }
 
-/// What the importer says to x [2, n] floats as this constant; "" if it takes it, whose elements are then `elements`.
-std::string error_of_constant(const std::string& name, const Tensor& t, std::vector<float>* elements = nullptr) {
+/// What the importer says to x [2, n], of `type`, as this constant; "" if it takes it, whose elements are then `elements`.
+std::string error_of_constant(const std::string& name, const Tensor& t, std::vector<float>* elements = nullptr, int32_t type = onnx::TensorProto::FLOAT) {
   onnx::ModelProto m = adder();
+  m.mutable_graph()->mutable_input(0)->mutable_type()->mutable_tensor_type()->set_elem_type(type);
   for (int i = 0; i < 2; ++i) m.mutable_graph()->mutable_initializer(0)->add_float_data(1);
   const std::string bytes = m.SerializeAsString();
   try {
@@ -239,6 +240,8 @@ TEST(Onnx, InputsThatAreConstants) {
   EXPECT_EQ(x, std::vector<float>({1, 2, 3, 4}));
   EXPECT_EQ(error_of_constant("x", Tensor::from_ints({7}, {}), &x), "");  // a number takes the input's type
   EXPECT_EQ(x, std::vector<float>({7}));
+  EXPECT_NE(error_of_constant("x", Tensor::scalar_f32(1e9f), nullptr, onnx::TensorProto::FLOAT16).find("a number that f16 holds"), std::string::npos);
+  EXPECT_NE(error_of_constant("x", Tensor::from_ints({300}, {}), nullptr, onnx::TensorProto::INT8).find("a number that i8 holds"), std::string::npos);
   EXPECT_NE(error_of_constant("y", Tensor::scalar_f32(1)).find("--constant y names no input"), std::string::npos);
   EXPECT_NE(error_of_constant("x", Tensor::from_ints({1, 2, 3, 4}, {2, 2})).find("a constant of i64"), std::string::npos);
   EXPECT_NE(error_of_constant("x", Tensor::from_floats({1, 2, 3}, {3, 1})).find("[2,n]"), std::string::npos);

@@ -62,6 +62,11 @@ std::string header_text(const Program& p) {
   return head.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
+void check_batch(const std::string& where, int64_t batch) {
+  constexpr int64_t kMost = 65536;
+  if (batch < 1 || batch > kMost) fail(ErrorCode::kBadInput, where, "a batch of " + std::to_string(batch), "1 to " + std::to_string(kMost));
+}
+
 void apply_header(Program& p, std::string_view text, const std::string& where) {
   try {
     const json j = json::parse(text.begin(), text.end());
@@ -72,7 +77,7 @@ void apply_header(Program& p, std::string_view text, const std::string& where) {
       fail(ErrorCode::kBadInput, where, "DRAM size " + std::to_string(p.dram_bytes), "room for the constants, at most 2^40");
     }
     p.batch = j.value("batch", int64_t{1});
-    if (p.batch < 1 || p.batch > kMaxBatch) fail(ErrorCode::kBadInput, where, "a batch of " + std::to_string(p.batch), "1 to " + std::to_string(kMaxBatch));
+    check_batch(where, p.batch);
     p.inputs = boundary_from(j.at("inputs"), p, where), p.outputs = boundary_from(j.at("outputs"), p, where);
     for (const auto& l : j.at("layers")) p.layers.push_back({l.at(0).get<std::string>(), l.at(1).get<std::string>(), l.at(2).get<int64_t>(), l.at(3).get<int64_t>()});
     p.weights_bytes = j.at("weights_bytes").get<int64_t>(), p.scratchpad_peak_bytes = j.at("scratchpad_peak_bytes").get<int64_t>();

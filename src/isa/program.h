@@ -33,7 +33,8 @@ struct StandIn {
   int64_t blocks, left_out;
 };
 
-inline constexpr int64_t kMaxBatch = 65536;
+/// Fails (kBadInput) on a batch of less than one sample, or of more than 65536.
+void check_batch(const std::string& where, int64_t batch);
 
 struct Program {
   std::string model, precision, machine_name;

@@ -154,7 +154,7 @@ PlanHead Plan::read_head(const Bytes& bytes, const std::string& source) {
     const json j = json::parse(block.begin(), block.end());
     j.at("model").get_to(h.model), j.at("precision").get_to(h.precision), j.at("machine").get_to(h.machine), j.at("machine_hash").get_to(h.machine_hash);
     h.batch = j.value("batch", int64_t{1});
-    if (h.batch < 1 || h.batch > isa::kMaxBatch) fail(ErrorCode::kBadInput, source, "a batch of " + std::to_string(h.batch), "1 to " + std::to_string(isa::kMaxBatch));
+    isa::check_batch(source, h.batch);
     const int store = j.at("store").get<int>(), format = j.at("format").get<int>();
     if (store < 0 || store >= kDTypeCount || format < 0 || format > 3) fail(ErrorCode::kBadInput, source, "an unknown precision", "one that systole wrote");
     h.policy = {static_cast<DType>(store), static_cast<MacFormat>(format)};

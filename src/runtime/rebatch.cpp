@@ -109,7 +109,7 @@ bool begins_with_time(const Graph& g) {
 }
 
 void rebatch(Graph& graph, int64_t batch) {
-  if (batch < 1 || batch > 65536) fail(ErrorCode::kBadInput, "--batch", std::to_string(batch), "1 to 65536");
+  isa::check_batch("--batch", batch);
   inline_constants(graph);
   prune_and_sort(graph);
   const int64_t from = batch_of(graph);

@@ -108,7 +108,7 @@ Result<Explanation> explain_model(const std::string& onnx_path, const CompileOpt
     const PointCost base = evaluate({model}, machine);
     if (!base.error.empty()) fail(ErrorCode::kResource, name + " on " + machine.name, base.error, "a model that the machine runs");
     Explanation x;
-    x.model = name, x.machine = machine.name, x.precision = model.precision, x.batch = o.batch;
+    x.model = name, x.machine = machine.name, x.precision = model.precision, x.batch = std::max<int64_t>(1, o.batch);
     x.cycles = base.models[0].cycles, x.latency_s = base.models[0].latency_s, x.energy_j = base.models[0].energy_j, x.area_mm2 = base.area_mm2;
     std::vector<Candidate> candidates;
     auto add = [&](const char* kind, const std::string& what, std::function<PointCost()> f) { candidates.push_back({{kind, what, {}, 0, 0, 0}, std::move(f)}); };

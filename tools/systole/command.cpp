@@ -12,7 +12,11 @@ void ModelOptions::add_to(CLI::App& command) {
   command.add_option("--npu", npu, "machine: a preset (see 'systole machine') or a .yaml description [edge]");
   add_bindings_to(command);
   command.add_flag("--no-cache", no_cache, "compile anew; otherwise programs are kept in SYSTOLE_CACHE or ~/.cache/systole, by content");
-  command.add_option("--threads", threads, "host threads, 0 for all; results do not depend on it")->check(CLI::Range(0, 65536))->capture_default_str();
+  add_threads_to(command);
+}
+
+void ModelOptions::add_threads_to(CLI::App& command) {
+  command.add_option("--threads", threads, "host threads, 0 for all; results do not depend on it")->check(CLI::NonNegativeNumber)->capture_default_str();
 }
 
 void ModelOptions::add_bindings_to(CLI::App& command) {
@@ -22,7 +26,7 @@ void ModelOptions::add_bindings_to(CLI::App& command) {
 }
 
 void ModelOptions::add_batch_to(CLI::App& command) {
-  command.add_option("--batch", batch, "samples at once, for a model whose inputs begin with the batch [as the file has it]")->check(CLI::Range(1, 65536));
+  command.add_option("--batch", batch, "samples at once, for a model whose inputs begin with the batch [as the file has it]")->check(CLI::PositiveNumber);
 }
 
 /// A file, or one integer (int64) or other number (float) without axes.

@@ -39,6 +39,7 @@ struct ModelOptions {
   /// Those that say what the model is: precision, dimensions, constants.
   void add_bindings_to(CLI::App& command);
   void add_batch_to(CLI::App& command);
+  void add_threads_to(CLI::App& command);
   CompileOptions compile_options() const;
   /// A compiled program as it is, an ONNX model compiled now; `seconds` is the time that took.
   Compiled load(const std::map<std::string, Shape>& input_shapes, double* seconds) const;

@@ -41,7 +41,7 @@ void add_sweep(CLI::App& app) {
   o->model.add_batch_to(*c);
   c->add_option("--out,-o", o->sweep.out, "CSV; FILE.journal keeps what is done, and a sweep that was killed goes on from it")->capture_default_str();
   c->add_option("--report", o->sweep.html, "write a page with plots to an .html file");
-  c->add_option("--threads", o->model.threads, "host threads, 0 for all; results do not depend on it")->check(CLI::Range(0, 65536))->capture_default_str();
+  o->model.add_threads_to(*c);
   c->footer("Examples:\n  systole sweep space.yaml resnet50.onnx --report sweep.html\n  systole sweep space.yaml a.onnx b.onnx --search evolve --points 500\n  systole sweep space.yaml decoder.onnx --dim tokens=128 --batch 8\n  mpirun -n 4 systole sweep space.yaml resnet50.onnx");
   c->callback([o] {
     o->sweep.model = o->model.compile_options();

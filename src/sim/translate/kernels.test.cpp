@@ -12,6 +12,7 @@
 #include "sim/translate/host.h"
 #include "sim/translate/kernel.h"
 #include "sim/translate/matrix_tiles.h"
+#include "sim/translate/pair_products.h"
 #include "sim/translate/vector_code.h"
 
 namespace systole {
@@ -143,6 +144,7 @@ void choose_kernels(int i, HostIsa best) {
   assume_integers_beside_floats(i % 2 == 0);
   limit_host_isa(std::min(best, i / 2 % 4 == 1 ? HostIsa::kAvx2 : i / 2 % 4 == 2 ? HostIsa::kAvx512 : best));
   ASSERT_EQ(has_tile_kernels(), i % 3 == 1 || host_isa() == HostIsa::kAmx);
+  ASSERT_EQ(has_pair_products(), kernel_isa() == KernelIsa::kAvx512 && host_isa() == HostIsa::kAvx512Bf16 && i % 3 != 1);
 }
 
 TEST_F(RandomInstructions, MatrixEqualsTheInterpreter) {
