@@ -6,21 +6,21 @@ namespace systole {
 
 Dram::Dram(const DramTiming& timing)
     : t_(timing),
-      burst_cycles_(std::max<int64_t>(1, (timing.burst_bytes + timing.bytes_per_cycle - 1) / timing.bytes_per_cycle)),
       by_burst_(timing.burst_bytes),
       by_row_(timing.row_bytes),
       by_banks_(timing.banks),
+      by_tick_(timing.bytes_per_cycle),
       banks_(static_cast<size_t>(timing.banks)) {
-  bus_.next_refresh = timing.refresh_interval_cycles ? timing.refresh_interval_cycles : INT64_MAX;
+  bus_.next_refresh = timing.refresh_interval_cycles ? ticks(timing.refresh_interval_cycles) : INT64_MAX;
 }
 
 /// All banks refresh together: nothing starts inside a refresh, and rows are closed after it.
-Dram::Bus Dram::refreshed(Bus bus, int64_t cycle) {
-  while (std::max(cycle, bus.free) >= bus.next_refresh) {
-    const int64_t end = bus.next_refresh + t_.refresh_cycles;
+Dram::Bus Dram::refreshed(Bus bus, int64_t tick) {
+  while (std::max(tick, bus.free) >= bus.next_refresh) {
+    const int64_t end = bus.next_refresh + ticks(t_.refresh_cycles);
     bus.free = std::max(bus.free, end);
     for (Bank& b : banks_) b.ready = std::max(b.ready, end), b.row = -1;
-    bus.next_refresh += t_.refresh_interval_cycles;
+    bus.next_refresh += ticks(t_.refresh_interval_cycles);
   }
   return bus;
 }
@@ -30,14 +30,14 @@ class Dram::Transfer {
  public:
   Transfer(Dram& dram, int64_t cycle, bool write)
       : dram_(dram), bus_(dram.bus_), banks_(dram.banks_.data()), by_banks_(dram.by_banks_), by_row_(dram.by_row_), by_burst_(dram.by_burst_), size_(dram.t_.burst_bytes), row_bytes_(dram.t_.row_bytes),
-        burst_cycles_(dram.burst_cycles_), activate_(dram.t_.activate_cycles), precharge_(dram.t_.precharge_cycles), turn_(write != dram.bus_.last_write ? dram.t_.turnaround_cycles : 0), cycle_(cycle), write_(write) {}
+        activate_(dram.ticks(dram.t_.activate_cycles)), precharge_(dram.ticks(dram.t_.precharge_cycles)), turn_(write != dram.bus_.last_write ? dram.ticks(dram.t_.turnaround_cycles) : 0), tick_(dram.ticks(cycle)), cycle_(cycle), write_(write) {}
   /// The cycle after the last beat.
   int64_t finish() {
     if (bursts_ == 0) return cycle_;
     (write_ ? dram_.bytes_written_ : dram_.bytes_read_) += bursts_ * size_;
     bus_.last_write = write_;
     dram_.bus_ = bus_;
-    return bus_.free + dram_.t_.cas_cycles;
+    return dram_.by_tick_.of(bus_.free + dram_.t_.bytes_per_cycle - 1) + dram_.t_.cas_cycles;
   }
 
   /// Bursts first to last.
@@ -48,7 +48,7 @@ class Dram::Transfer {
       int64_t bursts = by_burst_.of(left + size_ - 1);
       while (!visit(row, bursts)) {
         if (bursts > 1) bursts = 1;
-        else bus_ = dram_.refreshed(bus_, cycle_);
+        else bus_ = dram_.refreshed(bus_, tick_);
       }
       at += bursts * size_;
     }
@@ -57,29 +57,29 @@ class Dram::Transfer {
  private:
   /// Bursts that follow each other in a row; false, and nothing done, where a refresh comes before the last of them.
   [[gnu::always_inline]] inline bool visit(int64_t row_index, int64_t bursts) {
-    if (std::max(cycle_, bus_.free) >= bus_.next_refresh) return false;
+    if (std::max(tick_, bus_.free) >= bus_.next_refresh) return false;
     // Rows interleave over banks, so a stream opens the next row while it reads this one.
     Bank& bank = banks_[static_cast<size_t>(by_banks_.rest(row_index))];
     const int64_t row = by_banks_.of(row_index);
     const bool opens = bank.row != row;
     // Most often the row was opened while the bus was busy: what follows would find the same.
-    if (opens && turn_ == 0 && bus_.free - std::max(cycle_, bank.ready) >= activate_ + precharge_ && bus_.free + (bursts - 1) * burst_cycles_ < bus_.next_refresh) {
+    if (opens && turn_ == 0 && bus_.free - std::max(tick_, bank.ready) >= activate_ + precharge_ && bus_.free + (bursts - 1) * size_ < bus_.next_refresh) {
       bank.row = row, ++bus_.row_misses;
-      bank.ready = bus_.free += bursts * burst_cycles_;
+      bank.ready = bus_.free += bursts * size_;
       bursts_ += bursts;
       return true;
     }
-    int64_t command = cycle_;
+    int64_t command = tick_;
     if (opens) {
       // The activate may have been issued as early as the bank was idle: the controller looks ahead in its queue by as much
       // as activation takes.
-      const int64_t open = activate_ + (bank.row >= 0 ? precharge_ : 0), idle = std::max(cycle_, bank.ready);
+      const int64_t open = activate_ + (bank.row >= 0 ? precharge_ : 0), idle = std::max(tick_, bank.ready);
       command = std::max(idle + open - std::clamp<int64_t>(bus_.free - idle, 0, open), bank.ready);
     }
     const int64_t start = std::max(command, bus_.free + turn_);
-    if (bursts > 1 && start + (bursts - 1) * burst_cycles_ >= bus_.next_refresh) return false;
+    if (bursts > 1 && start + (bursts - 1) * size_ >= bus_.next_refresh) return false;
     bank.row = row, bus_.row_misses += opens;
-    bank.ready = bus_.free = start + bursts * burst_cycles_;
+    bank.ready = bus_.free = start + bursts * size_;
     turn_ = 0, bursts_ += bursts;
     return true;
   }
@@ -88,9 +88,10 @@ class Dram::Transfer {
   Bus bus_;
   Bank* const banks_;
   const Divisor by_banks_, by_row_, by_burst_;
-  const int64_t size_, row_bytes_, burst_cycles_, activate_, precharge_;
-  int64_t turn_, bursts_ = 0;
-  const int64_t cycle_;
+  const int64_t size_, row_bytes_;                      ///< bytes; a burst of so many keeps the bus for as many ticks
+  const int64_t activate_, precharge_;                  ///< ticks
+  int64_t turn_, bursts_ = 0;                           ///< ticks; a count
+  const int64_t tick_, cycle_;                          ///< when it may begin
   const bool write_;
 };
 

@@ -1,5 +1,5 @@
 // External memory in core cycles: one channel with banks, open rows, bus occupancy, read/write turn-around and refresh.
-// A burst is accepted in the order of calls; the class keeps what the next one has to wait for. Integer cycles only, no
+// A burst is accepted in the order of calls; the class keeps what the next one has to wait for. Integers only, no
 // allocation, so that the same class can sit in an RTL harness.
 #pragma once
 #include <bit>
@@ -46,19 +46,21 @@ class Dram {
 
  private:
   class Transfer;
+  // Inside, time counts in ticks: a cycle has bytes_per_cycle of them, so that a burst keeps the bus for as many as it has bytes, whether that
+  // is a whole number of cycles or not.
   struct Bank {
     int64_t row = -1;       ///< open row
-    int64_t ready = 0;      ///< first cycle of a new command
+    int64_t ready = 0;      ///< first tick of a new command
   };
   struct Bus {
-    int64_t free = 0, next_refresh = 0;  ///< INT64_MAX: never
+    int64_t free = 0, next_refresh = 0;  ///< ticks; INT64_MAX: never
     bool last_write = false;
     int64_t row_misses = 0;
   };
-  Bus refreshed(Bus bus, int64_t cycle);
+  int64_t ticks(int64_t cycles) const { return cycles * t_.bytes_per_cycle; }
+  Bus refreshed(Bus bus, int64_t tick);
   DramTiming t_;
-  int64_t burst_cycles_;
-  Divisor by_burst_, by_row_, by_banks_;
+  Divisor by_burst_, by_row_, by_banks_, by_tick_;
   std::vector<Bank> banks_;
   Bus bus_;
   int64_t bytes_read_ = 0, bytes_written_ = 0;
