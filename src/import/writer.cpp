@@ -82,6 +82,9 @@ std::string ModelWriter::node_n(const std::string& op, const std::vector<std::st
     else if (const auto* v = std::get_if<std::vector<int64_t>>(&value)) {
       a->set_type(onnx::AttributeProto::INTS);
       for (int64_t x : *v) a->add_ints(x);
+    } else if (const auto* reals = std::get_if<std::vector<float>>(&value)) {
+      a->set_type(onnx::AttributeProto::FLOATS);
+      for (float x : *reals) a->add_floats(x);
     } else broken_invariant(__FILE__, __LINE__, "written attribute", name);
   }
   for (const auto& output : outputs) n->add_output(output.empty() ? id + "_out" : output);

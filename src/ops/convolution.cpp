@@ -98,15 +98,7 @@ void lower_qlinear_conv(Lowering& l, const Node& node) {
   std::vector<ValueId> in = {image, l.add_constant(node.name + ".weight", arrange_weights(*w, c.groups, c.depthwise, c.window.kernel[0], c.window.kernel[1]))};
   if (bias) in.push_back(l.add_constant(node.name + ".bias", *bias));
   const ValueId acc = l.emit(node.name, k, in, DType::kI32, {x[0], c.window.out[0], c.window.out[1], w->shape[0]});
-  ValueId y;
-  if (Lowering::present(node, 6)) {
-    const Quantization qy = read_quantization(l, node, 6);
-    const auto [lo, hi] = clamp_range(node, qy.type);
-    y = drain_quantized(l, node.name, acc, qx, qw, &qy, lo, hi);
-  } else {
-    y = drain_quantized(l, node.name, acc, qx, qw, nullptr, 0, 0);
-  }
-  define_image(l, node, node.outputs[0], y, x.size());
+  define_image(l, node, node.outputs[0], drain_to_output(l, node, acc, qx, qw, 6), x.size());
 }
 
 /// Sums of (w - zero) over the taps that lie inside the input, per output place and channel: [OH, OW, Co], or [Co] where

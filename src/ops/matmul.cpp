@@ -1,5 +1,5 @@
-// MatMul (1, 9, 13), Gemm (7, 9, 11, 13), QLinearMatMul (10, 21), com.microsoft.QGemm, and systole.QLinearGemm, which the
-// recognise_qdq pass makes.
+// MatMul (1, 9, 13), Gemm (7, 9, 11, 13), QLinearMatMul (10, 21), com.microsoft.QGemm, and systole.QLinearGemm and
+// systole.QLinearMatMul, which the recognise_qdq pass makes.
 #include <algorithm>
 #include <cmath>
 
@@ -169,14 +169,14 @@ void lower_gemm(Lowering& l, const Node& node) {
 }
 
 void lower_qlinear_matmul(Lowering& l, const Node& node) {
-  // a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero
-  const Quantization qa = read_quantization(l, node, 1), qb = read_quantization(l, node, 4), qy = read_quantization(l, node, 6);
+  // a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero; float output without y_scale
+  const Quantization qa = read_quantization(l, node, 1), qb = read_quantization(l, node, 4);
   if (qa.scales.size() != 1) Lowering::unsupported(node, "a scale per row of A");
   const Product p = prepare(l, node, node.inputs[0], node.inputs[3], qa.type, qb.type);
   if (const TensorPtr w = l.constant(node.inputs[3])) check_accumulator_range(node, *w, w->shape.size() - 1, qb.zero_point, nullptr);
+  else if (const int64_t k = l.shape(node.inputs[0]).back(); k * 255 * 255 >= int64_t{1} << 31) Lowering::unsupported(node, "sums of " + std::to_string(k) + " products of run-time operands, which could overflow the 32-bit accumulator");
   const ValueId acc = emit_product(l, node, p, MacFormat::kInt8, kNoValue, qa.zero_point, qb.zero_point);
-  const auto [lo, hi] = clamp_range(node, qy.type);
-  const ValueId y = drain_quantized(l, node.name, acc, qa, qb, &qy, lo, hi);
+  const ValueId y = drain_to_output(l, node, acc, qa, qb, 6);
   l.define_logical(node.outputs[0], l.emit_view(node.name, y, p.logical));
 }
 
@@ -228,14 +228,7 @@ void lower_qgemm(Lowering& l, const Node& node) {
   p.a = l.emit_view(node.name, l.form(node.inputs[0], ta ? Perm{1, 0} : Perm{0, 1}), {1, 1, m, k});
   p.b = l.emit_view(node.name, l.form(node.inputs[3], tb ? Perm{1, 0} : Perm{0, 1}), {1, 1, 1, 1, k, n});
   const ValueId acc = emit_product(l, node, p, MacFormat::kInt8, bias, qa.zero_point, qb.zero_point);
-  ValueId y;
-  if (Lowering::present(node, 7)) {
-    const Quantization qy = read_quantization(l, node, 7);
-    const auto [lo, hi] = clamp_range(node, qy.type);
-    y = drain_quantized(l, node.name, acc, qa, qb, &qy, lo, hi);
-  } else {
-    y = drain_quantized(l, node.name, acc, qa, qb, nullptr, 0, 0);
-  }
+  const ValueId y = drain_to_output(l, node, acc, qa, qb, 7);
   l.define_logical(node.outputs[0], l.emit_view(node.name, y, {m, n}));
 }
 
@@ -246,6 +239,7 @@ constexpr Operator kOperators[] = {
     {"", "MatMulInteger", lower_matmul_integer, "MX", 2},
     {"com.microsoft", "QGemm", lower_qgemm, "MX", 6},
     {"systole", "QLinearGemm", lower_qgemm, "MX", 6},
+    {"systole", "QLinearMatMul", lower_qlinear_matmul, "MX", 6},
 };
 
 }  // namespace

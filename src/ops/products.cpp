@@ -109,12 +109,13 @@ bool expand_hardmax(Expander& x) {
   return true;
 }
 
-/// The extreme, k times over, each taken out before the next is sought.
+/// The extreme, k times over, each taken out before the next is sought. Before opset 10 k was an attribute.
 bool expand_top_k(Expander& x) {
   const TensorPtr count = x.constant(1);
   const Shape s = x.shape(0);
-  if (!is_float(x.type(0)) || !count || count->count() != 1 || s.empty()) return false;
-  const int64_t axis = normalise_axis(x.node, x.op().integer("axis", -1), s.size()), k = count->int_at(0);
+  const bool known = count ? count->count() == 1 : x.op().has("k");
+  if (!is_float(x.type(0)) || !known || s.empty()) return false;
+  const int64_t axis = normalise_axis(x.node, x.op().integer("axis", -1), s.size()), k = count ? count->int_at(0) : x.op().integer("k", 0);
   const bool largest = x.op().integer("largest", 1) != 0;
   if (k < 1 || k > 16 || k > s[static_cast<size_t>(axis)]) return false;
   ValueId v = x.in(0);
@@ -163,7 +164,7 @@ bool expand_eye_like(Expander& x) {
 
 constexpr Operator kOperators[] = {
     {"", "Einsum", nullptr, "expands", 1, expand_einsum}, {"", "ReduceProd", nullptr, "expands", 1, expand_reduce_prod}, {"", "Hardmax", nullptr, "expands", 1, expand_hardmax},
-    {"", "TopK", nullptr, "expands", 2, expand_top_k},    {"", "Col2Im", nullptr, "expands", 3, expand_col2im},           {"", "EyeLike", nullptr, "expands", 1, expand_eye_like},
+    {"", "TopK", nullptr, "expands", 1, expand_top_k},    {"", "Col2Im", nullptr, "expands", 3, expand_col2im},           {"", "EyeLike", nullptr, "expands", 1, expand_eye_like},
 };
 
 }  // namespace

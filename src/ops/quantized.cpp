@@ -41,6 +41,13 @@ ValueId drain_quantized(Lowering& l, const std::string& name, ValueId accumulato
   return to ? m.finish_quantized(to->type, to->zero_point, lo, hi) : m.finish(DType::kF32);
 }
 
+ValueId drain_to_output(Lowering& l, const Node& node, ValueId accumulators, const Quantization& x, const Quantization& w, size_t scale_input) {
+  if (!Lowering::present(node, scale_input)) return drain_quantized(l, node.name, accumulators, x, w, nullptr, 0, 0);
+  const Quantization y = read_quantization(l, node, scale_input);
+  const auto [lo, hi] = clamp_range(node, y.type);
+  return drain_quantized(l, node.name, accumulators, x, w, &y, lo, hi);
+}
+
 namespace {
 /// Every reader of output 0 is a Cast to a float type.
 bool only_cast_to_float(const Lowering& l, const Node& node) {

@@ -18,6 +18,9 @@ Quantization read_quantization(const Lowering& l, const Node& node, size_t scale
 /// `to` is null. combined[c] = fl(fl(sx * sw[c]) / sy), or fl(sx * sw[c]).
 ValueId drain_quantized(Lowering& l, const std::string& name, ValueId accumulators, const Quantization& x, const Quantization& w, const Quantization* to, int64_t lo, int64_t hi);
 
+/// The same for a node whose input `scale_input`, if it is there, is its output's scale, and the next one its zero point.
+ValueId drain_to_output(Lowering& l, const Node& node, ValueId accumulators, const Quantization& x, const Quantization& w, size_t scale_input);
+
 /// Least and greatest value of the type, tightened by the node's optional clamp_lo / clamp_hi attributes.
 std::pair<int64_t, int64_t> clamp_range(const Node& node, DType type);
 

@@ -1,8 +1,10 @@
 // First DequantizeLinear moves down past pools and data movement, which then handle 8-bit data, and a Q of equal
 // parameters after a DQ cancels. Then DQ(x), DQ(w), [DQ(b)] -> Conv | Gemm | MatMul -> [Relu | Clip] -> Q becomes one
-// integer operator, and QuantizeLinear after QDQ arithmetic multiplies by fl(1/s).
+// integer operator, without the Q one whose exact sums are scaled to floats, and QuantizeLinear after QDQ arithmetic
+// multiplies by fl(1/s). B of a MatMul may be computed at run time, as in attention.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <set>
 
 #include "numerics/requantize.h"
@@ -27,6 +29,11 @@ class Recogniser {
       if (contraction(q) || cancelled(q)) continue;
       drop_relu(q);
       mark_reciprocal(q);
+    }
+    constexpr int64_t kMostTerms = (int64_t{1} << 31) / (255 * 255);  // sums of more could overflow: they stay floats
+    for (size_t n = 0; n < graph_.nodes.size(); ++n) {
+      const auto product = integer_product(static_cast<int>(n));
+      if (product && product->terms <= kMostTerms) become(node(static_cast<int>(n)), static_cast<int>(n), *product, {});
     }
     prune_and_sort(graph_);
   }
@@ -92,46 +99,75 @@ class Recogniser {
       at = producer(x);
       if (at < 0 || !single_use(x)) return false;
     }
-    const bool conv = is(at, "Conv"), gemm = is(at, "Gemm"), matmul = is(at, "MatMul");
-    if (!conv && !gemm && !matmul) return false;
-    const Node core = node(at);
-    const Node *x = dequantised(core, 0, true), *w = dequantised(core, 1, false);
-    if (!x || !w || !constant(*w, 0) || !is_int8(constant(*w, 0)->type)) return false;
-    const auto& op = std::get<OnnxOp>(core.op);
-    if (gemm && (op.real("alpha", 1) != 1 || op.real("beta", 1) != 1)) return false;
-    if (matmul && (constant(*w, 0)->shape.size() != 2)) return false;
-    if (!scale_runs_along_output(*w, conv, gemm && op.integer("transB", 0))) return false;
-    ValueId bias = kNoValue;
-    if (core.inputs.size() > 2 && core.inputs[2] != kNoValue) {
-      bias = integer_bias(core, *x, *w);
-      if (bias == kNoValue) return false;
-    }
-    // An absent zero point is 0 in the type of the codes.
-    auto zero_of = [&](const Node& n) {
-      if (n.inputs.size() > 2 && n.inputs[2] != kNoValue) return n.inputs[2];
-      const int quantiser = producer(n.inputs[0]);
-      const TensorPtr codes = constant(n, 0), known = quantiser >= 0 && is(quantiser, "QuantizeLinear") ? constant(node(quantiser), 2) : nullptr;
-      return zero_value(codes ? codes->type : known ? known->type : DType::kU8, 0, n.name);
-    };
-    OnnxOp fused{conv ? "systole" : matmul ? "" : "systole", conv ? "QLinearConv" : matmul ? "QLinearMatMul" : "QLinearGemm", op.opset, op.attributes};
-    fused.attributes["clamp_lo"] = lo, fused.attributes["clamp_hi"] = hi;
-    q.inputs = {x->inputs[0], x->inputs[1], zero_of(*x), w->inputs[0], w->inputs[1], zero_of(*w)};
-    const ValueId y_scale = scale_value(scale, core.name), y_zero = zero_value(type, zp, core.name);
-    if (conv) q.inputs.insert(q.inputs.end(), {y_scale, y_zero, bias});
-    else if (matmul) q.inputs.insert(q.inputs.end(), {y_scale, y_zero});
-    else q.inputs.insert(q.inputs.end(), {bias, y_scale, y_zero});
-    q.op = fused;
-    q.name = core.name;
+    const auto product = integer_product(at);
+    if (!product) return false;
+    become(q, at, *product, {scale_value(scale, node(at).name), zero_value(type, zp, node(at).name)}, lo, hi);
     return true;
   }
 
+  /// What a Conv, Gemm or MatMul of dequantised tensors multiplies: x and w with scales and zero points, and the bias in units of their product.
+  struct IntegerProduct {
+    std::vector<ValueId> operands;
+    ValueId bias = kNoValue;
+    int64_t terms = 0;  ///< of a sum, where the weights are constant
+  };
+  std::optional<IntegerProduct> integer_product(int at) {
+    const bool conv = is(at, "Conv"), gemm = is(at, "Gemm"), matmul = is(at, "MatMul");
+    if (!conv && !gemm && !matmul) return {};
+    const Node core = node(at);
+    const Node *x = dequantised(core, 0, true), *w = dequantised(core, 1, false);
+    if (!x || !w || !of_8_bits(*x) || !of_8_bits(*w)) return {};
+    const auto& op = std::get<OnnxOp>(core.op);
+    const TensorPtr weights = constant(*w, 0);
+    if (gemm && (op.real("alpha", 1) != 1 || op.real("beta", 1) != 1)) return {};
+    if (!weights) {
+      if (!matmul || constant(*w, 1)->count() != 1) return {};
+      return IntegerProduct{{x->inputs[0], x->inputs[1], zero_of(*x), w->inputs[0], w->inputs[1], zero_of(*w)}};
+    }
+    const bool turned = conv || (gemm && op.integer("transB", 0));
+    if (weights->shape.size() < 2 || (!conv && weights->shape.size() != 2) || !scale_runs_along_output(*w, turned)) return {};
+    IntegerProduct p{{x->inputs[0], x->inputs[1], zero_of(*x), w->inputs[0], w->inputs[1], zero_of(*w)}};
+    const int64_t outputs = turned ? weights->shape[0] : weights->shape.back();
+    p.terms = outputs ? weights->count() / outputs : 0;
+    if (core.inputs.size() > 2 && core.inputs[2] != kNoValue) {
+      p.bias = integer_bias(core, *x, *w);
+      if (p.bias == kNoValue || graph_.value(p.bias).constant->count() != outputs) return {};
+    }
+    return p;
+  }
+
+  /// An absent zero point is 0 in the type of the codes.
+  DType code_type(const Node& dq) const {
+    const int quantiser = producer(dq.inputs[0]);
+    const TensorPtr zero = constant(dq, 2), codes = constant(dq, 0), known = is(quantiser, "QuantizeLinear") ? constant(graph_.nodes[static_cast<size_t>(quantiser)], 2) : nullptr;
+    const bool given = std::find(graph_.inputs.begin(), graph_.inputs.end(), dq.inputs[0]) != graph_.inputs.end();
+    return zero ? zero->type : codes ? codes->type : known ? known->type : given ? graph_.value(dq.inputs[0]).type : DType::kU8;
+  }
+  bool of_8_bits(const Node& dq) const { return is_int8(code_type(dq)); }
+  ValueId zero_of(const Node& dq) { return dq.inputs.size() > 2 && dq.inputs[2] != kNoValue ? dq.inputs[2] : zero_value(code_type(dq), 0, dq.name); }
+
+  /// `n` computes the product, quantised by `to` (scale and zero point) and clamped, or as floats where that is empty.
+  void become(Node& n, int product_node, const IntegerProduct& p, const std::vector<ValueId>& to, int64_t lo = 0, int64_t hi = 0) {
+    const Node core = node(product_node);
+    const auto& op = std::get<OnnxOp>(core.op);
+    const bool conv = op.type == "Conv", matmul = op.type == "MatMul";
+    OnnxOp fused{matmul && !to.empty() ? "" : "systole", conv ? "QLinearConv" : matmul ? "QLinearMatMul" : "QLinearGemm", op.opset, op.attributes};
+    if (!to.empty()) fused.attributes["clamp_lo"] = lo, fused.attributes["clamp_hi"] = hi;
+    n.inputs = p.operands;
+    if (!conv && !matmul && (p.bias != kNoValue || !to.empty())) n.inputs.push_back(p.bias);
+    n.inputs.insert(n.inputs.end(), to.begin(), to.end());
+    if (conv && p.bias != kNoValue) n.inputs.resize(8, kNoValue), n.inputs.push_back(p.bias);
+    n.op = fused;
+    n.name = core.name;
+  }
+
   /// Weight scales are one, or one per output channel.
-  bool scale_runs_along_output(const Node& w, bool conv, bool transposed) const {
+  bool scale_runs_along_output(const Node& w, bool outputs_first) const {
     const TensorPtr scale = constant(w, 1), weights = constant(w, 0);
     if (scale->count() == 1) return true;
     int64_t axis = std::get<OnnxOp>(w.op).integer("axis", 1);
     if (axis < 0) axis += static_cast<int64_t>(weights->shape.size());
-    const int64_t output = conv || transposed ? 0 : static_cast<int64_t>(weights->shape.size()) - 1;
+    const int64_t output = outputs_first ? 0 : static_cast<int64_t>(weights->shape.size()) - 1;
     return axis == output && scale->count() == weights->shape[static_cast<size_t>(output)];
   }
 

@@ -4,27 +4,17 @@
 #include <cmath>
 
 #include "graph/checks.h"
+#include "quantize/biases.h"
+#include "quantize/roles.h"
 
 namespace systole {
 namespace {
 
 const OnnxOp& op_of(const Node& n) { return std::get<OnnxOp>(n.op); }
-TensorPtr constant(const Graph& g, const Node& n, size_t k) { return k < n.inputs.size() && n.inputs[k] != kNoValue ? g.value(n.inputs[k]).constant : nullptr; }
-
-bool has_weights(const Graph& g, const Node& n) {
-  const OnnxOp& op = op_of(n);
-  const TensorPtr w = constant(g, n, 1);
-  if (!op.domain.empty() || !w || w->type != DType::kF32 || n.inputs[0] == kNoValue || g.value(n.inputs[0]).constant) return false;
-  if (op.type == "Conv") return w->shape.size() >= 3;
-  if (op.type == "MatMul") return w->shape.size() == 2;
-  return op.type == "Gemm" && w->shape.size() == 2 && op.real("alpha", 1) == 1 && op.real("beta", 1) == 1 && !op.integer("transA", 0);
-}
-
-bool moves_8_bits(const Node& n) {
-  static const char* const kOps[] = {"Add", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Relu", "Clip", "LeakyRelu", "Mul"};
-  const OnnxOp& op = op_of(n);
-  return op.domain.empty() && std::any_of(std::begin(kOps), std::end(kOps), [&](const char* t) { return op.type == t; });
-}
+TensorPtr constant(const Graph& g, const Node& n, size_t k) { return constant_input(g, n, k); }
+bool has_weights(const Graph& g, const Node& n) { return role_of(g, n) == Role::kWeighted; }
+/// Whether it reads 8-bit codes where it is quantised: not the weights alone.
+bool reads_codes(Role role) { return role != Role::kMoves && role != Role::kFloat; }
 
 /// Weight axis of the outputs.
 int64_t output_axis(const Graph& g, const Node& n) {
@@ -34,21 +24,25 @@ int64_t output_axis(const Graph& g, const Node& n) {
 
 class Rewriter {
  public:
-  Rewriter(const Graph& source, const std::map<ValueId, Histogram>& histograms, const RewriteOptions& options) : in(source), histograms_(histograms), o(options), out(source), uses_(source) { out.nodes.clear(); }
+  Rewriter(const Graph& source, const std::map<ValueId, Histogram>& histograms, const RewriteOptions& options) : in(source), histograms_(histograms), o(options), out(source), uses_(source), floats_(source, uses_) { out.nodes.clear(); }
 
   Graph run() {
     const bool activations = o.weights != "int4";
-    for (const Node& n : in.nodes) {
+    std::vector<bool> quantised(in.nodes.size());
+    std::set<ValueId> codes;  // what is read as such
+    for (size_t i = 0; i < in.nodes.size(); ++i) {
+      quantised[i] = is_quantised(i);
+      if (quantised[i] && activations) codes.insert(in.nodes[i].inputs.begin(), in.nodes[i].inputs.end());
+    }
+    for (size_t i = 0; i < in.nodes.size(); ++i) {
+      const Node& n = in.nodes[i];
       Node copy = n;
-      const bool quantised = !o.keep_float.count(n.name) && (has_weights(in, n) || (activations && moves_8_bits(n) && !lonely(n)));
-      if (quantised) {
-        if (activations) {
-          for (ValueId& v : copy.inputs) v = v != kNoValue && observed(v) ? dequantised(v) : v;
-        }
-        if (has_weights(in, n)) activations ? quantise_weights(copy, n) : quantise_int4(copy, n);
+      if (activations && (quantised[i] || floats_.has(i))) {
+        for (ValueId& v : copy.inputs) v = v != kNoValue && observed(v) && (quantised[i] || !floats_.reads_as_floats(n, v, codes.count(v) != 0)) ? dequantised(v) : v;
       }
+      if (quantised[i] && has_weights(in, n)) activations ? quantise_weights(copy, n) : quantise_int4(copy, n);
       const ValueId result = n.outputs.empty() ? kNoValue : n.outputs[0];
-      const bool last = activations && quantised && has_weights(in, n) && uses_.is_output[static_cast<size_t>(result)] && observed(result);
+      const bool last = activations && quantised[i] && has_weights(in, n) && uses_.is_output[static_cast<size_t>(result)] && observed(result);
       if (last) {
         out.values.push_back({in.value(result).name + ".float", DType::kF32, {}, false, nullptr});
         copy.outputs[0] = static_cast<ValueId>(out.values.size() - 1);
@@ -62,6 +56,13 @@ class Rewriter {
   }
 
  private:
+  bool is_quantised(size_t i) const {
+    const Node& n = in.nodes[i];
+    const Role role = role_of(in, n);
+    if (o.keep_float.count(n.name)) return false;
+    if (o.weights == "int4") return role == Role::kWeighted;
+    return reads_codes(role) && (role != Role::kElementwise || !(lonely(n) || floats_.has(i)));
+  }
   bool observed(ValueId v) const { return histograms_.count(v) && !in.value(v).constant; }
   /// An activation function whose input is the only reader of a contraction: the pair stays together.
   bool lonely(const Node& n) const {
@@ -115,12 +116,16 @@ class Rewriter {
     const Tensor& w = *constant(in, n, 1);
     const int64_t axis = output_axis(in, n), channels = w.shape[static_cast<size_t>(axis)], inner = row_major_strides(w.shape)[static_cast<size_t>(axis)];
     const auto most = magnitudes(w, axis);
-    Tensor q(DType::kI8, w.shape), scale(DType::kF32, {channels});
-    for (int64_t c = 0; c < channels; ++c) scale.set(c, most[static_cast<size_t>(c)] > 0 ? static_cast<double>(most[static_cast<size_t>(c)] / 127) : 1.0);
-    for (int64_t i = 0; i < w.count(); ++i) q.set_int(i, static_cast<int64_t>(std::clamp(std::nearbyint(w.at(i) / scale.at(i / inner % channels)), -127.0, 127.0)));
-    std::map<std::string, Attribute> attributes = {{"axis", axis}};
     const float sx = observed(n.inputs[0]) ? affine(n.inputs[0]).scale : 0;
     std::vector<float> bias = constant(in, n, 2) ? constant(in, n, 2)->to_floats() : std::vector<float>();
+    Tensor q(DType::kI8, w.shape), scale(DType::kF32, {channels});
+    for (int64_t c = 0; c < channels; ++c) {
+      // A channel of next to no weights still has its bias: in units of its scale that has to leave the accumulator room.
+      const float least = sx > 0 && static_cast<int64_t>(bias.size()) == channels ? std::fabs(bias[static_cast<size_t>(c)]) / sx * 0x1p-29f : 0, s = std::max(most[static_cast<size_t>(c)] / 127, least);
+      scale.set(c, s > 0 ? std::max(static_cast<double>(s), 0x1p-80) : 1.0);  // products of scales stay normal numbers
+    }
+    for (int64_t i = 0; i < w.count(); ++i) q.set_int(i, static_cast<int64_t>(std::clamp(std::nearbyint(w.at(i) / scale.at(i / inner % channels)), -127.0, 127.0)));
+    std::map<std::string, Attribute> attributes = {{"axis", axis}};
     Tensor restored(DType::kF32, w.shape);
     for (int64_t i = 0; i < w.count(); ++i) restored.set(i, static_cast<double>(q.int_at(i)) * scale.at(i / inner % channels));
     if (o.bias_correction && observed(n.inputs[0])) correct_bias(n, w, restored, axis, bias);
@@ -218,6 +223,7 @@ class Rewriter {
   const RewriteOptions& o;
   Graph out;
   Uses uses_;
+  const FloatMaps floats_;
   std::map<ValueId, ValueId> pairs_;
 };
 
@@ -226,7 +232,7 @@ class Rewriter {
 std::vector<ValueId> activations_to_observe(const Graph& graph) {
   std::set<ValueId> list;
   for (const Node& n : graph.nodes) {
-    if (!has_weights(graph, n) && !moves_8_bits(n)) continue;
+    if (!reads_codes(role_of(graph, n))) continue;
     for (ValueId v : n.inputs) {
       if (v != kNoValue && !graph.value(v).constant) list.insert(v);
     }
@@ -235,15 +241,19 @@ std::vector<ValueId> activations_to_observe(const Graph& graph) {
   return {list.begin(), list.end()};
 }
 
-std::vector<std::string> quantisable_nodes(const Graph& graph) {
+std::vector<std::string> quantisable_nodes(const Graph& graph, const std::string& weights) {
   std::vector<std::string> names;
   for (const Node& n : graph.nodes) {
-    if (has_weights(graph, n)) names.push_back(n.name);
+    const Role role = role_of(graph, n);
+    if (role == Role::kWeighted || (role == Role::kProduct && weights != "int4")) names.push_back(n.name);
   }
   return names;
 }
 
-Graph insert_qdq(const Graph& graph, const std::map<ValueId, Histogram>& histograms, const RewriteOptions& options) { return Rewriter(graph, histograms, options).run(); }
+Graph insert_qdq(Graph graph, std::map<ValueId, Histogram> histograms, const RewriteOptions& options) {
+  if (options.weights != "int4") join_biases(graph, histograms);
+  return Rewriter(graph, histograms, options).run();
+}
 
 int equalise(Graph& graph) {
   const Uses uses(graph);

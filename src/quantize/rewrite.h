@@ -18,10 +18,10 @@ struct RewriteOptions {
 
 /// Values whose ranges calibration has to find.
 std::vector<ValueId> activations_to_observe(const Graph& graph);
-/// Nodes with weights that can be quantised, in order.
-std::vector<std::string> quantisable_nodes(const Graph& graph);
+/// Products that can be quantised, in order: with weights, and for int8 those of two activations as well.
+std::vector<std::string> quantisable_nodes(const Graph& graph, const std::string& weights);
 /// `histograms` by value. Per-channel symmetric int8 weights, uint8 activations, int32 biases; opset 13 on (int4: 21).
-Graph insert_qdq(const Graph& graph, const std::map<ValueId, Histogram>& histograms, const RewriteOptions& options);
+Graph insert_qdq(Graph graph, std::map<ValueId, Histogram> histograms, const RewriteOptions& options);
 
 /// Cross-layer equalisation (Nagel et al. 2019, section 4.1): scales of channels between two convolutions, with at most a
 /// Relu between them, are made equal. Returns the number of pairs.

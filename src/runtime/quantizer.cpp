@@ -37,6 +37,7 @@ class Quantizer {
     if (front_.graph.inputs.size() != 1) fail(ErrorCode::kUnsupported, path, std::to_string(front_.graph.inputs.size()) + " inputs", "one input to calibrate with");
     if (o_.equalise) report_.equalised_pairs = equalise(front_.graph);
     prune_and_sort(front_.graph);
+    if (quantisable_nodes(front_.graph, o_.weights).empty()) fail(ErrorCode::kUnsupported, path, "no layer to quantise", "a Conv, Gemm or MatMul whose weights are constants in fp32");
     report_.weight_bytes_before = constant_bytes(front_.graph);
     const Value& in = front_.graph.value(front_.graph.inputs[0]);
     data_ = load_dataset(o_.data, {in.name, in.type, in.shape});
@@ -51,13 +52,13 @@ class Quantizer {
     Graph best = quantised();
     evaluate(best);
     if (o_.max_drop >= 0 && drop() > o_.max_drop) best = keep_sensitive_layers();
-    report_.layers = static_cast<int64_t>(quantisable_nodes(front_.graph).size() - rewrite_.keep_float.size());
+    report_.layers = static_cast<int64_t>(quantisable_nodes(front_.graph, o_.weights).size() - rewrite_.keep_float.size());
     report_.float_layers.assign(rewrite_.keep_float.begin(), rewrite_.keep_float.end());
     report_.weight_bytes = constant_bytes(best);
     const int opset = o_.weights == "int4" ? 21 : 13;
     int needed = opset;
     for (const Node& n : best.nodes) needed = std::max(needed, std::get<OnnxOp>(n.op).domain.empty() ? std::get<OnnxOp>(n.op).opset : 0);
-    const bool old_softmax = std::any_of(best.nodes.begin(), best.nodes.end(), [](const Node& n) { return op_name(n.op).ends_with("oftmax") && std::get<OnnxOp>(n.op).opset < 13; });
+    const bool old_softmax = std::any_of(best.nodes.begin(), best.nodes.end(), [](const Node& n) { return (op_name(n.op).ends_with("oftmax") || op_name(n.op) == "Hardmax") && std::get<OnnxOp>(n.op).opset < 13; });
     if (old_softmax) infer_shapes(best);  // which axes it joins depends on the rank
     upgrade_opset(best, needed);
     write_onnx(best, needed, "Quantised by systole quantize: " + o_.weights + " weights, ranges by " + o_.method + " over " + std::to_string(report_.samples) + " samples.", out_path);
@@ -119,7 +120,7 @@ class Quantizer {
   /// Each layer alone in float, in the order of what that gains, until the bound holds.
   Graph keep_sensitive_layers() {
     std::vector<std::pair<double, std::string>> order;
-    const auto layers = quantisable_nodes(front_.graph);
+    const auto layers = quantisable_nodes(front_.graph, o_.weights);
     for (size_t i = 0; i < layers.size(); ++i) {
       say("sensitivity: layer " + std::to_string(i + 1) + " of " + std::to_string(layers.size()));
       rewrite_.keep_float = {layers[i]};

@@ -8,6 +8,7 @@
 #include "passes/pipeline.h"
 #include "quantize/rewrite.h"
 #include "runtime/model_file.h"
+#include "runtime/observe.h"
 #include "sweep/evaluate.h"
 #include "systole/systole.h"
 
@@ -42,6 +43,7 @@ SweepModel in_int8(const Graph& onnx, const std::string& name) {
   FrontResult front = run_onnx_passes(onnx, "fp32");
   fold_constants(front.graph);
   prune_and_sort(front.graph);
+  infer_shapes(front.graph);
   std::map<ValueId, Histogram> ranges;
   for (ValueId v : activations_to_observe(front.graph)) ranges[v].lo = -1, ranges[v].hi = 1, ranges[v].counts.assign(Histogram::kBins, 1);
   RewriteOptions rewrite;
