@@ -53,7 +53,8 @@ TEST(Quantization, AccuracyOnLabelledSets) {
       "(percentile ranges, equalisation, bias correction) and `--max-drop` 0.4 for int8, 1.5 for int4; accuracy by `systole verify` on the samples named, which for CIFAR-10 (500 pictures at\n"
       "hand) are those of the calibration. int4: weights alone, in groups of up to 32 or per channel, activations bf16. *float*: layers that `--max-drop` left in float. 500 samples resolve 0.2 points.\n"
       "Products are counted with weights, and in int8 those of two activations too. What lies between a product and the next one in a Transformer (biases, GELU, softmax, residual sums of\n"
-      "normalised values) stays in float and is computed while the product drains: [decisions/0031](decisions/0031-codes-between-products.md), with BERT-base's figures.\n\n"
+      "normalised values) stays in float and is computed while the product drains: [decisions/0031](decisions/0031-codes-between-products.md), with BERT-base's figures.\n"
+      "Models of several inputs are calibrated and verified with one `.npz` that has an array [N, ...] of each input's name.\n\n"
       "| model | samples | float top-1 | int8 top-1 | points | float | int4 weights top-1 | points | float |\n|---|---|---|---|---|---|---|---|---|\n";
   for (const Case& c : kCases) {
     std::string row = fmt::format("| {} | {} |", c.model, c.samples);

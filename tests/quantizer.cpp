@@ -9,6 +9,7 @@
 #include "passes/pipeline.h"
 #include "quantize/upgrade.h"
 #include "runtime/npy.h"
+#include "runtime/npz.h"
 #include "runtime/observe.h"
 #include "systole/systole.h"
 
@@ -122,6 +123,37 @@ TEST(Quantizer, ChannelsWithoutWeightsKeepTheirBias) {
   const Quantised r = quantise(d, "dead", {1, 3, 6, 6});
   EXPECT_EQ(r.products_in(MacFormat::kInt8), 1);
   EXPECT_GT(r.report.sqnr_db, 30);
+}
+
+/// Tokens and a mask, from an archive with an array of each one's name; verified with the same data. --dim names an extent that the result no longer has.
+TEST(Quantizer, ModelsOfSeveralInputs) {
+  Draft d;
+  d.w.input("ids", DType::kI64, {1, "length"}), d.w.input("mask", DType::kF32, {1, "length"});
+  const std::string embedded = d.w.node("Mul", {d.w.node("Gather", {d.random({20, 16}, 1), "ids"}), d.w.node("Unsqueeze", {"mask", d.ints({2})})});
+  const std::string hidden = d.w.node("Relu", {d.w.node("Add", {d.w.node("MatMul", {embedded, d.random({16, 24})}), d.random({24})})});
+  d.w.node("Gemm", {d.w.node("ReduceMean", {hidden}, {{"axes", std::vector<int64_t>{1}}, {"keepdims", int64_t{0}}}), d.random({24, 5})}, {}, "y");
+  d.w.output("y", DType::kF32, {1, 5});
+  d.w.save(path("inputs.onnx"));
+  std::mt19937_64 rng(8);
+  Tensor ids(DType::kI64, {12, 6}), mask(DType::kF32, {12, 6});
+  for (int64_t i = 0; i < ids.count(); ++i) ids.set_int(i, static_cast<int64_t>(rng() % 20)), mask.set(i, static_cast<double>(rng() % 3 > 0));
+  write_npz(path("inputs.npz"), {{"mask", mask}, {"ids", ids}});
+  QuantizeOptions o;
+  o.data.data = path("inputs.npz");
+  const CompileOptions six{.dims = {{"length", 6}}};
+  const QuantizeReport r = quantize_model(path("inputs.onnx"), path("inputs-int8.onnx"), six, o).value();
+  EXPECT_EQ(r.samples, 12);
+  EXPECT_GT(r.sqnr_db, 25);
+  VerifyOptions v;
+  v.data.data = path("inputs.npz"), v.reference = path("inputs.onnx");
+  const VerifyReport verified = verify_model(path("inputs-int8.onnx"), six, v).value();
+  EXPECT_EQ(verified.samples, 12);
+  EXPECT_GE(verified.agreement, 90);
+  write_npy(path("one.npy"), ids);
+  o.data.data = path("one.npy");
+  const auto other = quantize_model(path("inputs.onnx"), path("inputs-int8.onnx"), six, o);
+  ASSERT_FALSE(other);
+  EXPECT_NE(other.error().text().find("an array [N, ...] for each of them: ids, mask"), std::string::npos) << other.error().text();
 }
 
 TEST(Quantizer, NothingToQuantiseIsSaid) {

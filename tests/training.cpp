@@ -79,7 +79,7 @@ TEST(Training, TwoBatchesAddedUpAreOneOfTwiceTheSize) {
   TrainingPrograms one(whole, o);
   o.accumulate = 2;
   TrainingPrograms two(half, o);
-  Tensor x(DType::kF32, whole.input().shape), t(DType::kF32, {8, 10});
+  Tensor x(DType::kF32, whole.inputs()[0].shape), t(DType::kF32, {8, 10});
   for (int64_t i = 0; i < x.count(); ++i) x.data<float>()[i] = static_cast<float>(i * 37 % 101) / 101;
   for (int64_t n = 0; n < 8; ++n) t.data<float>()[n * 10 + n] = 1;
   auto part = [](const Tensor& all, int64_t k) {
@@ -91,7 +91,7 @@ TEST(Training, TwoBatchesAddedUpAreOneOfTwiceTheSize) {
   };
   TrainingState a = one.initial_state(), b = two.initial_state();
   const auto want = one.step(a, x, t, 0.125f, 0.1, 1);
-  const auto got = two.step(b, {{part(x, 0), part(t, 0)}, {part(x, 1), part(t, 1)}}, 0.125f, 0.1, 1);
+  const auto got = two.step(b, {{{part(x, 0)}, part(t, 0)}, {{part(x, 1)}, part(t, 1)}}, 0.125f, 0.1, 1);
   EXPECT_NEAR(got.loss, want.loss, 1e-5);
   ASSERT_EQ(got.logits.size(), 2u);
   for (size_t i = 0; i < a.weights.size(); ++i) {

@@ -23,7 +23,7 @@ struct Batch {
 };
 inline Batch batch_for(const TrainableModel& model, uint64_t seed) {
   std::mt19937_64 rng(seed);
-  Batch b{Tensor(DType::kF32, model.input().shape), Tensor(DType::kF32, model.logits_shape())};
+  Batch b{Tensor(DType::kF32, model.inputs()[0].shape), Tensor(DType::kF32, model.logits_shape())};
   for (int64_t i = 0; i < b.x.count(); ++i) b.x.set(i, draw(rng));
   const int64_t classes = b.t.shape[1];
   for (int64_t n = 0; n < b.t.shape[0]; ++n) b.t.set(n * classes + static_cast<int64_t>(rng() % static_cast<uint64_t>(classes)), 1);
@@ -55,8 +55,8 @@ inline Outcome train(const TrainableModel& model, const StepOptions& o, int step
   TrainingPrograms programs(model, o);
   Outcome r{programs.initial_state(), {}};
   std::mt19937_64 rng(3);
-  const Shape in = model.input().shape, out = model.logits_shape();
-  Tensor x(model.input().type, in), t(DType::kF32, out);
+  const Shape in = model.inputs()[0].shape, out = model.logits_shape();
+  Tensor x(model.inputs()[0].type, in), t(DType::kF32, out);
   for (int64_t i = 0; i < x.count(); ++i) {
     if (is_float(x.type)) x.set(i, static_cast<double>(rng() >> 11) * 0x1p-53 * 2 - 1);
     else x.set_int(i, static_cast<int64_t>(rng() % 64));

@@ -7,6 +7,7 @@
 #include "architectures/architectures.h"
 #include "base/error.h"
 #include "import/writer.h"
+#include "runtime/npz.h"
 #include "training_case.h"
 
 namespace systole {
@@ -315,6 +316,60 @@ TEST(Models, OneTableReadTwiceStaysOneWeight) {
     EXPECT_FALSE(t.shape == (Shape{48, 48}) && std::isinf(t.at(1))) << "the causal mask learns";
   }
   EXPECT_EQ(tables, 2) << "characters, which the output reads turned, and positions";
+}
+
+/// Tokens and which of them count: both come with every sample, one of them as integers. Of two outputs the second is learned by.
+TEST(Models, SeveralInputsAndOutputs) {
+  ModelWriter w("tokens", "for a test");
+  std::mt19937_64 rng(12);
+  const auto random = [&](const char* name, const Shape& shape) {
+    Tensor t(DType::kF32, shape);
+    for (int64_t i = 0; i < t.count(); ++i) t.set(i, 0.5 * draw(rng));
+    return w.constant(name, t);
+  };
+  w.input("ids", DType::kI64, {1, 8}), w.input("mask", DType::kF32, {1, 8});
+  const std::string masked = w.node("Mul", {w.node("Gather", {random("table", {6, 16}), "ids"}), w.node("Unsqueeze", {"mask", w.constant("axis", Tensor::from_ints({2}, {1}))})});
+  const std::string pooled = w.node("Tanh", {w.node("ReduceSum", {masked, w.constant("places", Tensor::from_ints({1}, {1}))}, {{"keepdims", int64_t{0}}})}, {}, "pooled");
+  w.output(pooled, DType::kF32, {1, 16});
+  w.node("Gemm", {pooled, random("fc", {16, 2})}, {}, "logits");
+  w.output("logits", DType::kF32, {1, 2});
+  const std::string file = path("several-inputs.onnx"), data = path("several-inputs.npz"), out = path("several-inputs-trained.onnx");
+  w.save(file);
+  // Whether token 3 is among those that count.
+  constexpr int64_t kSamples = 400;
+  Tensor ids(DType::kI64, {kSamples, 8}), mask(DType::kF32, {kSamples, 8}), y(DType::kI64, {kSamples});
+  for (int64_t n = 0; n < kSamples; ++n) {
+    int64_t found = 0;
+    for (int64_t k = n * 8; k < n * 8 + 8; ++k) {
+      ids.set_int(k, static_cast<int64_t>(rng() % 6)), mask.set(k, static_cast<double>(rng() % 2));
+      found |= ids.int_at(k) == 3 && mask.at(k) != 0;
+    }
+    y.set_int(n, found);
+  }
+  write_npz(data, {{"mask", mask}, {"ids", ids}, {"y", y}});
+  CompileOptions c{.npu = "server"};
+  TrainOptions o;
+  o.data.data = data, o.batch = 16, o.epochs = 8, o.learning_rate = 0.02;
+  const auto unnamed = train_model(file, out, c, o);
+  ASSERT_FALSE(unnamed);
+  EXPECT_NE(unnamed.error().text().find("one of pooled, logits"), std::string::npos) << unnamed.error().text();
+  o.loss_output = "logits";
+  const TrainReport r = train_model(file, out, c, o).value();
+  EXPECT_GE(r.validation_accuracy, 95);
+  // What was written has both outputs in their order, and computes the same from both inputs.
+  const Compiled trained = compile(out, {}).value().model;
+  ASSERT_EQ(outputs_of(trained).size(), 2u);
+  EXPECT_EQ(outputs_of(trained)[1].name, "logits");
+  int64_t right = 0;
+  for (int64_t n = 0; n < kSamples; ++n) {
+    Tensor id(DType::kI64, {1, 8}), counts(DType::kF32, {1, 8});
+    for (int64_t k = 0; k < 8; ++k) id.set_int(k, ids.int_at(n * 8 + k)), counts.set(k, mask.at(n * 8 + k));
+    const auto result = run(trained, {id, counts}).value();
+    right += (result[1].at(1) > result[1].at(0)) == (y.int_at(n) == 1);
+  }
+  EXPECT_GE(right, kSamples * 95 / 100);
+  o.data.data = path("several-inputs.onnx");
+  EXPECT_FALSE(train_model(file, out, c, o)) << "no archive";
 }
 
 }  // namespace

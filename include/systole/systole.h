@@ -242,6 +242,7 @@ struct TrainOptions {
   std::string weights = "fp32";        ///< master weights; bf16: matrices in two bytes alone, rounded stochastically (precision bf16 or fp8)
   std::vector<std::string> freeze;     ///< beginnings of names of weights that do not learn
   int64_t new_outputs = 0;             ///< a new last layer of so many outputs, drawn by the seed; 0: the model's own
+  std::string loss_output;             ///< the output that the loss looks at, where a model has several
   std::string checkpoint, log;         ///< paths; empty: none
   int64_t checkpoint_every = 100;
   std::function<void(const TrainProgress&)> progress;

@@ -84,7 +84,7 @@ Dataset load_folder(const DataOptions& o, const TensorInfo& info) {
   ImageOptions image = image_options(o);
   image.stretch = true;
   for (size_t i : spread(files.size(), o.samples)) {
-    d.inputs.push_back(read_input(files[i].first, info, image));
+    d.samples.push_back({read_input(files[i].first, info, image)});
     if (labelled) d.labels.push_back(files[i].second);
   }
   return d;
@@ -116,8 +116,8 @@ Tensor read_samples(const std::string& path) {
 const std::vector<std::string> kUsualLabels = {"y", "Y", "labels", "targets", "label", "target", "y_train", "arr_1"};
 Tensor read_labels(const std::string& path) { return is_idx(path) ? read_idx(path) : read_array(path, kUsualLabels); }
 
-/// Labels that lie beside the samples in one archive: y... of x..., or one of the usual names.
-std::string labels_beside(const std::string& data) {
+/// Labels that lie beside the samples in one archive: y... of x..., or one of the usual names that is no input's.
+std::string labels_beside(const std::string& data, const std::vector<TensorInfo>& inputs) {
   if (!is_npz(data)) return "";
   const std::string file = npz_file(data);
   auto usual = kUsualLabels;
@@ -129,9 +129,28 @@ std::string labels_beside(const std::string& data) {
   }
   const auto names = npz_names(file);
   for (const std::string& name : usual) {
-    if (std::find(names.begin(), names.end(), name) != names.end()) return file + ":" + name;
+    const bool is_input = inputs.size() > 1 && std::any_of(inputs.begin(), inputs.end(), [&](const TensorInfo& i) { return i.name == name; });
+    if (!is_input && std::find(names.begin(), names.end(), name) != names.end()) return file + ":" + name;
   }
   return "";
+}
+
+/// All samples of each input, as many of each.
+std::vector<Tensor> read_all(const std::string& data, const std::vector<TensorInfo>& inputs) {
+  std::vector<Tensor> all;
+  if (inputs.size() == 1) {
+    all.push_back(read_samples(data));
+  } else {
+    std::string names;
+    for (const TensorInfo& i : inputs) names += (names.empty() ? "" : ", ") + i.name;
+    if (!is_npz(data) || npz_file(data) != data) fail(ErrorCode::kBadInput, data, "data for a model of " + std::to_string(inputs.size()) + " inputs", "an .npz with an array [N, ...] for each of them: " + names, "an input that never changes can be given with --constant NAME=VALUE");
+    for (const TensorInfo& i : inputs) all.push_back(read_npz(data + ":" + i.name));
+  }
+  for (size_t k = 0; k < all.size(); ++k) {
+    if (all[k].shape.empty()) fail(ErrorCode::kMismatch, data, "a scalar", "samples [N, ...]");
+    if (all[k].shape[0] != all[0].shape[0]) fail(ErrorCode::kMismatch, data, std::to_string(all[k].shape[0]) + " samples for input '" + inputs[k].name + "'", std::to_string(all[0].shape[0]) + ", as for '" + inputs[0].name + "'");
+  }
+  return all;
 }
 
 /// Labels [first, first + count) of the file's, as numbers and, where all of those are whole, as classes.
@@ -155,25 +174,28 @@ bool all_whole(const Tensor& labels, const std::string& path) {
 
 }  // namespace
 
-Dataset load_dataset(const DataOptions& o, const TensorInfo& info, bool any_labels) {
-  if (!info.shape_known) fail(ErrorCode::kMismatch, "input '" + info.name + "'", "no fixed shape", "an input whose shape is known");
+Dataset load_dataset(const DataOptions& o, const std::vector<TensorInfo>& inputs, bool any_labels) {
+  for (const TensorInfo& i : inputs) {
+    if (!i.shape_known) fail(ErrorCode::kMismatch, "input '" + i.name + "'", "no fixed shape", "an input whose shape is known");
+  }
   std::error_code ec;
-  if (fs::is_directory(o.data, ec)) return load_folder(o, info);
+  if (inputs.size() == 1 && fs::is_directory(o.data, ec)) return load_folder(o, inputs[0]);
   if (!fs::exists(is_npz(o.data) ? npz_file(o.data) : o.data, ec)) fail(ErrorCode::kIo, o.data, "no such file or folder");
-  const Tensor all = read_samples(o.data);
-  if (all.shape.empty()) fail(ErrorCode::kMismatch, o.data, "a scalar", "samples [N, ...]");
-  const std::string path = o.labels.empty() ? labels_beside(o.data) : o.labels;
+  const std::vector<Tensor> all = read_all(o.data, inputs);
+  const int64_t count = all[0].shape[0];
+  const std::string path = o.labels.empty() ? labels_beside(o.data, inputs) : o.labels;
   Dataset d;
   Tensor labels;
   bool whole = true;
   if (!path.empty()) {
     labels = read_labels(path), whole = all_whole(labels, path);
-    if (any_labels && all.shape[0] > 0 && !labels.shape.empty() && labels.shape[0] == all.shape[0]) d.labels_each = labels.count() / all.shape[0];
-    if (labels.count() != all.shape[0] * d.labels_each) fail(ErrorCode::kMismatch, path, std::to_string(labels.count()) + " labels", std::to_string(all.shape[0]));
+    if (any_labels && count > 0 && !labels.shape.empty() && labels.shape[0] == count) d.labels_each = labels.count() / count;
+    if (labels.count() != count * d.labels_each) fail(ErrorCode::kMismatch, path, std::to_string(labels.count()) + " labels", std::to_string(count));
     if (!whole && !any_labels) fail(ErrorCode::kBadInput, path, "labels that are not whole numbers", "the number of a class for each sample");
   }
-  for (size_t i : spread(static_cast<size_t>(all.shape[0]), o.samples)) {
-    d.inputs.push_back(row_of(all, static_cast<int64_t>(i), info, image_options(o), o.data));
+  for (size_t i : spread(static_cast<size_t>(count), o.samples)) {
+    std::vector<Tensor>& sample = d.samples.emplace_back();
+    for (size_t k = 0; k < inputs.size(); ++k) sample.push_back(row_of(all[k], static_cast<int64_t>(i), inputs[k], image_options(o), o.data));
     if (!path.empty()) add_labels(labels, static_cast<int64_t>(i) * d.labels_each, d.labels_each, whole, d);
   }
   return d;

@@ -89,6 +89,22 @@ Tensor read_npz(const std::string& path, const std::vector<std::string>& usual) 
   return archive.read(names[0]);
 }
 
+void write_npz(const std::string& path, const std::vector<std::pair<std::string, Tensor>>& arrays, bool deflated) {
+  std::vector<std::vector<uint8_t>> kept;  // read when the archive is closed
+  int code = 0;
+  zip_t* zip = zip_open(path.c_str(), ZIP_CREATE | ZIP_TRUNCATE, &code);
+  if (!zip) fail(ErrorCode::kIo, path, "cannot write");
+  bool all = true;
+  for (const auto& [name, t] : arrays) {
+    kept.push_back(format_npy(t));
+    const zip_int64_t at = zip_file_add(zip, (name + ".npy").c_str(), zip_source_buffer(zip, kept.back().data(), kept.back().size(), 0), 0);
+    all = all && at >= 0 && zip_set_file_compression(zip, static_cast<zip_uint64_t>(at), deflated ? ZIP_CM_DEFLATE : ZIP_CM_STORE, 0) == 0;
+  }
+  if (all && zip_close(zip) == 0) return;
+  zip_discard(zip);
+  fail(ErrorCode::kIo, path, "cannot write the arrays");
+}
+
 Tensor read_array(const std::string& path, const std::vector<std::string>& usual) { return is_npz(path) ? read_npz(path, usual) : read_npy(path); }
 
 }  // namespace systole

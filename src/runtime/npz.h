@@ -1,6 +1,7 @@
 // NumPy .npz archives (numpy.savez, savez_compressed): arrays by name.
 #pragma once
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "numerics/tensor.h"
@@ -15,6 +16,9 @@ std::string npz_file(const std::string& path);
 std::vector<std::string> npz_names(const std::string& path);
 /// The array that `path` names; else the first of `usual` that is there; else the only one. Fails (kNotFound) with the names there are.
 Tensor read_npz(const std::string& path, const std::vector<std::string>& usual = {});
+
+/// Writes an archive of these arrays. Fails (kIo).
+void write_npz(const std::string& path, const std::vector<std::pair<std::string, Tensor>>& arrays, bool deflated = false);
 
 /// A .npy file, or an archive's array as read_npz takes it.
 Tensor read_array(const std::string& path, const std::vector<std::string>& usual = {});

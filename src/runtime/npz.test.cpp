@@ -1,7 +1,6 @@
 #include "runtime/npz.h"
 
 #include <gtest/gtest.h>
-#include <zip.h>
 
 #include <filesystem>
 #include <functional>
@@ -18,16 +17,7 @@ class Npz : public ::testing::Test {
  protected:
   Npz() : file_(::testing::TempDir() + "/" + ::testing::UnitTest::GetInstance()->current_test_info()->name() + ".npz") { std::filesystem::remove(file_); }
 
-  void write(const std::vector<std::pair<std::string, Tensor>>& arrays, bool deflated = false) {
-    std::vector<std::vector<uint8_t>> kept;
-    zip_t* z = zip_open(file_.c_str(), ZIP_CREATE | ZIP_TRUNCATE, nullptr);
-    for (const auto& [name, t] : arrays) {
-      kept.push_back(format_npy(t));
-      const zip_int64_t at = zip_file_add(z, (name + ".npy").c_str(), zip_source_buffer(z, kept.back().data(), kept.back().size(), 0), 0);
-      zip_set_file_compression(z, static_cast<zip_uint64_t>(at), deflated ? ZIP_CM_DEFLATE : ZIP_CM_STORE, 0);
-    }
-    ASSERT_EQ(zip_close(z), 0);
-  }
+  void write(const std::vector<std::pair<std::string, Tensor>>& arrays, bool deflated = false) { write_npz(file_, arrays, deflated); }
   static std::string failure_of(const std::function<void()>& work) {
     try {
       work();
@@ -90,17 +80,32 @@ TEST_F(Npz, DamageIsFound) {
 TEST_F(Npz, SamplesAndLabelsOfOneArchive) {
   const TensorInfo info{"in", DType::kF32, {1, 4}};
   write({{"x", counting({3, 4})}, {"y", Tensor::from_ints({2, 0, 1}, {3})}});
-  const Dataset d = load_dataset({.data = file_}, info);
-  ASSERT_EQ(d.inputs.size(), 3u);
+  const Dataset d = load_dataset({.data = file_}, {info});
+  ASSERT_EQ(d.samples.size(), 3u);
   EXPECT_EQ(d.labels, (std::vector<int64_t>{2, 0, 1}));
   EXPECT_TRUE(d.numbers.empty());
   write({{"x_test", counting({3, 4})}, {"y_test", Tensor::from_floats({0.5f, -1.25f, 3.0f}, {3})}});
-  const Dataset regression = load_dataset({.data = file_ + ":x_test"}, info, true);
+  const Dataset regression = load_dataset({.data = file_ + ":x_test"}, {info}, true);
   EXPECT_EQ(regression.numbers, (std::vector<float>{0.5f, -1.25f, 3.0f}));
   EXPECT_TRUE(regression.labels.empty()) << "numbers that are not whole are no classes";
-  EXPECT_NE(failure_of([&] { load_dataset({.data = file_ + ":x_test"}, info); }).find("whole numbers"), std::string::npos);
+  EXPECT_NE(failure_of([&] { load_dataset({.data = file_ + ":x_test"}, {info}); }).find("whole numbers"), std::string::npos);
   write({{"x", counting({3, 4})}, {"y", Tensor::from_floats({1, 0, 1}, {3})}});
-  EXPECT_EQ(load_dataset({.data = file_}, info).labels, (std::vector<int64_t>{1, 0, 1})) << "floats that are classes";
+  EXPECT_EQ(load_dataset({.data = file_}, {info}).labels, (std::vector<int64_t>{1, 0, 1})) << "floats that are classes";
+}
+
+TEST_F(Npz, AnArrayForEachInput) {
+  const std::vector<TensorInfo> inputs = {{"ids", DType::kI64, {1, 3}}, {"label", DType::kF32, {1, 2}}};
+  write({{"label", counting({2, 2})}, {"ids", Tensor::from_ints({5, 6, 7, 8, 9, 10}, {2, 3})}, {"y", Tensor::from_ints({1, 0}, {2})}});
+  const Dataset d = load_dataset({.data = file_}, inputs);
+  ASSERT_EQ(d.samples.size(), 2u);
+  EXPECT_EQ(d.samples[1][0].to_ints(), (std::vector<int64_t>{8, 9, 10}));
+  EXPECT_EQ(d.samples[1][1].to_floats(), (std::vector<float>{1.0f, 1.5f}));
+  EXPECT_EQ(d.labels, (std::vector<int64_t>{1, 0})) << "the usual name that is no input's";
+  write({{"ids", Tensor::from_ints({5, 6, 7, 8, 9, 10}, {2, 3})}});
+  EXPECT_NE(failure_of([&] { load_dataset({.data = file_}, inputs); }).find("no such array"), std::string::npos);
+  write({{"ids", Tensor::from_ints({5, 6, 7, 8, 9, 10}, {2, 3})}, {"label", counting({3, 2})}});
+  EXPECT_NE(failure_of([&] { load_dataset({.data = file_}, inputs); }).find("3 samples for input 'label'"), std::string::npos);
+  EXPECT_NE(failure_of([&] { load_dataset({.data = file_ + ":ids"}, inputs); }).find("for each of them: ids, label"), std::string::npos);
 }
 
 }  // namespace

@@ -14,6 +14,7 @@ class Observer {
   Observer(Graph graph, const std::vector<ValueId>& values, std::shared_ptr<const PlanContext> context);
   /// Own outputs first, then the observed values.
   std::vector<Tensor> run(const std::vector<HostValue>& inputs);
+  std::vector<Tensor> run(const std::vector<Tensor>& inputs) { return run(std::vector<HostValue>(inputs.begin(), inputs.end())); }
   const std::vector<Plan::Boundary>& inputs() const { return plan_->inputs(); }
 
  private:

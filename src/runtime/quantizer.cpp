@@ -34,14 +34,15 @@ class Quantizer {
     if (policy_name(graph, "auto") == "int8") fail(ErrorCode::kBadInput, path, "a quantised model", "a float model");
     front_ = run_onnx_passes(std::move(graph), "fp32");
     fold_constants(front_.graph);
-    if (front_.graph.inputs.size() != 1) fail(ErrorCode::kUnsupported, path, std::to_string(front_.graph.inputs.size()) + " inputs", "one input to calibrate with");
     if (o_.equalise) report_.equalised_pairs = equalise(front_.graph);
     prune_and_sort(front_.graph);
     if (quantisable_nodes(front_.graph, o_.weights).empty()) fail(ErrorCode::kUnsupported, path, "no layer to quantise", "a Conv, Gemm or MatMul whose weights are constants in fp32");
     report_.weight_bytes_before = constant_bytes(front_.graph);
-    const Value& in = front_.graph.value(front_.graph.inputs[0]);
-    data_ = load_dataset(o_.data, {in.name, in.type, in.shape});
-    report_.samples = static_cast<int64_t>(data_.inputs.size());
+    if (front_.graph.inputs.empty()) fail(ErrorCode::kUnsupported, path, "no inputs", "an input to calibrate with");
+    std::vector<TensorInfo> inputs;
+    for (ValueId v : front_.graph.inputs) inputs.push_back({front_.graph.value(v).name, front_.graph.value(v).type, front_.graph.value(v).shape});
+    data_ = load_dataset(o_.data, inputs);
+    report_.samples = static_cast<int64_t>(data_.samples.size());
   }
 
   QuantizeReport run(const std::string& out_path) {
@@ -76,9 +77,9 @@ class Quantizer {
     const size_t own = front_.graph.outputs.size();
     Observer observer(front_.graph, values, context_of(npu_, front_));
     for (int pass = 0; pass < (o_.method == "minmax" ? 1 : 2); ++pass) {
-      for (size_t i = 0; i < data_.inputs.size(); ++i) {
-        say("calibration, pass " + std::to_string(pass + 1) + ": sample " + std::to_string(i + 1) + " of " + std::to_string(data_.inputs.size()));
-        const auto out = observer.run({HostValue(data_.inputs[i])});
+      for (size_t i = 0; i < data_.samples.size(); ++i) {
+        say("calibration, pass " + std::to_string(pass + 1) + ": sample " + std::to_string(i + 1) + " of " + std::to_string(data_.samples.size()));
+        const auto out = observer.run(data_.samples[i]);
         if (pass == 0) float_outputs_.push_back(out[0]);
         for (size_t k = 0; k < values.size(); ++k) {
           if (!is_float(out[own + k].type)) continue;  // shapes on their way through a Slice stay integers
@@ -99,15 +100,15 @@ class Quantizer {
     Observer observer(q.graph, {}, context_of(npu_, q));
     double signal = 0, noise = 0;
     int64_t same = 0, right = 0, float_right = 0;
-    for (size_t i = 0; i < data_.inputs.size(); ++i) {
-      say("evaluation: sample " + std::to_string(i + 1) + " of " + std::to_string(data_.inputs.size()));
-      const Tensor y = observer.run({HostValue(data_.inputs[i])})[0];
+    for (size_t i = 0; i < data_.samples.size(); ++i) {
+      say("evaluation: sample " + std::to_string(i + 1) + " of " + std::to_string(data_.samples.size()));
+      const Tensor y = observer.run(data_.samples[i])[0];
       const Tensor& x = float_outputs_[i];
       for (int64_t k = 0; k < x.count(); ++k) signal += x.at(k) * x.at(k), noise += (x.at(k) - y.at(k)) * (x.at(k) - y.at(k));
       same += top_one(x) == top_one(y);
       if (!data_.labels.empty()) right += top_one(y) == data_.labels[i], float_right += top_one(x) == data_.labels[i];
     }
-    const double n = static_cast<double>(data_.inputs.size());
+    const double n = static_cast<double>(data_.samples.size());
     report_.agreement = 100 * static_cast<double>(same) / n;
     report_.sqnr_db = noise == 0 ? 200 : 10 * std::log10(signal / noise);
     if (!data_.labels.empty()) report_.accuracy = 100 * static_cast<double>(right) / n, report_.float_accuracy = 100 * static_cast<double>(float_right) / n;

@@ -27,8 +27,12 @@ class Verifier {
  public:
   Verifier(const std::string& path, const CompileOptions& c, const VerifyOptions& o) : o_(o), c_(c) {
     // The original graph, before passes fuse values away, so that both sides name the same layers.
-    subject_ = load(path, c.precision);
-    reference_ = load(o.reference.empty() ? path : o.reference, "fp32");
+    reference_ = load(o.reference.empty() ? path : o.reference, "fp32", c);
+    // A quantised or trained model has fixed extents where the one that it comes from has free ones.
+    CompileOptions own = c;
+    if (!o.reference.empty()) own.dims.clear();
+    for (ValueId v : reference_.graph.inputs) own.input_shapes[reference_.graph.value(v).name] = reference_.graph.value(v).shape;
+    subject_ = load(path, c.precision, own);
   }
 
   VerifyReport run() {
@@ -38,32 +42,53 @@ class Verifier {
   }
 
  private:
-  FrontResult load(const std::string& path, const std::string& precision) const {
-    CompileOptions c = c_;
+  FrontResult load(const std::string& path, const std::string& precision, CompileOptions c) const {
     for (const auto& [name, t] : o_.inputs) c.input_shapes[name] = t->shape;
     FrontResult f = run_onnx_passes(read_onnx(path, c), precision);
     if (precision == "fp32") f.policy = {DType::kF32, MacFormat::kF32};
     return f;
   }
 
-  std::vector<HostValue> inputs_for(const std::vector<Plan::Boundary>& boundary) const {
+  /// Inputs that --input does not give.
+  std::vector<TensorInfo> open_inputs(const std::vector<Plan::Boundary>& boundary) const {
+    std::vector<TensorInfo> open;
+    for (const auto& b : boundary) {
+      if (!o_.inputs.count(b.name)) open.push_back({b.name, b.type, b.shape});
+    }
+    return open;
+  }
+  /// A sample's tensors for the open inputs, those given for the others.
+  std::vector<HostValue> inputs_for(const std::vector<Plan::Boundary>& boundary, const std::vector<TensorInfo>& open, const std::vector<Tensor>& sample) const {
     std::vector<HostValue> values;
-    for (size_t k = 0; k < boundary.size(); ++k) {
-      const auto given = o_.inputs.find(boundary[k].name);
+    for (const auto& b : boundary) {
+      const auto given = o_.inputs.find(b.name);
+      const auto at = std::find_if(open.begin(), open.end(), [&](const TensorInfo& i) { return i.name == b.name; });
+      if (given == o_.inputs.end() && at == open.end()) fail(ErrorCode::kMismatch, "input '" + b.name + "'", "an input of the reference alone", "the same inputs");
       if (given != o_.inputs.end()) values.emplace_back(given->second);
-      else if (k == 0 && !o_.data.data.empty()) {
-        DataOptions one = o_.data;
-        one.samples = 1;
-        values.emplace_back(load_dataset(one, {boundary[k].name, boundary[k].type, boundary[k].shape}).inputs[0]);
-      } else values.emplace_back(random_input({boundary[k].name, boundary[k].type, boundary[k].shape}, o_.seed + k));
+      else values.emplace_back(sample[static_cast<size_t>(at - open.begin())]);
     }
     return values;
+  }
+  /// The first sample of the data, or random numbers.
+  std::vector<Tensor> one_sample(const std::vector<TensorInfo>& open) const {
+    std::vector<Tensor> sample;
+    if (o_.data.data.empty() || open.empty()) {
+      for (size_t k = 0; k < open.size(); ++k) sample.push_back(random_input(open[k], o_.seed + k));
+      return sample;
+    }
+    DataOptions one = o_.data;
+    one.samples = 1;
+    const Dataset d = load_dataset(one, open);
+    if (d.samples.empty()) fail(ErrorCode::kMismatch, one.data, "no samples", "at least one");
+    return d.samples[0];
   }
 
   void compare_layers() {
     const auto mine = layer_values(subject_.graph), theirs = layer_values(reference_.graph);
     Observer subject(subject_.graph, mine, context_of(c_.npu, subject_)), reference(reference_.graph, theirs, context_of(c_.npu, reference_));
-    const auto got = subject.run(inputs_for(subject.inputs())), want = reference.run(inputs_for(reference.inputs()));
+    const auto open = open_inputs(subject.inputs());
+    const auto sample = one_sample(open);
+    const auto got = subject.run(inputs_for(subject.inputs(), open, sample)), want = reference.run(inputs_for(reference.inputs(), open, sample));
     std::map<std::string, const Tensor*> by_name;
     for (size_t k = 0; k < theirs.size(); ++k) by_name[reference_.graph.value(theirs[k]).name] = &want[reference_.graph.outputs.size() + k];
     for (size_t k = 0; k < reference_.graph.outputs.size(); ++k) by_name[reference_.graph.value(reference_.graph.outputs[k]).name] = &want[k];
@@ -94,17 +119,17 @@ class Verifier {
 
   void measure_accuracy() {
     Observer subject(subject_.graph, {}, context_of(c_.npu, subject_)), reference(reference_.graph, {}, context_of(c_.npu, reference_));
-    const auto& b = subject.inputs();
-    if (b.size() != 1) fail(ErrorCode::kUnsupported, "--data", "a model of " + std::to_string(b.size()) + " inputs", "one input");
-    const Dataset d = load_dataset(o_.data, {b[0].name, b[0].type, b[0].shape});
+    const auto open = open_inputs(subject.inputs());
+    if (open.empty()) fail(ErrorCode::kUnsupported, "--data", "every input given by --input", "an input that takes samples");
+    const Dataset d = load_dataset(o_.data, open);
     int64_t right = 0, reference_right = 0, same = 0;
-    for (size_t i = 0; i < d.inputs.size(); ++i) {
-      const int64_t y = top_one(subject.run({HostValue(d.inputs[i])})[0]), x = top_one(reference.run({HostValue(d.inputs[i])})[0]);
+    for (size_t i = 0; i < d.samples.size(); ++i) {
+      const int64_t y = top_one(subject.run(inputs_for(subject.inputs(), open, d.samples[i]))[0]), x = top_one(reference.run(inputs_for(reference.inputs(), open, d.samples[i]))[0]);
       same += x == y;
       if (!d.labels.empty()) right += y == d.labels[i], reference_right += x == d.labels[i];
     }
-    const double n = static_cast<double>(d.inputs.size());
-    report_.samples = static_cast<int64_t>(d.inputs.size());
+    const double n = static_cast<double>(d.samples.size());
+    report_.samples = static_cast<int64_t>(d.samples.size());
     report_.agreement = 100 * static_cast<double>(same) / n;
     if (!d.labels.empty()) report_.accuracy = 100 * static_cast<double>(right) / n, report_.reference_accuracy = 100 * static_cast<double>(reference_right) / n;
   }

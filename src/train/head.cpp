@@ -86,6 +86,17 @@ class Replacement {
 
 }  // namespace
 
+void put_first(Graph& graph, const std::string& name) {
+  auto& outputs = graph.outputs;
+  const auto named = name.empty() && outputs.size() == 1 ? outputs.begin() : std::find_if(outputs.begin(), outputs.end(), [&](ValueId v) { return graph.value(v).name == name; });
+  if (named == outputs.end()) {
+    std::string names;
+    for (ValueId v : outputs) names += (names.empty() ? "" : ", ") + graph.value(v).name;
+    fail(ErrorCode::kBadInput, "--loss-output", name.empty() ? std::to_string(outputs.size()) + " outputs, and none named" : "no output '" + name + "'", outputs.empty() ? "a model with outputs" : "one of " + names);
+  }
+  std::rotate(outputs.begin(), named, named + 1);
+}
+
 void replace_last_layer(Graph& graph, const Head& head) {
   if (head.outputs != 0) Replacement(graph, head).run();
 }

@@ -29,16 +29,22 @@ TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logi
   file_ = read_onnx(path, options);
   inline_constants(file_);
   prune_and_sort(file_);
+  const std::vector<ValueId> outputs = file_.outputs;
+  put_first(file_, head.name);
   replace_last_layer(file_, head);
   const Graph read = file_;
   stored_ = read_quantised(file_);
   fold_around_weights(file_);
   prune_and_sort(file_);
   if (policy_name(file_, "auto") == "int8") fail(ErrorCode::kUnsupported, path, "operators on codes", "a float model, or a QDQ model as systole quantize writes it");
-  if (file_.inputs.size() != 1 || file_.outputs.size() != 1) fail(ErrorCode::kUnsupported, path, std::to_string(file_.inputs.size()) + " inputs and " + std::to_string(file_.outputs.size()) + " outputs", "one of each", "inputs that never change can be given with --constant");
   whole_ = quantised() ? read : file_;
-  const Value& in = file_.value(file_.inputs[0]);
-  if (in.shape.empty() || (!is_float(in.type) && !integer_kind(in.type).bits)) fail(ErrorCode::kUnsupported, path, "an input of " + std::string(to_string(in.type)) + to_string(in.shape), "floats or integers [batch, ...]");
+  whole_.outputs = outputs, file_.outputs.resize(1);
+  prune_and_sort(file_);
+  if (file_.inputs.empty()) fail(ErrorCode::kUnsupported, path, "no inputs", "an input to learn from");
+  for (ValueId v : file_.inputs) {
+    const Value& in = file_.value(v);
+    if (in.shape.empty() || (!is_float(in.type) && !integer_kind(in.type).bits)) fail(ErrorCode::kUnsupported, path, "input '" + in.name + "' of " + std::string(to_string(in.type)) + to_string(in.shape), "floats or integers [batch, ...]", "an input that never changes can be given with --constant NAME=VALUE");
+  }
   if (begins_with_time(file_)) fail(ErrorCode::kUnsupported, path, "a recurrent layer that reads the input itself, whose first axis is time", "an input [batch, time, ...]", "a Transpose in front of the layer");
   Node& last = file_.nodes.back();
   if (logits && op_of(last).type == "Softmax" && last.outputs[0] == file_.outputs[0]) file_.outputs[0] = last.inputs[0];
@@ -93,6 +99,12 @@ void TrainableModel::find_parameters(const std::vector<std::string>& freeze) {
   if (std::all_of(parameters_.begin(), parameters_.end(), [](const Weight& p) { return p.frozen; })) fail(ErrorCode::kBadInput, "--freeze", "all weights", "some that learn");
 }
 
+std::vector<Value> TrainableModel::inputs() const {
+  std::vector<Value> list;
+  for (ValueId v : file_.inputs) list.push_back(file_.value(v));
+  return list;
+}
+
 std::vector<Tensor> TrainableModel::initial_parameters() const {
   std::vector<Tensor> list;
   for (const Weight& p : parameters_) {
@@ -129,7 +141,6 @@ ForwardGraph TrainableModel::forward(bool training) const {
   f.graph = file_;
   f.graph.nodes.clear();
   Builder b(f.graph, training ? "train." : "eval.");
-  f.data = f.graph.inputs[0];
   std::map<ValueId, ValueId> now;  // values that others stand for
   for (const Weight& p : parameters_) {
     const Tensor& t = *file_.value(p.constant).constant;

@@ -24,10 +24,10 @@ struct RunningStatistics {
   double momentum = 0.9;                     ///< running = momentum running + (1 - momentum) batch
 };
 
-/// A forward graph whose inputs are the data, then the parameters in order, then mean and variance of each statistic.
+/// A forward graph whose inputs are those of the model, then the parameters in order, then mean and variance of each statistic.
 struct ForwardGraph {
   Graph graph;
-  ValueId data = kNoValue, logits = kNoValue;
+  ValueId logits = kNoValue;
   std::vector<ValueId> parameters;
   std::vector<ValueId> running;       ///< inputs: mean, variance, mean, variance, ...
   std::vector<ValueId> batch_statistics;  ///< training only: the same of this batch
@@ -40,15 +40,15 @@ struct ForwardGraph {
 
 class TrainableModel {
  public:
-  /// Reads a model with one input, its batch set to `batch`; float, or QDQ, which then learns with its quantisation. A Softmax at the end is left out where `logits` asks for
+  /// Reads a model, its batch set to `batch`; float, or QDQ, which then learns with its quantisation. A Softmax at the end is left out where `logits` asks for
   /// what it reads. `options`: dimensions, and further inputs that never change. `freeze`: beginnings of weights' names that stay as they are.
-  /// `head`: a last layer of its own width. Fails (kUnsupported, kBadInput) saying why.
+  /// `head`: the output that the loss looks at, and a last layer of its own width. Other outputs stay in what is written. Fails (kUnsupported, kBadInput) saying why.
   TrainableModel(const std::string& path, int64_t batch, bool logits, const std::vector<std::string>& freeze, const CompileOptions& options = {}, const Head& head = {});
 
   const std::vector<Weight>& parameters() const { return parameters_; }
   const std::vector<RunningStatistics>& statistics() const { return statistics_; }
-  /// One sample's shape, and the name and type of the input.
-  const Value& input() const { return file_.value(file_.inputs[0]); }
+  /// Name, type and shape, of a whole batch, of each input.
+  std::vector<Value> inputs() const;
   bool quantised() const { return !stored_.empty(); }
   Shape logits_shape() const { return file_.value(file_.outputs[0]).shape; }
   /// Weights as the file has them, in the order in which they are held; then means and variances.

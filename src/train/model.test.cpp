@@ -35,7 +35,7 @@ TEST(TrainableModel, FreeDimensionsTakeTheirValues) {
   EXPECT_NE(failure_of(o).find("length (of input 'x', position 1)"), std::string::npos);
   o.dims = {{"length", 6}};
   const TrainableModel model(model_of_free_length(), 16, true, {}, o);
-  EXPECT_EQ(model.input().shape, Shape({16, 6, 8}));
+  EXPECT_EQ(model.inputs().at(0).shape, Shape({16, 6, 8}));
   EXPECT_EQ(model.logits_shape(), Shape({16, 6, 4}));
   o.dims["depth"] = 3;
   EXPECT_NE(failure_of(o).find("--dim depth=3 names no free dimension"), std::string::npos);

@@ -224,7 +224,7 @@ TrainingPrograms::StepResult TrainingPrograms::step(TrainingState& state, const 
   const float loss_scale = state.scaling.empty() ? 1.0f : state.scaling[0].load<float>(0);
   std::vector<Tensor> statistics;
   for (const Batch& batch : batches) {
-    std::vector<HostValue> in = {HostValue(batch.data)};
+    std::vector<HostValue> in(batch.data.begin(), batch.data.end());
     const auto weights = read_weights(state, step_inputs_);
     in.insert(in.end(), weights.begin(), weights.end());
     for (size_t k = 0; k < masks_.size(); ++k) in.emplace_back(mask_of(masks_[k].shape, masks_[k].ratio, options_.seed, step, static_cast<size_t>(&batch - batches.data()), k));
@@ -271,8 +271,8 @@ TrainingPrograms::StepResult TrainingPrograms::step(TrainingState& state, const 
   return r;
 }
 
-Tensor TrainingPrograms::evaluate(const TrainingState& state, const Tensor& data) const {
-  std::vector<HostValue> in = {HostValue(data)};
+Tensor TrainingPrograms::evaluate(const TrainingState& state, const std::vector<Tensor>& data) const {
+  std::vector<HostValue> in(data.begin(), data.end());
   const auto weights = read_weights(state, evaluation_inputs_);
   in.insert(in.end(), weights.begin(), weights.end());
   append(in, state.statistics);

@@ -42,7 +42,8 @@ class TrainingPrograms {
   /// Makes the copies of the weights, after they came from somewhere else than a step.
   void make_copies(TrainingState& state) const;
   struct Batch {
-    Tensor data, targets;
+    std::vector<Tensor> data;  ///< per input of the model
+    Tensor targets;
   };
   struct StepResult {
     double loss = 0;
@@ -53,9 +54,10 @@ class TrainingPrograms {
   /// One update from the gradients of all batches, added up in order in fp32. `scale`: one over the rows or elements that count
   /// in all of them; `step` from 1. Running statistics take those of the last batch.
   StepResult step(TrainingState& state, const std::vector<Batch>& batches, float scale, double rate, int64_t step);
-  StepResult step(TrainingState& state, const Tensor& data, const Tensor& targets, float scale, double rate, int64_t number) { return step(state, std::vector<Batch>{{data, targets}}, scale, rate, number); }
+  StepResult step(TrainingState& state, const Tensor& data, const Tensor& targets, float scale, double rate, int64_t number) { return step(state, std::vector<Batch>{{{data}, targets}}, scale, rate, number); }
   /// The output for a batch, by the running statistics.
-  Tensor evaluate(const TrainingState& state, const Tensor& data) const;
+  Tensor evaluate(const TrainingState& state, const std::vector<Tensor>& data) const;
+  Tensor evaluate(const TrainingState& state, const Tensor& data) const { return evaluate(state, std::vector<Tensor>{data}); }
 
   const std::string& precision() const { return options_.precision; }
   const Compiled& forward_backward() const { return forward_backward_; }

@@ -48,7 +48,7 @@ void Targets::check(const Dataset& d, const std::string& path) const {
     const bool ignored = (labels_each_ > 1 || sequences_) && l == kIgnored;
     if (scored() && !ignored && (l < (sequences_ ? 1 : 0) || l >= classes_)) fail(ErrorCode::kBadInput, path, "class " + std::to_string(l), std::string(sequences_ ? "1 (0 is the blank)" : "0") + " to " + std::to_string(classes_ - 1));
   }
-  for (size_t i = 0; sequences_ && i < d.inputs.size(); ++i) {
+  for (size_t i = 0; sequences_ && i < d.samples.size(); ++i) {
     const auto s = sequence_of(d, i);
     int64_t needed = static_cast<int64_t>(s.size());
     for (size_t k = 1; k < s.size(); ++k) needed += s[k] == s[k - 1];  // a blank between

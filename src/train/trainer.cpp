@@ -41,15 +41,13 @@ StepOptions step_options(const CompileOptions& c, const TrainOptions& o, int64_t
 class Trainer {
  public:
   Trainer(const std::string& path, const CompileOptions& c, const TrainOptions& o)
-      : o_(o), model_(path, o.batch, takes_classes(o.loss), o.freeze, c, {o.new_outputs, o.seed}), schedule_{o.schedule, o.learning_rate, o.warm_up, 1} {
-    const Value& in = model_.input();
-    Shape sample = in.shape;
-    sample[0] = 1;
-    const TensorInfo info{in.name, in.type, sample};
-    data_ = o.random_samples > 0 ? random_data(info) : load_dataset(o.data, info, true);
+      : o_(o), model_(path, o.batch, takes_classes(o.loss), o.freeze, c, {o.new_outputs, o.seed, o.loss_output}), schedule_{o.schedule, o.learning_rate, o.warm_up, 1} {
+    std::vector<TensorInfo> inputs;  // of one sample
+    for (const Value& in : model_.inputs()) inputs.push_back({in.name, in.type, in.shape}), inputs.back().shape[0] = 1;
+    data_ = o.random_samples > 0 ? random_data(inputs) : load_dataset(o.data, inputs, true);
     targets_ = std::make_unique<Targets>(o.loss, model_.logits_shape(), data_.labels_each, o.label_smoothing, o.data.labels);
     targets_->check(data_, o.data.labels.empty() ? o.data.data : o.data.labels);
-    split(info);
+    split(inputs);
     if (train_.size() < static_cast<size_t>(o.batch * o.accumulate)) fail(ErrorCode::kBadInput, "--data", std::to_string(train_.size()) + " samples to learn from", "at least a step's: " + std::to_string(o.batch * o.accumulate));
     steps_per_epoch_ = static_cast<int64_t>(train_.size()) / (o.batch * o.accumulate);
     report_.steps = o.steps > 0 ? o.steps : o.epochs * steps_per_epoch_;
@@ -63,6 +61,7 @@ class Trainer {
            fmt::format(";{};{};{};{};{};{};{};{};{:016x}", o.accumulate, o.momentum, o.nesterov, o.beta1, o.beta2, o.epsilon, o.label_smoothing, c.npu, content_of_data());
     for (const std::string& name : o.freeze) run_ += ";" + name;
     if (o.new_outputs) run_ += fmt::format(";outputs={}", o.new_outputs);
+    if (!o.loss_output.empty()) run_ += ";loss=" + o.loss_output;
     if (o.weights != "fp32") run_ += ";weights=" + o.weights;
     if (o.recompute != "none") run_ += fmt::format(";recompute={},{}", o.recompute, o.memory_mib);  // what is computed again rounds at other places
     measure();
@@ -91,7 +90,7 @@ class Trainer {
 
  private:
   /// Samples that mean nothing: normal inputs, or tokens 0 and 1; a class per sample, pixel or token.
-  Dataset random_data(const TensorInfo& info) const {
+  Dataset random_data(const std::vector<TensorInfo>& inputs) const {
     Dataset d;
     const Shape y = model_.logits_shape();
     const int64_t classes = y.size() == 3 ? y[2] : y[1];
@@ -100,24 +99,25 @@ class Trainer {
     if (sequences) d.labels_each = std::max<int64_t>(1, y[1] / 4);
     std::mt19937_64 rng(o_.seed);
     for (int64_t i = 0; i < o_.random_samples; ++i) {
-      d.inputs.push_back(random_input(info, o_.seed + static_cast<uint64_t>(i)));
+      d.samples.emplace_back();
+      for (size_t k = 0; k < inputs.size(); ++k) d.samples.back().push_back(random_input(inputs[k], o_.seed + static_cast<uint64_t>(i) + (k << 32)));
       for (int64_t k = 0; k < d.labels_each; ++k) d.labels.push_back(sequences ? 1 + static_cast<int64_t>(rng() % static_cast<uint64_t>(std::max<int64_t>(1, classes - 1))) : static_cast<int64_t>(rng() % static_cast<uint64_t>(classes)));
     }
     return d;
   }
 
   /// Validation data of its own, or an even share of the data.
-  void split(const TensorInfo& info) {
+  void split(const std::vector<TensorInfo>& inputs) {
     if (!o_.validation.data.empty()) {
-      validation_data_ = load_dataset(o_.validation, info, true);
+      validation_data_ = load_dataset(o_.validation, inputs, true);
       targets_->check(validation_data_, o_.validation.labels.empty() ? o_.validation.data : o_.validation.labels);
-      train_.resize(data_.inputs.size()), validation_.resize(validation_data_.inputs.size());
+      train_.resize(data_.samples.size()), validation_.resize(validation_data_.samples.size());
       std::iota(train_.begin(), train_.end(), size_t{0}), std::iota(validation_.begin(), validation_.end(), size_t{0});
       return;
     }
     if (!(o_.validation_share >= 0 && o_.validation_share < 1)) fail(ErrorCode::kBadInput, "--validation-share", std::to_string(o_.validation_share), "0 to 0.9");
     double due = 0;
-    for (size_t i = 0; i < data_.inputs.size(); ++i) {
+    for (size_t i = 0; i < data_.samples.size(); ++i) {
       due += o_.validation_share;
       if (due >= 1 - 1e-9) validation_.push_back(i), due -= 1;
       else train_.push_back(i);
@@ -128,10 +128,11 @@ class Trainer {
   uint64_t content_of_data() const {
     std::string hashes;
     for (size_t i : train_) {
-      const Tensor& t = data_.inputs[i];
+      std::string bytes;
+      for (const Tensor& t : data_.samples[i]) bytes.append(reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size());
       const auto each = static_cast<size_t>(data_.labels_each);
       const auto hash = [&](const auto& list) { return content_hash({reinterpret_cast<const char*>(list.data() + i * each), sizeof list[0] * each}); };
-      hashes += fmt::format("{:x}:{:x};", content_hash({reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size()}), data_.labels.empty() ? hash(data_.numbers) : hash(data_.labels));
+      hashes += fmt::format("{:x}:{:x};", content_hash(bytes), data_.labels.empty() ? hash(data_.numbers) : hash(data_.labels));
     }
     return content_hash(hashes);
   }
@@ -157,14 +158,18 @@ class Trainer {
     report_.precision = programs_->precision();
   }
 
-  Tensor gather(const Dataset& d, const std::vector<size_t>& which, size_t from) const {
-    Tensor t(model_.input().type, model_.input().shape);
-    const size_t each = t.bytes.size() / static_cast<size_t>(o_.batch);
-    for (size_t k = 0; k < static_cast<size_t>(o_.batch); ++k) {
-      const Tensor& x = d.inputs[which[std::min(from + k, which.size() - 1)]];
-      std::copy(x.bytes.begin(), x.bytes.end(), t.bytes.begin() + static_cast<long>(k * each));
+  /// Of each input, the samples of a batch one after another; the last one again where there are no more.
+  std::vector<Tensor> gather(const Dataset& d, const std::vector<size_t>& which, size_t from) const {
+    std::vector<Tensor> batch;
+    for (const Value& in : model_.inputs()) {
+      Tensor& t = batch.emplace_back(in.type, in.shape);
+      const size_t each = t.bytes.size() / static_cast<size_t>(o_.batch);
+      for (size_t k = 0; k < static_cast<size_t>(o_.batch); ++k) {
+        const Tensor& x = d.samples[which[std::min(from + k, which.size() - 1)]][batch.size() - 1];
+        std::copy(x.bytes.begin(), x.bytes.end(), t.bytes.begin() + static_cast<long>(k * each));
+      }
     }
-    return t;
+    return batch;
   }
 
   TrainingPrograms::StepResult one_step(int64_t step) {

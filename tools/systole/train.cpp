@@ -85,6 +85,7 @@ void add_train(CLI::App& app) {
   c->add_option("--seed", o->train.seed, "of the order of samples")->capture_default_str();
   c->add_option("--weights", o->train.weights, "fp32: master weights; bf16: matrices without masters, rounded stochastically: less memory")->capture_default_str();
   c->add_option("--new-outputs", o->train.new_outputs, "replace the last layer by a new one of so many outputs: a trained model for other classes")->check(CLI::Range(1, 1 << 20));
+  c->add_option("--loss-output", o->train.loss_output, "the output that the loss looks at, where a model has several");
   c->add_option("--freeze", o->train.freeze, "weights whose names begin so do not learn")->delimiter(',');
   c->add_option("--checkpoint", o->train.checkpoint, "file that holds the state; a run that was killed goes on from it");
   c->add_option("--checkpoint-every", o->train.checkpoint_every, "steps")->capture_default_str();
