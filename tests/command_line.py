@@ -28,6 +28,12 @@ with tempfile.TemporaryDirectory() as d:
     for npu in ("nano", "edge", "server"):
         run("compile", "r.onnx", "--npu", npu, "-o", f"{npu}.npu")
         expect(run("check", f"{npu}.npu"), "every conflicting pair is ordered")
+    # a quantised model, without data; what takes neither is told what to give
+    report = json.loads(run("quantize", "r.onnx", "--random", "2", "--json", "-", "-o", 'r "8".onnx'))
+    if report["file"] != 'r "8".onnx' or report["layers"] < 9 or report["float_layers"] or report["sqnr_db"] < 15:
+        failures.append(f"quantize: {report}")
+    expect(run("profile", 'r "8".onnx'), "(int8")
+    expect(run("quantize", "r.onnx", ok=False), "--data, or --random N")
     # text and binary round trip
     run("disasm", "edge.npu", "-o", "edge.s")
     run("asm", "edge.s", "-o", "again.npu")

@@ -184,7 +184,8 @@ struct QuantizeOptions {
   std::string method = "percentile";  ///< minmax, percentile, mse, entropy
   std::string weights = "int8";       ///< int8 (with uint8 activations) or int4 (weights alone)
   int64_t group = 32;                 ///< of int4 weights
-  bool per_layer_search = false, equalise = true, bias_correction = true;
+  int64_t random_samples = 0;         ///< so many random samples in place of data: to see what the result takes, not what it is worth
+  bool equalise = true, bias_correction = true;
   double max_drop = -1;               ///< percent points of top-1 against the float model; layers go back to float until it holds. < 0: no bound
   std::function<void(const std::string&)> progress;
 };

@@ -201,6 +201,14 @@ Dataset load_dataset(const DataOptions& o, const std::vector<TensorInfo>& inputs
   return d;
 }
 
+std::vector<std::vector<Tensor>> random_samples(const std::vector<TensorInfo>& inputs, int64_t count, uint64_t seed) {
+  std::vector<std::vector<Tensor>> samples(static_cast<size_t>(std::max<int64_t>(0, count)));
+  for (size_t i = 0; i < samples.size(); ++i) {
+    for (size_t k = 0; k < inputs.size(); ++k) samples[i].push_back(random_input(inputs[k], seed + i + (k << 32)));
+  }
+  return samples;
+}
+
 int64_t top_one(const Tensor& scores) {
   int64_t best = 0;
   for (int64_t i = 1, n = scores.count(); i < n; ++i) best = scores.at(i) > scores.at(best) ? i : best;

@@ -16,6 +16,9 @@ struct Dataset {
 /// [N, ...], and floats that are not whole, are refused unless `any_labels`.
 Dataset load_dataset(const DataOptions& options, const std::vector<TensorInfo>& inputs, bool any_labels = false);
 
+/// Random samples: normal floats, tokens 0 and 1.
+std::vector<std::vector<Tensor>> random_samples(const std::vector<TensorInfo>& inputs, int64_t count, uint64_t seed);
+
 /// Top-1 of a row of scores; the first of equals.
 int64_t top_one(const Tensor& scores);
 

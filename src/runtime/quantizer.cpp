@@ -41,7 +41,8 @@ class Quantizer {
     if (front_.graph.inputs.empty()) fail(ErrorCode::kUnsupported, path, "no inputs", "an input to calibrate with");
     std::vector<TensorInfo> inputs;
     for (ValueId v : front_.graph.inputs) inputs.push_back({front_.graph.value(v).name, front_.graph.value(v).type, front_.graph.value(v).shape});
-    data_ = load_dataset(o_.data, inputs);
+    if (o_.random_samples > 0) data_.samples = random_samples(inputs, o_.random_samples, 1);
+    else data_ = load_dataset(o_.data, inputs);
     report_.samples = static_cast<int64_t>(data_.samples.size());
   }
 

@@ -98,9 +98,8 @@ class Trainer {
     if (takes_classes(o_.loss)) d.labels_each = element_count(y) / o_.batch / classes;
     if (sequences) d.labels_each = std::max<int64_t>(1, y[1] / 4);
     std::mt19937_64 rng(o_.seed);
+    d.samples = random_samples(inputs, o_.random_samples, o_.seed);
     for (int64_t i = 0; i < o_.random_samples; ++i) {
-      d.samples.emplace_back();
-      for (size_t k = 0; k < inputs.size(); ++k) d.samples.back().push_back(random_input(inputs[k], o_.seed + static_cast<uint64_t>(i) + (k << 32)));
       for (int64_t k = 0; k < d.labels_each; ++k) d.labels.push_back(sequences ? 1 + static_cast<int64_t>(rng() % static_cast<uint64_t>(std::max<int64_t>(1, classes - 1))) : static_cast<int64_t>(rng() % static_cast<uint64_t>(classes)));
     }
     return d;

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 #include "data_options.h"
 
@@ -18,6 +19,7 @@ struct Options {
 };
 
 void execute(Options o) {
+  if (o.data.data.data.empty() && o.quantize.random_samples == 0) fail(ErrorCode::kBadInput, "systole quantize", "no samples", "--data, or --random N to see what the result takes");
   o.quantize.data = o.data.data;
   o.quantize.equalise = !o.no_equalise, o.quantize.bias_correction = !o.no_bias;
   const bool terminal = isatty(STDERR_FILENO);
@@ -36,8 +38,9 @@ void execute(Options o) {
     for (const auto& l : r.float_layers) fmt::print("  float        {}\n", l);
   }
   if (!o.json.empty()) {
-    write_text(o.json, fmt::format("{{\"file\": \"{}\", \"samples\": {}, \"layers\": {}, \"float_layers\": {}, \"float_accuracy\": {}, \"accuracy\": {}, \"agreement\": {}, \"sqnr_db\": {}, \"weight_bytes_before\": {}, \"weight_bytes\": {}}}\n", path, r.samples,
-                                    r.layers, r.float_layers.size(), r.float_accuracy, r.accuracy, r.agreement, r.sqnr_db, r.weight_bytes_before, r.weight_bytes));
+    const nlohmann::json j = {{"file", path}, {"weights", o.quantize.weights}, {"samples", r.samples}, {"layers", r.layers}, {"float_layers", r.float_layers}, {"equalised_pairs", r.equalised_pairs}, {"float_accuracy", r.float_accuracy},
+                              {"accuracy", r.accuracy}, {"agreement", r.agreement}, {"sqnr_db", r.sqnr_db}, {"weight_bytes_before", r.weight_bytes_before}, {"weight_bytes", r.weight_bytes}};
+    write_text(o.json, j.dump(2) + "\n");
   }
 }
 
@@ -49,7 +52,7 @@ void add_quantize(CLI::App& app) {
   o->model.add_to(*c);
   o->data.data.samples = 100;
   o->data.add_to(*c, "--calibrate,--data");
-  c->get_option("--calibrate")->required();
+  c->add_option("--random", o->quantize.random_samples, "so many random samples in place of --data: to see what the result takes, not what it is worth")->check(CLI::Range(1, 1 << 20));
   c->add_option("--out,-o", o->out, "file [MODEL-int8.onnx]");
   c->add_option("--method", o->quantize.method, "ranges of activations: minmax, percentile, mse, entropy")->capture_default_str();
   c->add_option("--weights", o->quantize.weights, "int8 (with uint8 activations) or int4 (weights alone, in groups)")->capture_default_str();
