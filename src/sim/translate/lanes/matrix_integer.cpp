@@ -165,13 +165,13 @@ void pack_integer_b(const isa::MatrixOp& op, int64_t columns, const uint8_t* b, 
   for (int64_t o = 0; o < n; ++o) {
     const int64_t panel = o / kIntegerColumns, width = n - panel * kIntegerColumns <= 16 ? 16 : kIntegerColumns;
     const uint8_t* from = b + o / columns * d.b_tile_pitch + o % columns * d.b_column_pitch;
-    uint8_t* to = out.bytes.data() + panel * depth * kIntegerColumns + o % kIntegerColumns * unit;
+    uint8_t* const to = out.bytes.data() + panel * depth * kIntegerColumns + o % kIntegerColumns * unit;
     int32_t sum = 0;
-    for (int64_t i = 0; i < k; ++i) {
-      const uint8_t v = from[i * d.b_row_pitch] ^ turn;
-      const int64_t place = i / stretch.k * stretch.padded + i % stretch.k;
-      to[place / unit * width * unit + place % unit] = v;
-      sum += static_cast<int8_t>(v);
+    for (int64_t first = 0; first < k; first += stretch.k) {
+      uint8_t* together = to + first / stretch.k * stretch.padded * width;
+      for (int64_t left = stretch.k; left > 0; left -= unit, together += width * unit) {
+        for (int64_t i = 0; i < std::min(unit, left); ++i, from += d.b_row_pitch) together[i] = *from ^ turn, sum += static_cast<int8_t>(together[i]);
+      }
     }
     out.column_sums[static_cast<size_t>(o)] = sum;
   }
