@@ -54,7 +54,9 @@ TEST(Quantization, AccuracyOnLabelledSets) {
       "hand) are those of the calibration. int4: weights alone, in groups of up to 32 or per channel, activations bf16. *float*: layers that `--max-drop` left in float. 500 samples resolve 0.2 points.\n"
       "Products are counted with weights, and in int8 those of two activations too. What lies between a product and the next one in a Transformer (biases, GELU, softmax, residual sums of\n"
       "normalised values) stays in float and is computed while the product drains: [decisions/0031](decisions/0031-codes-between-products.md), with BERT-base's figures.\n"
-      "Models of several inputs are calibrated and verified with one `.npz` that has an array [N, ...] of each input's name.\n\n"
+      "Models of several inputs are calibrated and verified with one `.npz` that has an array [N, ...] of each input's name.\n"
+      "What stays in float is computed in fp32, as other runtimes do, or with `--precision int8-bf16` in bf16: up to ten times faster where much of it stays\n"
+      "([decisions/0032](decisions/0032-the-rest-in-bf16.md)); `systole explain` says for a model and a machine what each would bring.\n\n"
       "| model | samples | float top-1 | int8 top-1 | points | float | int4 weights top-1 | points | float |\n|---|---|---|---|---|---|---|---|---|\n";
   for (const Case& c : kCases) {
     std::string row = fmt::format("| {} | {} |", c.model, c.samples);

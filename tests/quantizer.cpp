@@ -265,6 +265,39 @@ TEST(Quantizer, ProductsOfActivationsAreIntegers) {
   }
 }
 
+/// What is no integer in a quantised model: in fp32, as other runtimes compute it, or in bf16, where codes are made by a product in place of a division.
+TEST(Quantizer, TheRestMayBeBf16) {
+  QdqDraft d(true);
+  d.w.input("x", DType::kF32, {6, 16});
+  const std::string product = d.w.node("Tanh", {d.w.node("MatMul", {d.rounded("x", 0.01f, 128), d.weights({16, 8}, false)})});
+  d.w.node("Identity", {d.rounded(d.w.node("MatMul", {product, d.random({8, 8})}), 0.013f, 128)}, {}, "y");
+  d.w.output("y", DType::kF32, {6, 8});
+  d.w.save(path("rest.onnx"));
+  const Graph graph = import_onnx(path("rest.onnx"), {});
+  const auto divisions = [](const Graph& g) {
+    int64_t n = 0;
+    for (const Node& node : g.nodes) {
+      if (const auto* map = std::get_if<Map>(&node.op)) n += std::count_if(map->pre.begin(), map->pre.end(), [](const auto& m) { return m.op == isa::Micro::kDivide; });
+    }
+    return n;
+  };
+  const FrontResult exact = run_front(graph, "int8"), short_rest = run_front(graph, "int8-bf16");
+  EXPECT_EQ(exact.precision, "int8");
+  EXPECT_EQ(products_of(exact.graph, MacFormat::kF32), 1);
+  EXPECT_EQ(divisions(exact.graph), 2);
+  EXPECT_EQ(short_rest.precision, "int8-bf16");
+  EXPECT_EQ(run_front(graph, "bf16").precision, "int8-bf16") << "a quantised model in bf16 is that";
+  EXPECT_EQ(products_of(short_rest.graph, MacFormat::kInt8), 1);
+  EXPECT_EQ(products_of(short_rest.graph, MacFormat::kBF16), 1);
+  EXPECT_EQ(divisions(short_rest.graph), 0);
+  Draft plain;
+  plain.w.input("x", DType::kF32, {2, 4});
+  plain.w.node("MatMul", {"x", plain.random({4, 4})}, {}, "y");
+  plain.w.output("y", DType::kF32, {2, 4});
+  plain.w.save(path("float.onnx"));
+  EXPECT_FALSE(compile(path("float.onnx"), {.precision = "int8-bf16"}));
+}
+
 /// Codes of 32 bits are not for the array.
 TEST(Quantizer, WideCodesStayFloats) {
   QdqDraft d(true);

@@ -131,7 +131,7 @@ Result<Comparison> compare_model(const std::string& onnx_path, const CompileOpti
       const Compiled model = compile(onnx_path, o).value().model;
       const Report r = profile(model).value();
       if (!first) first = model;
-      c.precision = r.precision, c.macs = r.macs;
+      c.precision = r.precision.starts_with("int8") ? "int8" : r.precision, c.macs = r.macs;
       if (r.nodes_on_host) c.remarks.push_back(npu + ": " + std::to_string(r.nodes_on_host) + (r.nodes_on_host == 1 ? " node runs on the host and is" : " nodes run on the host and are") + " in no row but the CPU's");
       c.rows.push_back(npu_row(r, 1));
       if (npu_batch == 1) continue;

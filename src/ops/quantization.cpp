@@ -33,7 +33,8 @@ void quantize_narrow(Lowering& l, const Node& node, const Quantization& q) {
   l.define(node.outputs[0], shape, x.perm, m.finish(q.type));
 }
 
-/// q = sat(RNE(x / scale) + zero). After QDQ arithmetic (attribute by_reciprocal) x * fl(1 / scale), as ONNX Runtime does.
+/// q = sat(RNE(x / scale) + zero). After QDQ arithmetic (attribute by_reciprocal) x * fl(1 / scale), as ONNX Runtime does; and where floats are stored
+/// in two bytes, whose rounding is coarser by far: a division takes six issue slots, the product one.
 void lower_quantize(Lowering& l, const Node& node) {
   const auto& op = std::get<OnnxOp>(node.op);
   const Quantization q = read_quantization(l, node, 1);
@@ -43,7 +44,8 @@ void lower_quantize(Lowering& l, const Node& node) {
   const auto x = l.best(node.inputs[0]);
   MapBuilder m(l, node.name, permute(shape, x.perm));
   const Operand v = m.input(x.id, direct_access(shape.size()));
-  if (op.integer("by_reciprocal", 0) && q.scales.size() == 1) m.op(Micro::kMul, {v, Operand::value(1.0f / q.scales[0])});
+  const float reciprocal = 1 / q.scales[0];
+  if ((op.integer("by_reciprocal", 0) || l.policy.store != DType::kF32) && q.scales.size() == 1 && std::isnormal(reciprocal)) m.op(Micro::kMul, {v, Operand::value(reciprocal)});
   else m.op(Micro::kDivide, {v, scale_operand(l, m, node, q.scales, shape, x.perm)});
   if (bytes_of(q.type) == 2) {  // the store has no zero point of 16 bits
     m.op(Micro::kAdd, {m.op(Micro::kRound, {Operand::result(static_cast<int>(m.operations()) - 1)}), Operand::value(static_cast<float>(q.zero_point))});

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "base/error.h"
 #include "passes/partition.h"
 #include "passes/passes.h"
@@ -12,6 +14,14 @@ Graph legalise(const Graph& graph, FloatPolicy policy, std::shared_ptr<ConstantF
   fail(ErrorCode::kUnsupported, "model '" + graph.name + "'", "shapes that depend on values", "shapes that follow from those of the inputs");
 }
 
+namespace {
+
+[[noreturn]] void refuse_float_model(const std::string& precision) {
+  fail(ErrorCode::kUnsupported, "--precision " + precision, "a float model", "a QDQ or QLinear model", "quantise the model first, or use --precision bf16");
+}
+
+}  // namespace
+
 FloatPolicy choose_policy(const Graph& graph, const std::string& precision) {
   const std::string name = policy_name(graph, precision);
   if (name == "fp32" || name == "int8") return {DType::kF32, MacFormat::kF32};
@@ -20,18 +30,19 @@ FloatPolicy choose_policy(const Graph& graph, const std::string& precision) {
 }
 
 std::string policy_name(const Graph& graph, const std::string& precision) {
-  if (precision == "bf16" || precision == "fp32" || precision == "fp16") return precision;
-  if (precision != "auto" && precision != "int8") {
-    fail(ErrorCode::kBadInput, "--precision", "'" + precision + "'", "auto, bf16, fp32, fp16 or int8 (int8: a QDQ or QLinear model, its float rest in fp32)");
-  }
-  bool quantised = false;
-  for (const Node& n : graph.nodes) {
+  const bool quantised = std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& n) {
     const std::string name = op_name(n.op);
-    quantised |= name.find("QuantizeLinear") != std::string::npos || name.find("QLinear") != std::string::npos || name.find("QGemm") != std::string::npos;
+    return name.find("QuantizeLinear") != std::string::npos || name.find("QLinear") != std::string::npos || name.find("QGemm") != std::string::npos;
+  });
+  if (precision == "bf16" || precision == "int8-bf16") {
+    if (precision == "int8-bf16" && !quantised) refuse_float_model(precision);
+    return quantised ? "int8-bf16" : "bf16";
   }
-  if (precision == "int8" && !quantised) {
-    fail(ErrorCode::kUnsupported, "--precision int8", "a float model", "a QDQ or QLinear model", "quantise the model first, or use --precision bf16");
+  if (precision == "fp32" || precision == "fp16") return precision;
+  if (precision != "auto" && precision != "int8") {
+    fail(ErrorCode::kBadInput, "--precision", "'" + precision + "'", "auto, bf16, fp32, fp16, int8 or int8-bf16 (the last two: a QDQ or QLinear model, its float rest in fp32 or bf16)");
   }
+  if (precision == "int8" && !quantised) refuse_float_model(precision);
   return quantised ? "int8" : "bf16";
 }
 

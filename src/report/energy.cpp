@@ -43,7 +43,7 @@ void add_energy(Report& r, const isa::Program& program, const Machine& machine, 
   e.idle_w = model.idle_watts().total();
   e.power_w = power_track(energy, machine, timing, kPowerSteps);
   e.node_nm = model.technology().node_nm(), e.supply_v = model.technology().supply_v();
-  e.nominal_tops_per_w = nominal_tops_per_w(model, machine, energy.activity.bf16_macs > 0);
+  e.nominal_tops_per_w = nominal_tops_per_w(model, machine, energy.activity.bf16_macs > energy.activity.integer_macs);
 }
 
 void derive_power(Report& r) {

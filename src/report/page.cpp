@@ -34,7 +34,7 @@ json page_data(const Report& r, const Timeline& t, const Machine& m, const Compa
   for (const Residence& x : t.memory) {
     if (t.memory.size() <= 2 * kMostItems || (x.to - x.from) * 4000 > t.cycles) memory.insert(memory.end(), {x.slice, x.layer, x.from, x.to});
   }
-  const bool integers = r.precision == "int8";
+  const bool integers = r.precision.starts_with("int8");
   const double macs = static_cast<double>(integers ? m.macs_per_cycle() : m.mx.rows * m.mx.columns * m.mx.float_units), hz = static_cast<double>(m.clock_hz);
   return {{"report", json::parse(to_json(r))}, {"cycles", t.cycles}, {"items", items}, {"memory", memory}, {"memory_slices", kMemorySlices}, {"power_w", t.power_w}, {"dram_bytes_per_s", t.dram_bytes_per_s},
           {"machine", {{"peak_macs_per_s", macs * hz}, {"dram_bytes_per_s", static_cast<double>(m.dram.bytes_per_cycle) * hz}, {"scratchpad_bytes", m.memory.scratchpad_bytes}}},

@@ -39,7 +39,7 @@ constexpr MachineChange kMachineChanges[] = {
 };
 
 /// The model in int8 with placeholder ranges: its cycles are those of any calibrated one, its values mean nothing.
-SweepModel in_int8(const Graph& onnx, const std::string& name) {
+SweepModel in_int8(const Graph& onnx, const std::string& name, const char* precision) {
   FrontResult front = run_onnx_passes(onnx, "fp32");
   fold_constants(front.graph);
   prune_and_sort(front.graph);
@@ -48,7 +48,7 @@ SweepModel in_int8(const Graph& onnx, const std::string& name) {
   for (ValueId v : activations_to_observe(front.graph)) ranges[v].lo = -1, ranges[v].hi = 1, ranges[v].counts.assign(Histogram::kBins, 1);
   RewriteOptions rewrite;
   rewrite.method = "minmax", rewrite.bias_correction = false;
-  return primitives_of(run_onnx_passes(insert_qdq(front.graph, ranges, rewrite), "auto"), name);
+  return primitives_of(run_onnx_passes(insert_qdq(front.graph, ranges, rewrite), precision), name);
 }
 
 /// Functions of several slots or look-ups become a clamp at 0. Returns how many maps changed.
@@ -114,7 +114,11 @@ Result<Explanation> explain_model(const std::string& onnx_path, const CompileOpt
     x.cycles = base.models[0].cycles, x.latency_s = base.models[0].latency_s, x.energy_j = base.models[0].energy_j, x.area_mm2 = base.area_mm2;
     std::vector<Candidate> candidates;
     auto add = [&](const char* kind, const std::string& what, std::function<PointCost()> f) { candidates.push_back({{kind, what, {}, 0, 0, 0}, std::move(f)}); };
-    if (model.precision != "int8") add("model", "quantise to int8 (systole quantize)", [&] { return evaluate({in_int8(onnx, name)}, machine); });
+    if (!model.precision.starts_with("int8")) {
+      add("model", "quantise to int8 (systole quantize)", [&] { return evaluate({in_int8(onnx, name, "int8")}, machine); });
+      add("model", "quantise to int8, the rest in bf16 (systole quantize, --precision int8-bf16)", [&] { return evaluate({in_int8(onnx, name, "int8-bf16")}, machine); });
+    }
+    if (model.precision == "int8") add("model", "compute the float rest in bf16 (--precision int8-bf16)", [&] { return evaluate({primitives_of(run_onnx_passes(onnx, "int8-bf16"), name)}, machine); });
     if (model.precision == "fp32" || model.precision == "fp16") add("model", "compute in bf16 (--precision bf16)", [&] { return evaluate({primitives_of(run_onnx_passes(onnx, "bf16"), name)}, machine); });
     SweepModel cheap = model;
     int changed = 0;

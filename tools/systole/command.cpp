@@ -20,7 +20,7 @@ void ModelOptions::add_threads_to(CLI::App& command) {
 }
 
 void ModelOptions::add_bindings_to(CLI::App& command) {
-  command.add_option("--precision", precision, "auto, bf16, fp32, fp16 or int8 (auto: int8 with an fp32 rest for quantised models, bf16 otherwise)")->capture_default_str();
+  command.add_option("--precision", precision, "auto, bf16, fp32, fp16, int8 or int8-bf16 (auto: bf16, and for quantised models int8, which computes what is no integer in fp32 as other runtimes do; int8-bf16 computes that in bf16)")->capture_default_str();
   command.add_option("--dim", dims, "value of a symbolic dimension, NAME=VALUE (repeatable)");
   command.add_option("--constant", constants, "input whose value never changes, NAME=FILE.npy or NAME=NUMBER (repeatable): compiled in");
 }
