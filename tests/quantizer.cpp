@@ -218,6 +218,10 @@ TEST(Quantizer, ProductsOfCodesAreIntegers) {
       {"gemm without", {6, 16}, 1, [](QdqDraft& d, const std::string& x) { return d.w.node("Gemm", {x, d.weights({16, 8}, false)}); }},
       {"convolution", {1, 4, 6, 6}, 1, [](QdqDraft& d, const std::string& x) { return d.w.node("Sigmoid", {d.w.node("Conv", {x, d.weights({8, 4, 3, 3}, true), d.random({8})}, {{"pads", std::vector<int64_t>{1, 1, 1, 1}}})}); }},
       {"depthwise, without a bias", {1, 4, 6, 6}, 1, [](QdqDraft& d, const std::string& x) { return d.w.node("Conv", {x, d.weights({4, 1, 3, 3}, true)}, {{"group", int64_t{4}}}); }},
+      {"one dimension", {1, 4, 9}, 1, [](QdqDraft& d, const std::string& x) { return d.w.node("Conv", {x, d.weights({8, 4, 3}, true), d.random({8})}); }},
+      {"three dimensions", {1, 2, 4, 4, 4}, 0, [](QdqDraft& d, const std::string& x) { return d.w.node("Conv", {x, d.weights({3, 2, 2, 2, 2}, true)}); }},
+      {"two groups", {1, 4, 6, 6}, 1, [](QdqDraft& d, const std::string& x) { return d.w.node("Conv", {x, d.weights({6, 2, 3, 3}, true)}, {{"group", int64_t{2}}}); }},
+      {"a bias beyond the accumulator", {6, 16}, 0, [](QdqDraft& d, const std::string& x) { return d.w.node("Gemm", {x, d.weights({16, 8}, false), d.random({8}, 3e5)}); }},
       {"a row of biases that is one number", {6, 16}, 0, [](QdqDraft& d, const std::string& x) { return d.w.node("Gemm", {x, d.weights({16, 8}, false), d.random({1})}); }},
   };
   std::mt19937_64 rng(5);
@@ -262,6 +266,23 @@ TEST(Quantizer, ProductsOfActivationsAreIntegers) {
       const double want = to_codes ? static_cast<double>(static_cast<float>(code(static_cast<double>(static_cast<float>(sum) * scale), 0.05f, 120) - 120) * 0.05f) : static_cast<double>(static_cast<float>(sum) * scale);
       ASSERT_EQ(got.at(i), want) << i;
     }
+  }
+}
+
+/// Nor have its products a zero point for each column.
+TEST(Quantizer, ColumnsWithZeroPointsOfTheirOwnStayFloats) {
+  for (const bool same : {true, false}) {
+    QdqDraft d(true);
+    Tensor q(DType::kU8, {16, 4}), scale(DType::kF32, {4}), zero(DType::kU8, {4});
+    for (int64_t i = 0; i < q.count(); ++i) q.set_int(i, i * 37 % 251);
+    for (int64_t c = 0; c < 4; ++c) scale.set(c, 0.01 * static_cast<double>(1 + c)), zero.set_int(c, same ? 120 : 118 + c);
+    d.w.input("x", DType::kF32, {3, 16});
+    const std::string w = d.w.node("DequantizeLinear", {d.w.constant("q", q), d.w.constant("s", scale), d.w.constant("z", zero)}, {{"axis", int64_t{1}}});
+    d.w.node("MatMul", {d.rounded("x", 0.01f, 128), w}, {}, "y");
+    d.w.output("y", DType::kF32, {3, 4});
+    d.w.save(path("zeros.onnx"));
+    EXPECT_EQ(products_of(run_front(import_onnx(path("zeros.onnx"), {}), "int8").graph, MacFormat::kInt8), same ? 1 : 0);
+    EXPECT_TRUE(compile(path("zeros.onnx"), {}));
   }
 }
 

@@ -116,7 +116,7 @@ class Recogniser {
     if (!conv && !gemm && !matmul) return {};
     const Node core = node(at);
     const Node *x = dequantised(core, 0, true), *w = dequantised(core, 1, false);
-    if (!x || !w || !of_8_bits(*x) || !of_8_bits(*w)) return {};
+    if (!x || !w || !of_8_bits(*x) || !of_8_bits(*w) || !one_zero(*w)) return {};
     const auto& op = std::get<OnnxOp>(core.op);
     const TensorPtr weights = constant(*w, 0);
     if (gemm && (op.real("alpha", 1) != 1 || op.real("beta", 1) != 1)) return {};
@@ -125,15 +125,32 @@ class Recogniser {
       return IntegerProduct{{x->inputs[0], x->inputs[1], zero_of(*x), w->inputs[0], w->inputs[1], zero_of(*w)}};
     }
     const bool turned = conv || (gemm && op.integer("transB", 0));
-    if (weights->shape.size() < 2 || (!conv && weights->shape.size() != 2) || !scale_runs_along_output(*w, turned)) return {};
+    const size_t rank = weights->shape.size();
+    if (rank < 2 || rank > 4 || (!conv && rank != 2) || !scale_runs_along_output(*w, turned)) return {};
     IntegerProduct p{{x->inputs[0], x->inputs[1], zero_of(*x), w->inputs[0], w->inputs[1], zero_of(*w)}};
     const int64_t outputs = turned ? weights->shape[0] : weights->shape.back();
     p.terms = outputs ? weights->count() / outputs : 0;
     if (core.inputs.size() > 2 && core.inputs[2] != kNoValue) {
       p.bias = integer_bias(core, *x, *w);
-      if (p.bias == kNoValue || graph_.value(p.bias).constant->count() != outputs) return {};
+      if (p.bias == kNoValue || graph_.value(p.bias).constant->count() != outputs || !leaves_room(*graph_.value(p.bias).constant)) return {};
     }
     return p;
+  }
+
+  /// Channels may have scales of their own, not zero points.
+  bool one_zero(const Node& dq) const {
+    const TensorPtr zero = constant(dq, 2);
+    for (int64_t i = 1; zero && i < zero->count(); ++i) {
+      if (zero->int_at(i) != zero->int_at(0)) return false;
+    }
+    return true;
+  }
+  /// Half of the accumulator for the sums: biases of channels without weights may be as large as int32 goes.
+  static bool leaves_room(const Tensor& bias) {
+    for (int64_t i = 0; i < bias.count(); ++i) {
+      if (std::abs(bias.int_at(i)) > int64_t{1} << 30) return false;
+    }
+    return true;
   }
 
   /// An absent zero point is 0 in the type of the codes.

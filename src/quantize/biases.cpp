@@ -29,12 +29,14 @@ class Joiner {
 
   /// The node that adds the bias, or -1.
   int bias_of(const Node& n) const {
-    if (op_of(n).type != "MatMul" || role_of(graph_, n) != Role::kWeighted || !graph_.value(n.inputs[0]).shape_known || graph_.value(n.inputs[0]).shape.size() < 2) return -1;
+    if (op_of(n).type != "MatMul" || role_of(graph_, n) != Role::kWeighted || !graph_.value(n.inputs[0]).shape_known || graph_.value(n.inputs[0]).shape.size() < 2 || element_count(graph_.value(n.inputs[0]).shape) == 0) return -1;
     const auto& readers = uses_.readers[static_cast<size_t>(n.outputs[0])];
     if (readers.size() != 1 || uses_.is_output[static_cast<size_t>(n.outputs[0])]) return -1;
     const Node& reader = graph_.nodes[static_cast<size_t>(readers[0])];
+    if (!op_of(reader).domain.empty() || op_of(reader).type != "Add") return -1;
     const TensorPtr bias = constant_bias(reader);
-    return op_of(reader).domain.empty() && op_of(reader).type == "Add" && bias && bias->type == DType::kF32 && bias->count() == constant_input(graph_, n, 1)->shape[1] && bias->shape.back() == bias->count() ? readers[0] : -1;
+    const int64_t columns = constant_input(graph_, n, 1)->shape[1];
+    return bias && bias->type == DType::kF32 && !bias->shape.empty() && bias->count() == columns && bias->shape.back() == columns && bias->shape.size() <= graph_.value(n.inputs[0]).shape.size() ? readers[0] : -1;
   }
   TensorPtr constant_bias(const Node& addition) const {
     const TensorPtr first = constant_input(graph_, addition, 0);
