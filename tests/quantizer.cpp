@@ -221,7 +221,8 @@ TEST(Quantizer, ProductsOfCodesAreIntegers) {
       {"one dimension", {1, 4, 9}, 1, [](QdqDraft& d, const std::string& x) { return d.w.node("Conv", {x, d.weights({8, 4, 3}, true), d.random({8})}); }},
       {"three dimensions", {1, 2, 4, 4, 4}, 0, [](QdqDraft& d, const std::string& x) { return d.w.node("Conv", {x, d.weights({3, 2, 2, 2, 2}, true)}); }},
       {"two groups", {1, 4, 6, 6}, 1, [](QdqDraft& d, const std::string& x) { return d.w.node("Conv", {x, d.weights({6, 2, 3, 3}, true)}, {{"group", int64_t{2}}}); }},
-      {"a bias beyond the accumulator", {6, 16}, 0, [](QdqDraft& d, const std::string& x) { return d.w.node("Gemm", {x, d.weights({16, 8}, false), d.random({8}, 3e5)}); }},
+      {"a bias beyond the accumulator", {6, 16}, 0, [](QdqDraft& d, const std::string& x) { return d.w.node("Gemm", {x, d.weights({16, 8}, false), d.random({8}, 3e7)}); }},
+      {"a bias that nearly fills it", {6, 16}, 1, [](QdqDraft& d, const std::string& x) { return d.w.node("Gemm", {x, d.weights({16, 8}, false), d.w.constant("large", Tensor::from_floats({2e5f, -2e5f, 2e5f, 2e5f, 2e5f, 2e5f, 2e5f, 2e5f}, {8}))}); }},
       {"a row of biases that is one number", {6, 16}, 0, [](QdqDraft& d, const std::string& x) { return d.w.node("Gemm", {x, d.weights({16, 8}, false), d.random({1})}); }},
   };
   std::mt19937_64 rng(5);

@@ -132,7 +132,7 @@ class Recogniser {
     p.terms = outputs ? weights->count() / outputs : 0;
     if (core.inputs.size() > 2 && core.inputs[2] != kNoValue) {
       p.bias = integer_bias(core, *x, *w);
-      if (p.bias == kNoValue || graph_.value(p.bias).constant->count() != outputs || !leaves_room(*graph_.value(p.bias).constant)) return {};
+      if (p.bias == kNoValue || graph_.value(p.bias).constant->count() != outputs || !fits(*weights, constant(*w, 2), turned, *graph_.value(p.bias).constant)) return {};
     }
     return p;
   }
@@ -145,10 +145,15 @@ class Recogniser {
     }
     return true;
   }
-  /// Half of the accumulator for the sums: biases of channels without weights may be as large as int32 goes.
-  static bool leaves_room(const Tensor& bias) {
-    for (int64_t i = 0; i < bias.count(); ++i) {
-      if (std::abs(bias.int_at(i)) > int64_t{1} << 30) return false;
+  /// Whether the accumulator holds the sums of channels with large biases: those of channels without weights may be as large as int32 goes.
+  static bool fits(const Tensor& weights, const TensorPtr& zero, bool outputs_first, const Tensor& bias) {
+    const int64_t outputs = bias.count(), terms = weights.count() / outputs, z = zero && zero->count() ? zero->int_at(0) : 0;
+    for (int64_t c = 0; c < outputs; ++c) {
+      const int64_t room = (int64_t{1} << 31) - std::abs(bias.int_at(c));
+      if (room > int64_t{1} << 30) continue;
+      int64_t sum = 0;
+      for (int64_t k = 0; k < terms; ++k) sum += std::abs(weights.int_at(outputs_first ? c * terms + k : k * outputs + c) - z);
+      if (255 * sum >= room) return false;
     }
     return true;
   }
