@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <set>
 
 #include "import/onnx.h"
 #include "import/writer.h"
@@ -47,6 +48,14 @@ struct Quantised {
     return std::count_if(onnx.nodes.begin(), onnx.nodes.end(), [&](const Node& n) { return op_name(n.op) == type; });
   }
   int64_t products_in(MacFormat format) const { return products_of(primitives, format); }
+  /// Names of the values that become codes.
+  std::set<std::string> codes() const {
+    std::set<std::string> names;
+    for (const Node& n : onnx.nodes) {
+      if (op_name(n.op) == "QuantizeLinear") names.insert(onnx.value(n.inputs[0]).name);
+    }
+    return names;
+  }
 };
 
 /// Calibrated with four samples of this shape.
@@ -85,6 +94,24 @@ TEST(Quantizer, MapsBetweenProductsOfATransformerStayFloats) {
   EXPECT_EQ(r.products_in(MacFormat::kInt8), 8);
   EXPECT_EQ(r.products_in(MacFormat::kF32), 0);
   EXPECT_GT(r.report.sqnr_db, 28);
+  for (const Node& n : r.onnx.nodes) {
+    if (n.outputs[0] != r.onnx.outputs[0]) continue;  // the residual sum at the end
+    const Uses uses(r.onnx);
+    const auto reads = [&](const char* type) { return std::any_of(n.inputs.begin(), n.inputs.end(), [&](ValueId in) { const int p = uses.producer[static_cast<size_t>(in)]; return p >= 0 && op_name(r.onnx.nodes[static_cast<size_t>(p)].op) == type; }); };
+    EXPECT_TRUE(reads("LayerNormalization")) << "in float, not in the 8 bits that the layer before it reads";
+  }
+}
+
+/// Of two convolutions whose sum goes through a function the first waits as codes, the second is one map with it.
+TEST(Quantizer, WhatWaitsForASumIsCodes) {
+  Draft d;
+  d.w.input("x", DType::kF32, {1, 4, 8, 8});
+  const std::string first = d.w.node("Conv", {"x", d.random({8, 4, 1, 1}), d.random({8})}, {}, "first"), second = d.w.node("Conv", {"x", d.random({8, 4, 1, 1}), d.random({8})}, {}, "second");
+  d.w.node("Sigmoid", {d.w.node("Add", {first, second})}, {}, "y");
+  d.w.output("y", DType::kF32, {1, 8, 8, 8});
+  const Quantised r = quantise(d, "waits", {1, 4, 8, 8});
+  EXPECT_TRUE(r.codes().count("first"));
+  EXPECT_FALSE(r.codes().count("second"));
 }
 
 /// x clip(x + 3, 0, 6) / 6 is a map of its convolution, squeeze and excite a product of codes by factors, a residual sum one of codes.
@@ -99,10 +126,8 @@ TEST(Quantizer, ActivationsInTheirPartsAreOneMap) {
   d.w.node("Relu", {d.w.node("Add", {conv(excited, "b"), excited})}, {}, "y");
   d.w.output("y", DType::kF32, {1, 8, 8, 8});
   const Quantised r = quantise(d, "swish", {1, 8, 8, 8});
-  std::set<std::string> codes;
-  for (const Node& n : r.onnx.nodes) {
-    if (op_name(n.op) == "QuantizeLinear") codes.insert(r.onnx.value(n.inputs[0]).name);
-  }
+  const std::set<std::string> codes = r.codes();
+  EXPECT_TRUE(codes.count(squeezed)) << "factors per channel are codes, as the tensor is";
   EXPECT_TRUE(codes.count(a)) << "a waits for its squeeze";
   EXPECT_FALSE(codes.count("a")) << "the convolution and its activation are one map";
   EXPECT_TRUE(codes.count("b")) << "residual sums add codes, as other runtimes have them";
@@ -318,6 +343,25 @@ TEST(Quantizer, TheRestMayBeBf16) {
   plain.w.output("y", DType::kF32, {2, 4});
   plain.w.save(path("float.onnx"));
   EXPECT_FALSE(compile(path("float.onnx"), {.precision = "int8-bf16"}));
+}
+
+/// So many products that their sum could overflow: floats, whatever the codes of the result.
+TEST(Quantizer, LongProductsOfActivationsAreFloats) {
+  constexpr int64_t kLong = 33100;
+  for (const bool to_codes : {false, true}) {
+    QdqDraft d(true);
+    d.w.input("a", DType::kF32, {1, kLong}), d.w.input("b", DType::kF32, {kLong, 2});
+    const std::string y = d.w.node("MatMul", {d.rounded("a", 1.0f, 0), d.rounded("b", 1.0f, 0)});
+    d.w.node("Identity", {to_codes ? d.rounded(y, 1e7f, 0) : y}, {}, "y");
+    d.w.output("y", DType::kF32, {1, 2});
+    d.w.save(path("long.onnx"));
+    Tensor a(DType::kF32, {1, kLong}), b(DType::kF32, {kLong, 2});
+    for (int64_t i = 0; i < a.count(); ++i) a.set(i, 255);
+    for (int64_t i = 0; i < b.count(); ++i) b.set(i, 255);  // 2,152,327,500 in all
+    FrontResult front = run_onnx_passes(import_onnx(path("long.onnx"), {}), "int8");
+    const Tensor got = Observer(front.graph, {}, context_of("edge", front)).run({HostValue(a), HostValue(b)})[0];
+    EXPECT_NEAR(got.at(0), to_codes ? 2.15e9 : 2152327500.0, 1e5);
+  }
 }
 
 /// Codes of 32 bits are not for the array.

@@ -168,13 +168,25 @@ void lower_gemm(Lowering& l, const Node& node) {
   l.define_logical(node.outputs[0], l.emit_view(node.name, drain.finish(l.policy.store), {m, n}));
 }
 
+/// Sums of so many products of two run-time operands that they could overflow the accumulator are sums of floats.
+bool expand_long_qlinear_matmul(Expander& x) {
+  const Shape a = x.shape(0);
+  if (x.constant(3) || a.empty() || a.back() * 255 * 255 < int64_t{1} << 31) return false;
+  const ValueId y = x.call("MatMul", {x.call("DequantizeLinear", {x.in(0), x.in(1), x.in(2)}), x.call("DequantizeLinear", {x.in(3), x.in(4), x.in(5)})});
+  std::vector<Expander::NamedAttribute> clamp;
+  for (const char* name : {"clamp_lo", "clamp_hi"}) {
+    if (x.op().has(name)) clamp.emplace_back(name, x.op().attributes.at(name));
+  }
+  x.result(0, x.in(6) == kNoValue ? y : x.call("QuantizeLinear", {y, x.in(6), x.in(7)}, clamp));
+  return true;
+}
+
 void lower_qlinear_matmul(Lowering& l, const Node& node) {
   // a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero; float output without y_scale
   const Quantization qa = read_quantization(l, node, 1), qb = read_quantization(l, node, 4);
   if (qa.scales.size() != 1) Lowering::unsupported(node, "a scale per row of A");
   const Product p = prepare(l, node, node.inputs[0], node.inputs[3], qa.type, qb.type);
   if (const TensorPtr w = l.constant(node.inputs[3])) check_accumulator_range(node, *w, w->shape.size() - 1, qb.zero_point, nullptr);
-  else if (const int64_t k = l.shape(node.inputs[0]).back(); k * 255 * 255 >= int64_t{1} << 31) Lowering::unsupported(node, "sums of " + std::to_string(k) + " products of run-time operands, which could overflow the 32-bit accumulator");
   const ValueId acc = emit_product(l, node, p, MacFormat::kInt8, kNoValue, qa.zero_point, qb.zero_point);
   const ValueId y = drain_to_output(l, node, acc, qa, qb, 6);
   l.define_logical(node.outputs[0], l.emit_view(node.name, y, p.logical));
@@ -235,11 +247,11 @@ void lower_qgemm(Lowering& l, const Node& node) {
 constexpr Operator kOperators[] = {
     {"", "MatMul", lower_matmul, "MX", 2},
     {"", "Gemm", lower_gemm, "MX", 2},
-    {"", "QLinearMatMul", lower_qlinear_matmul, "MX", 8},
+    {"", "QLinearMatMul", lower_qlinear_matmul, "MX", 8, expand_long_qlinear_matmul},
     {"", "MatMulInteger", lower_matmul_integer, "MX", 2},
     {"com.microsoft", "QGemm", lower_qgemm, "MX", 6},
     {"systole", "QLinearGemm", lower_qgemm, "MX", 6},
-    {"systole", "QLinearMatMul", lower_qlinear_matmul, "MX", 6},
+    {"systole", "QLinearMatMul", lower_qlinear_matmul, "MX", 6, expand_long_qlinear_matmul},
 };
 
 }  // namespace
