@@ -2,9 +2,9 @@
 // convolutions of any rank, Einsum, Det.
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <string>
 
+#include "host/einsum.h"
 #include "host/window.h"
 
 namespace systole {
@@ -167,62 +167,19 @@ void run_conv_transpose(HostCall& c) {
   for (int64_t i = 0; i < y.count(); ++i) y.set(i, sums[static_cast<size_t>(i)] + (c.has(2) ? c.in(2).at(i / out_size % shape[1]) : 0));
 }
 
-/// Labels of an equation's term, "..." expanded to capital placeholders '0', '1', ... from the right.
-std::string labels_of(const Node& node, std::string term, size_t rank) {
-  std::erase(term, ' ');
-  const size_t dots = term.find("...");
-  if (dots == std::string::npos) return term;
-  const size_t extra = rank + 3 - std::min(term.size(), rank + 3);
-  if (term.size() - 3 > rank || extra > 10) malformed(node, "term '" + term + "'", "at most as many labels as axes");
-  std::string placeholders;
-  for (size_t i = extra; i-- > 0;) placeholders += static_cast<char>('0' + i);
-  return term.replace(dots, 3, placeholders);
-}
-
 void run_einsum(HostCall& c) {
-  const std::string equation = c.op().text("equation", "");
-  const size_t arrow = equation.find("->");
-  std::vector<std::string> terms;
-  std::map<char, int64_t> extents;
-  std::map<char, int> uses;
-  std::string left = equation.substr(0, arrow);
-  for (size_t k = 0; k < c.inputs.size(); ++k) {
-    const size_t comma = left.find(',');
-    if ((comma == std::string::npos) != (k + 1 == c.inputs.size())) malformed(c.node, "equation '" + equation + "'", std::to_string(c.inputs.size()) + " terms");
-    terms.push_back(labels_of(c.node, left.substr(0, comma), c.in(k).shape.size()));
-    left = comma == std::string::npos ? "" : left.substr(comma + 1);
-    if (terms.back().size() != c.in(k).shape.size()) malformed(c.node, "equation '" + equation + "'", "a label per axis");
-    for (size_t d = 0; d < terms.back().size(); ++d) {
-      int64_t& e = extents.try_emplace(terms.back()[d], 1).first->second;
-      const int64_t own = c.in(k).shape[d];
-      if (e != 1 && own != 1 && e != own) malformed(c.node, "extents " + std::to_string(e) + " and " + std::to_string(own) + " of one label", "equal extents");
-      e = std::max(e, own), ++uses[terms.back()[d]];
-    }
-  }
-  std::string result;
-  if (arrow != std::string::npos) {
-    std::string dots;
-    for (const auto& [l, e] : extents) dots = l >= '0' && l <= '9' ? l + dots : dots;
-    result = equation.substr(arrow + 2);
-    std::erase(result, ' ');
-    if (const size_t at = result.find("..."); at != std::string::npos) result.replace(at, 3, dots);
-  } else {
-    for (auto it = extents.rbegin(); it != extents.rend(); ++it) result += it->first >= '0' && it->first <= '9' ? std::string(1, it->first) : "";
-    for (const auto& [l, n] : uses) result += n == 1 && !(l >= '0' && l <= '9') ? std::string(1, l) : "";
-  }
+  std::vector<Shape> shapes;
+  for (size_t k = 0; k < c.inputs.size(); ++k) shapes.push_back(c.in(k).shape);
+  const EinsumEquation e(c.node, shapes);
+  const std::string order = e.result + e.summed();
   Shape shape, loops;
-  std::string order = result;
-  for (char l : result) {
-    if (!extents.count(l)) malformed(c.node, "equation '" + equation + "'", "output labels that inputs have");
-    shape.push_back(extents[l]);
-  }
-  for (const auto& [l, e] : extents) order += result.find(l) == std::string::npos ? std::string(1, l) : "";
-  for (char l : order) loops.push_back(extents[l]);
+  for (char l : e.result) shape.push_back(e.extents.at(l));
+  for (char l : order) loops.push_back(e.extents.at(l));
   std::vector<std::vector<int64_t>> strides;
-  for (size_t k = 0; k < terms.size(); ++k) {
+  for (size_t k = 0; k < shapes.size(); ++k) {
     std::vector<int64_t> s(order.size(), 0);
-    const auto own = row_major_strides(c.in(k).shape);
-    for (size_t d = 0; d < terms[k].size(); ++d) s[order.find(terms[k][d])] += c.in(k).shape[d] == 1 ? 0 : own[d];
+    const auto own = row_major_strides(shapes[k]);
+    for (size_t d = 0; d < shapes[k].size(); ++d) s[order.find(e.terms[k][d])] += shapes[k][d] == 1 ? 0 : own[d];
     strides.push_back(s);
   }
   const int64_t total = element_count(loops), inner = total / std::max<int64_t>(1, element_count(shape));
@@ -231,7 +188,7 @@ void run_einsum(HostCall& c) {
   double sum = 0;
   for (int64_t i = 0; i < total; ++i, at.next()) {
     double product = 1;
-    for (size_t k = 0; k < terms.size(); ++k) product *= c.in(k).at(offset_of(at.index, strides[k]));
+    for (size_t k = 0; k < shapes.size(); ++k) product *= c.in(k).at(offset_of(at.index, strides[k]));
     sum = i % inner == 0 ? product : sum + product;
     if (i % inner == inner - 1) is_float(y.type) ? y.set(i / inner, sum) : y.set_int(i / inner, static_cast<int64_t>(sum));
   }

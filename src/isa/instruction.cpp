@@ -10,7 +10,7 @@ const MicroInfo& micro_info(Micro op) {
       {"lt", 2, 1, 0, "a < b ? 1 : 0"}, {"le", 2, 1, 0, "a <= b ? 1 : 0"}, {"eq", 2, 1, 0, "a == b ? 1 : 0"}, {"select", 3, 1, 0, "a != 0 ? b : c"},
       {"sign", 1, 1, 0, "-1, 0 or 1"}, {"exp2", 1, 1, 1, "2^a"}, {"rcp", 1, 1, 1, "1 / a"}, {"rsqrt", 1, 1, 1, "1 / sqrt a"}, {"log2", 1, 1, 1, "log2 a"},
       {"exp", 1, 4, 1, "e^a"}, {"log", 1, 2, 1, "ln a"}, {"sqrt", 1, 5, 1, "sqrt a"}, {"div", 2, 6, 1, "a / b"}, {"tanh", 1, 12, 2, "tanh a"},
-      {"sigmoid", 1, 10, 2, "1 / (1 + e^-a)"}, {"erf", 1, 14, 1, "erf a"}, {"pow", 2, 6, 2, "a^b"}, {"exp2s", 2, 1, 1, "2^a 2^-b, b an integer, exactly scaled"}};
+      {"sigmoid", 1, 10, 2, "1 / (1 + e^-a)"}, {"erf", 1, 1, 1, "erf a"}, {"pow", 2, 6, 2, "a^b"}, {"exp2s", 2, 1, 1, "2^a 2^-b, b an integer, exactly scaled"}};
   return kInfo[static_cast<int>(op)];
 }
 

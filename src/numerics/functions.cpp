@@ -162,27 +162,10 @@ float vx_sigmoid(float x) {
 float vx_erf(float x) {
   if (x != x) return canonical_nan();
   const float a = std::fabs(x);
-  if (a < 1.0f) {
-    const float s = x * x;
-    float p = std::fma(s, -9.66704457149e-6f, 0.000112659590256f);
-    p = std::fma(s, p, -0.000848408040554f);
-    p = std::fma(s, p, 0.00522103180786f);
-    p = std::fma(s, p, -0.0268654307277f);
-    p = std::fma(s, p, 0.112837824952f);
-    p = std::fma(s, p, -0.37612638468f);
-    p = std::fma(s, p, 0.128379167062f);
-    return std::fma(x, p, x);
-  }
   if (a >= 4.0f) return std::copysign(1.0f, x);
-  float p = std::fma(a, 2.36191022702e-6f, -6.64477097807e-5f);
-  p = std::fma(a, p, 0.000861008516515f);
-  p = std::fma(a, p, -0.00686664596893f);
-  p = std::fma(a, p, 0.03811764189f);
-  p = std::fma(a, p, -0.158811989771f);
-  p = std::fma(a, p, -0.911532311289f);
-  p = std::fma(a, p, -1.63058217149f);
-  p = std::fma(a, p, 0.00046186157667f);
-  return std::copysign(1.0f - vx_exp2(p), x);
+  const auto f = static_cast<int64_t>(a * 0x1p26f);  // 26 fraction bits, truncated
+  const int64_t g = quadratic(kErfTable[f >> 20], f & 0xFFFFF, 20);
+  return std::copysign(static_cast<float>(static_cast<double>(a) * static_cast<double>(g) * 0x1p-28), x);  // 24 by 29 bits: exact until it is rounded
 }
 
 float vx_power(float x, float y) {

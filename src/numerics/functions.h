@@ -1,5 +1,5 @@
 // Functions of the VX function unit and the composites built from them, as scalar definitions over fp32.
-// exp2, reciprocal, rsqrt, log2 are one table lookup and a quadratic in 28-bit fixed point; the rest are short fp32
+// exp2, reciprocal, rsqrt, log2, erf are one table lookup and a quadratic in 28-bit fixed point; the rest are short fp32
 // sequences. Measured errors stand in docs/numerics.md; the tests hold them.
 #pragma once
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Writes tables.inc: quadratic segments of the VX function unit. Debian python3-mpmath. Usage: make_tables.py > tables.inc
 Each segment holds c0, c1, c2 with 28 fraction bits, scaled so that u runs over [0, 1) inside the segment."""
-from mpmath import mp, mpf, cos, pi, log, sqrt, matrix, lu_solve
+from mpmath import mp, mpf, cos, pi, log, sqrt, erf, matrix, lu_solve
 mp.prec = 120
 
 def segment(f, lo, hi):
@@ -29,3 +29,5 @@ table("kRsqrtOddTable", lambda m: 1 / sqrt(2 * m), mpf(1), mpf(2), 64)
 # log2(m) = (m - 1) g(m): low half for m in [1, 1.5), high half for m / 2 in [0.75, 1)
 table("kLog2LowTable", log_ratio, mpf(1), mpf("1.5"), 64)
 table("kLog2HighTable", log_ratio, mpf("0.75"), mpf(1), 64)
+# erf(a) = a g(a)
+table("kErfTable", lambda a: 2 / sqrt(pi) if a == 0 else erf(a) / a, mpf(0), mpf(4), 256)

@@ -234,8 +234,8 @@ void lower_gelu(Lowering& l, const Node& node) {
       const Operand t = b(Micro::kTanh, b(Micro::kMul, b(Micro::kFma, cube, b.k(0.044715f), x), b.k(0.797884583f)));
       b(Micro::kMul, b(Micro::kMul, x, b.k(0.5f)), b(Micro::kAdd, t, b.k(1)));
     } else {
-      const Operand e = b(Micro::kErf, b(Micro::kMul, x, b.k(0.707106769f)));
-      b(Micro::kMul, b(Micro::kMul, x, b.k(0.5f)), b(Micro::kAdd, e, b.k(1)));
+      const Operand e = b(Micro::kErf, b(Micro::kMul, x, b.k(0.707106769f))), half = b(Micro::kMul, x, b.k(0.5f));
+      b(Micro::kFma, half, e, half);
     }
   });
 }

@@ -17,11 +17,11 @@ std::vector<int64_t> axes_from(size_t first, size_t rank) {
 
 ValueId reduce(Expander& x, const char* type, ValueId v, const std::vector<int64_t>& axes) { return x.call(type, {v, x.ints(axes)}); }
 
-/// (v - mean) / sqrt(variance + epsilon) over some axes.
+/// (v - mean) / sqrt(variance + epsilon) over some axes, with one division for all that share a variance.
 ValueId standardise(Expander& x, ValueId v, const std::vector<int64_t>& axes, double epsilon) {
   const ValueId centred = x.sub(v, reduce(x, "ReduceMean", v, axes));
   const ValueId variance = reduce(x, "ReduceMean", x.mul(centred, centred), axes);
-  return x.div(centred, x.call("Sqrt", {x.add(variance, x.scalar(epsilon))}));
+  return x.mul(centred, x.call("Reciprocal", {x.call("Sqrt", {x.add(variance, x.scalar(epsilon))})}));
 }
 
 bool expand_group_norm(Expander& x) {

@@ -53,6 +53,7 @@ std::span<const Operator> control_operators();
 std::span<const Operator> matrix_operators();
 std::span<const Operator> indexed_operators();
 std::span<const Operator> product_operators();
+std::span<const Operator> einsum_operators();
 std::span<const Operator> argument_operators();
 std::span<const Operator> trigonometry_operators();
 std::span<const Operator> dynamic_quantization_operators();

@@ -1,8 +1,7 @@
-// Einsum (12), ReduceProd, Hardmax, TopK of a few, Col2Im (18), EyeLike, and Dropout whose result is known: written as other
+// ReduceProd, Hardmax, TopK of a few, Col2Im (18), EyeLike, and Dropout whose result is known: written as other
 // operators.
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <string>
 
 #include "host/host.h"
@@ -11,50 +10,6 @@
 
 namespace systole {
 namespace {
-
-/// Terms brought to one order of labels by transposing and reshaping; then products and one sum.
-bool expand_einsum(Expander& x) {
-  std::string equation = x.op().text("equation", "");
-  std::erase(equation, ' ');
-  const size_t arrow = equation.find("->");
-  if (equation.find("...") != std::string::npos || arrow == std::string::npos) return false;
-  std::string terms = equation.substr(0, arrow), result = equation.substr(arrow + 2), order = result;
-  std::vector<std::string> labels(1);
-  for (char c : terms) {
-    if (c == ',') labels.emplace_back();
-    else labels.back() += c;
-  }
-  if (labels.size() != x.node.inputs.size()) malformed(x.node, "equation '" + equation + "'", std::to_string(x.node.inputs.size()) + " terms");
-  std::map<char, int64_t> extents;
-  for (size_t k = 0; k < labels.size(); ++k) {
-    if (labels[k].size() != x.shape(k).size() || !is_float(x.type(k))) return false;
-    for (size_t d = 0; d < labels[k].size(); ++d) {
-      if (std::count(labels[k].begin(), labels[k].end(), labels[k][d]) > 1) return false;  // a diagonal
-      const auto [it, added] = extents.try_emplace(labels[k][d], x.shape(k)[d]);
-      if (!added && it->second != x.shape(k)[d]) return false;
-      if (order.find(labels[k][d]) == std::string::npos) order += labels[k][d];
-    }
-  }
-  int64_t elements = 1;
-  for (const auto& [label, n] : extents) elements *= n;
-  if (order.size() > 6 || elements > (int64_t{1} << 24)) return false;
-  ValueId product = kNoValue;
-  for (size_t k = 0; k < labels.size(); ++k) {
-    std::vector<int64_t> perm;
-    Shape shape;
-    for (char c : order) {
-      const size_t at = labels[k].find(c);
-      if (at != std::string::npos) perm.push_back(static_cast<int64_t>(at));
-      shape.push_back(at == std::string::npos ? 1 : extents[c]);
-    }
-    const ValueId v = x.reshape(perm.size() > 1 ? x.transpose(x.in(k), perm) : x.in(k), shape);
-    product = product == kNoValue ? v : x.mul(product, v);
-  }
-  std::vector<int64_t> summed;
-  for (size_t d = result.size(); d < order.size(); ++d) summed.push_back(static_cast<int64_t>(d));
-  x.result(0, summed.empty() ? product : x.call("ReduceSum", {product, x.ints(summed)}, {{"keepdims", int64_t{0}}}));
-  return true;
-}
 
 /// Pairs are multiplied until one slice is left.
 bool expand_reduce_prod(Expander& x) {
@@ -163,7 +118,7 @@ bool expand_eye_like(Expander& x) {
 }
 
 constexpr Operator kOperators[] = {
-    {"", "Einsum", nullptr, "expands", 1, expand_einsum}, {"", "ReduceProd", nullptr, "expands", 1, expand_reduce_prod}, {"", "Hardmax", nullptr, "expands", 1, expand_hardmax},
+    {"", "ReduceProd", nullptr, "expands", 1, expand_reduce_prod}, {"", "Hardmax", nullptr, "expands", 1, expand_hardmax},
     {"", "TopK", nullptr, "expands", 1, expand_top_k},    {"", "Col2Im", nullptr, "expands", 3, expand_col2im},           {"", "EyeLike", nullptr, "expands", 1, expand_eye_like},
 };
 
@@ -172,10 +127,12 @@ constexpr Operator kOperators[] = {
 /// Nothing is dropped in inference, or with a ratio of 0.
 bool expand_dropout(Expander& x) {
   const TensorPtr ratio = x.constant(1), training = x.constant(2);
-  if ((x.has(2) && (!training || training->count() != 1)) || !x.wants(1)) return false;
+  if (x.has(2) && (!training || training->count() != 1)) return false;
   const bool trains = training && training->int_at(0);
   if (trains && (!ratio || ratio->count() != 1 || ratio->at(0) != 0)) return false;
+  if (!trains && !x.wants(1)) return false;  // which is a view
   x.result(0, x.in(0));
+  if (!x.wants(1)) return true;
   Tensor all(DType::kBool, x.shape(0));
   std::fill(all.bytes.begin(), all.bytes.end(), uint8_t{1});
   x.result(1, x.constant_tensor(all));

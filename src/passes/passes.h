@@ -14,6 +14,14 @@ void inline_constants(Graph& graph);
 /// Folds BatchNormalization into the convolution before it, after inline_constants.
 void simplify(Graph& graph);
 
+/// Gelu 20, exact or by tanh, from the products and sums that exporters write for it: one map, whose gradient needs the input alone where those of
+/// the parts need each other.
+void recognise_gelu(Graph& graph);
+
+/// LayerNormalization 17 and RMSNormalization 23 over the last axis from their parts, with constant scales: two passes over a row, and one
+/// division for all of it.
+void recognise_normalization(Graph& graph);
+
 /// Inputs past* and outputs present* of a decoder, f32 [.., size], become int8 with a scale per row: `name` and `name`.scale. Fails
 /// (kUnsupported) on a model without them.
 void narrow_caches(Graph& graph);

@@ -17,6 +17,8 @@ FrontResult run_onnx_passes(Graph graph, const std::string& precision, const Pha
   r.graph = std::move(graph);
   if (reached(r, "import", observer)) return r;
   simplify(r.graph);
+  recognise_gelu(r.graph);
+  recognise_normalization(r.graph);
   if (reached(r, "simplify", observer)) return r;
   r.precision = policy_name(r.graph, precision);
   r.policy = choose_policy(r.graph, precision);

@@ -53,6 +53,7 @@ TrainableModel::TrainableModel(const std::string& path, int64_t batch, bool logi
   infer_shapes(file_);
   fold_shapes(file_);
   recognise_gelu(file_);
+  recognise_normalization(file_);
   pool_before_relu(file_);
   values_before_ = file_.values.size();
   write_out(file_);

@@ -37,6 +37,7 @@ struct Coefficients {
 };
 constexpr Coefficients<64> kExp2(kExp2Table), kRsqrtEven(kRsqrtEvenTable), kRsqrtOdd(kRsqrtOddTable), kLog2Low(kLog2LowTable), kLog2High(kLog2HighTable);
 constexpr Coefficients<128> kReciprocalOf(kReciprocalTable);
+constexpr Coefficients<256> kErf(kErfTable);
 
 /// c0 + u (c1 + u c2) with truncated products (numerics/functions.cpp, quadratic).
 template <int kBits, size_t N>
@@ -172,17 +173,12 @@ INLINE F sigmoid(F x) {
 }
 
 INLINE F erf(F x) {
-  static constexpr float kNear[] = {-9.66704457149e-6f, 0.000112659590256f, -0.000848408040554f, 0.00522103180786f, -0.0268654307277f, 0.112837824952f, -0.37612638468f, 0.128379167062f};
-  static constexpr float kFar[] = {2.36191022702e-6f, -6.64477097807e-5f, 0.000861008516515f, -0.00686664596893f, 0.03811764189f, -0.158811989771f, -0.911532311289f, -1.63058217149f, 0.00046186157667f};
-  const F a = magnitude(x), s = multiply(x, x);
-  F p = fma(s, num(kNear[0]), num(kNear[1])), q = fma(a, num(kFar[0]), num(kFar[1]));
-  for (int i = 2; i < 8; ++i) p = fma(s, p, num(kNear[i]));
-  for (int i = 2; i < 9; ++i) q = fma(a, q, num(kFar[i]));
-  const M large = at_least(a, num(4.0f));
-  F r = with_sign_of(subtract(num(1.0f), exp2(select(large, zero(), q))), x);
-  r = select(large, with_sign_of(num(1.0f), x), r);
-  r = select(less(a, num(1.0f)), fma(x, p, x), r);
-  return select(unordered(x), nan(), r);
+  const F a = magnitude(x);
+  const M inside = less(a, num(4.0f));
+  const F s = select(inside, a, zero());
+  const I f = truncate(multiply(s, num(0x1p26f)));
+  const F r = product_in_28_bits(s, quadratic<20>(kErf, shift_right<20>(f), both(f, bits(0xFFFFF))));
+  return select(unordered(x), nan(), with_sign_of(select(inside, r, num(1.0f)), x));
 }
 
 #define FUNCTION(name, expression) \

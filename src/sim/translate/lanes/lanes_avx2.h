@@ -215,6 +215,12 @@ LANES_INLINE NativeFloats scale_rounding_once(NativeInts value, NativeInts expon
   const __m128 low = scale_rounding_once_x4(_mm256_castsi256_si128(value), _mm256_castsi256_si128(exponent));
   return _mm256_insertf128_ps(_mm256_castps128_ps256(low), scale_rounding_once_x4(_mm256_extracti128_si256(value, 1), _mm256_extracti128_si256(exponent, 1)), 1);
 }
+LANES_INLINE __m128 product_in_28_bits_x4(__m128 a, __m128i g) { return _mm256_cvtpd_ps(_mm256_mul_pd(_mm256_mul_pd(_mm256_cvtps_pd(a), _mm256_cvtepi32_pd(g)), _mm256_set1_pd(0x1p-28))); }
+/// a g 2^-28 with one rounding; g of up to 29 bits.
+LANES_INLINE NativeFloats product_in_28_bits(NativeFloats a, NativeInts g) {
+  const __m128 low = product_in_28_bits_x4(_mm256_castps256_ps128(a), _mm256_castsi256_si128(g));
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(low), product_in_28_bits_x4(_mm256_extractf128_ps(a, 1), _mm256_extracti128_si256(g, 1)), 1);
+}
 /// exponent + r g 2^-52, rounded once.
 LANES_INLINE NativeFloats sum_in_52_bits(NativeInts exponent, NativeInts r, NativeInts g) {
   alignas(32) int32_t e[8], x[8], y[8];

@@ -164,13 +164,14 @@ LANES_INLINE Floats select(Mask m, Floats yes, Floats no) { return _mm512_mask_m
 LANES_INLINE Ints select(Mask m, Ints yes, Ints no) { return _mm512_mask_mov_epi32(no, m, yes); }
 
 LANES_INLINE Ints of_32(const int32_t* table, Ints index) { return _mm512_permutex2var_epi32(_mm512_load_si512(table), index, _mm512_load_si512(table + 16)); }
-/// table[index] of 64 or 128 numbers, aligned to 64 bytes.
+LANES_INLINE Ints of_64(const int32_t* table, Ints index) { return select(_mm512_test_epi32_mask(index, _mm512_set1_epi32(32)), of_32(table + 32, index), of_32(table, index)); }
+LANES_INLINE Ints of_128(const int32_t* table, Ints index) { return select(_mm512_test_epi32_mask(index, _mm512_set1_epi32(64)), of_64(table + 64, index), of_64(table, index)); }
+/// table[index] of 64, 128 or 256 numbers, aligned to 64 bytes.
 template <size_t N>
 LANES_INLINE Ints look_up(const int32_t (&table)[N], Ints index) {
-  const Mask upper = _mm512_test_epi32_mask(index, _mm512_set1_epi32(32));
-  const Ints low = select(upper, of_32(table + 32, index), of_32(table, index));
-  if constexpr (N == 64) return low;
-  else return select(_mm512_test_epi32_mask(index, _mm512_set1_epi32(64)), select(upper, of_32(table + 96, index), of_32(table + 64, index)), low);
+  if constexpr (N == 64) return of_64(table, index);
+  else if constexpr (N == 128) return of_128(table, index);
+  else return select(_mm512_test_epi32_mask(index, _mm512_set1_epi32(128)), of_128(table + 128, index), of_128(table, index));
 }
 /// v 2^exponent, exact unless the result is subnormal.
 LANES_INLINE Floats scale(Floats v, Ints exponent) { return _mm512_scalef_ps(v, _mm512_cvtepi32_ps(exponent)); }
@@ -191,6 +192,11 @@ LANES_INLINE __m256 sum_in_52_bits_x8(__m512i exponent, __m512i r, __m512i g) {
   const __m512i scale = _mm512_mask_mov_epi64(_mm512_set1_epi64(-52), large, _mm512_set1_epi64(-42));
   const __m512i with_sign = _mm512_mask_sub_epi64(kept, negative, _mm512_setzero_si512(), kept);
   return round_scaled_x8(with_sign, scale);
+}
+LANES_INLINE __m256 product_in_28_bits_x8(__m256 a, __m256i g) { return _mm512_cvtpd_ps(_mm512_mul_pd(_mm512_mul_pd(_mm512_cvtps_pd(a), _mm512_cvtepi32_pd(g)), _mm512_set1_pd(0x1p-28))); }
+/// a g 2^-28 with one rounding; g of up to 29 bits.
+LANES_INLINE Floats product_in_28_bits(Floats a, Ints g) {
+  return join(product_in_28_bits_x8(_mm512_castps512_ps256(a), _mm512_castsi512_si256(g)), product_in_28_bits_x8(_mm512_extractf32x8_ps(a, 1), _mm512_extracti64x4_epi64(g, 1)));
 }
 /// exponent + r g 2^-52, rounded once.
 LANES_INLINE Floats sum_in_52_bits(Ints exponent, Ints r, Ints g) {
