@@ -1,6 +1,7 @@
 // Operators that rename a tensor's elements: Reshape, Flatten, Squeeze, Unsqueeze, Transpose, Identity, Dropout, Cast.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "numerics/formats.h"
 #include "ops/normalization.h"
@@ -9,10 +10,47 @@
 namespace systole {
 namespace {
 
+/// The order in which `shape` is stored when axes that were stored in the order `perm` are split, or merged with their neighbours; nothing where axes
+/// merge that do not lie side by side.
+std::optional<Perm> stored_order(const Shape& in, const Perm& perm, const Shape& shape) {
+  std::vector<std::vector<int>> made(in.size());  // axes of the result that stand for those from an axis on
+  std::vector<int> follows(in.size(), -1);        // the axis that has to be stored right behind another
+  size_t i = 0, o = 0;
+  while (i < in.size() || o < shape.size()) {
+    // The fewest axes on either side with as many elements.
+    const size_t first = i, start = o;
+    int64_t left = i < in.size() ? in[i++] : 1, right = o < shape.size() ? shape[o++] : 1;
+    while (left != right) {
+      if (left < right ? i == in.size() : o == shape.size()) return {};
+      if (left < right) left *= in[i++];
+      else right *= shape[o++];
+    }
+    if (first == in.size()) {  // axes of extent 1 behind all others
+      if (in.empty()) return {};
+      for (size_t d = start; d < o; ++d) made[in.size() - 1].push_back(static_cast<int>(d));
+      continue;
+    }
+    for (size_t d = start; d < o; ++d) made[first].push_back(static_cast<int>(d));
+    for (size_t d = first; d + 1 < i; ++d) follows[d] = static_cast<int>(d) + 1;
+  }
+  Perm order;
+  for (size_t at = 0; at < perm.size(); ++at) {
+    const auto axis = static_cast<size_t>(perm[at]);
+    if (follows[axis] >= 0 && (at + 1 == perm.size() || perm[at + 1] != follows[axis])) return {};
+    order.insert(order.end(), made[axis].begin(), made[axis].end());
+  }
+  return order;
+}
+
 void reshape_to(Lowering& l, const Node& node, Shape shape) {
   const ValueId v = node.inputs[0];
   if (element_count(shape) != element_count(l.shape(v))) {
     Lowering::malformed(node, to_string(l.shape(v)) + " to " + to_string(shape), "shapes with equal element counts");
+  }
+  const auto best = l.best(v);
+  if (const auto perm = stored_order(l.shape(v), best.perm, shape)) {
+    const Shape stored = permute(shape, *perm);
+    return l.define(node.outputs[0], std::move(shape), *perm, l.emit_view(node.name, best.id, stored));
   }
   l.define_logical(node.outputs[0], l.emit_view(node.name, l.logical(v), std::move(shape)));
 }

@@ -103,8 +103,8 @@ void lower_qlinear_global_average_pool(Lowering& l, const Node& node) {
 constexpr Operator kOperators[] = {
     {"", "MaxPool", lower_max_pool, "VX", 1, expand_pool_3d},
     {"", "AveragePool", lower_average_pool, "VX", 1, expand_pool_3d},
-    {"", "GlobalAveragePool", lower_global_average_pool, "VX"},
-    {"", "GlobalMaxPool", lower_global_max_pool, "VX"},
+    {"", "GlobalAveragePool", lower_global_average_pool, "VX", 1, expand_global_pool_3d},
+    {"", "GlobalMaxPool", lower_global_max_pool, "VX", 1, expand_global_pool_3d},
     {"com.microsoft", "QLinearGlobalAveragePool", lower_qlinear_global_average_pool, "VX", 5},
 };
 

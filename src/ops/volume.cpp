@@ -69,4 +69,14 @@ bool expand_pool_3d(Expander& x) {
   return true;
 }
 
+bool expand_global_pool_3d(Expander& x) {
+  const Shape s = x.shape(0);
+  if (s.size() < 5) return false;
+  const ValueId plane = x.reshape(x.in(0), {s[0], s[1], element_count(Shape(s.begin() + 2, s.end() - 1)), s.back()});
+  Shape out(s.size(), 1);
+  out[0] = s[0], out[1] = s[1];
+  x.result(0, x.reshape(x.call(x.op().type.c_str(), {plane}), out));
+  return true;
+}
+
 }  // namespace systole

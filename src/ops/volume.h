@@ -7,5 +7,7 @@ namespace systole {
 
 bool expand_conv_3d(Expander& x);
 bool expand_pool_3d(Expander& x);
+/// Of three spatial dimensions and more.
+bool expand_global_pool_3d(Expander& x);
 
 }  // namespace systole
