@@ -58,7 +58,7 @@ std::vector<HostValue> HostCall::subgraph_inputs(const Graph& g, std::vector<Hos
 std::span<const HostOperator> host_operators() {
   static const std::vector<HostOperator> all = [] {
     std::vector<HostOperator> list;
-    for (const auto& part : {host_elementwise(), host_casts(), host_reductions(), host_scans(), host_gathers(), host_layouts(), host_fills(), host_linear(), host_windows(), host_sequences(), host_control(), host_text(), host_vision(),
+    for (const auto& part : {host_elementwise(), host_casts(), host_reductions(), host_scans(), host_gathers(), host_layouts(), host_resizes(), host_fills(), host_linear(), host_windows(), host_sequences(), host_control(), host_text(), host_vision(),
                              host_signal(), host_random(), host_sets()}) {
       list.insert(list.end(), part.begin(), part.end());
     }

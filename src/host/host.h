@@ -85,6 +85,7 @@ std::span<const HostOperator> host_reductions();
 std::span<const HostOperator> host_scans();
 std::span<const HostOperator> host_gathers();
 std::span<const HostOperator> host_layouts();
+std::span<const HostOperator> host_resizes();
 std::span<const HostOperator> host_fills();
 std::span<const HostOperator> host_linear();
 std::span<const HostOperator> host_windows();

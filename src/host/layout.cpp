@@ -115,7 +115,9 @@ Tensor concat(const Node& node, const std::vector<TensorPtr>& parts, int64_t axi
 
 void run_concat(HostCall& c) {
   std::vector<TensorPtr> parts;
-  for (size_t k = 0; k < c.inputs.size(); ++k) parts.push_back(c.ptr(k));
+  size_t rank = 0;
+  for (size_t k = 0; k < c.inputs.size(); ++k) parts.push_back(c.ptr(k)), rank = std::max(rank, parts.back()->shape.size());
+  if (rank > 1) std::erase_if(parts, [](const TensorPtr& t) { return t->shape == Shape{0}; });  // nothing, as in lower_concat
   c.give(0, concat(c.node, parts, c.op().integer("axis", 1)));
 }
 

@@ -1,6 +1,7 @@
 // Concat, Split, Slice, Gather (constant indices), Expand, Tile, DepthToSpace, SpaceToDepth: one move each; the source
 // may lie in any axis order, the result keeps it.
 #include <algorithm>
+#include <numeric>
 
 #include "ops/movement.h"
 #include "ops/operator.h"
@@ -8,14 +9,26 @@
 namespace systole {
 namespace {
 
+/// Tensors of shape [0] beside others of more axes are nothing: PyTorch begins lists with them.
+std::vector<ValueId> joined_by(const Lowering& l, const Node& node) {
+  size_t rank = 0;
+  for (ValueId v : node.inputs) rank = std::max(rank, l.shape(v).size());
+  std::vector<ValueId> parts;
+  for (ValueId v : node.inputs) {
+    if (rank == 1 || l.shape(v) != Shape{0}) parts.push_back(v);
+  }
+  return parts;
+}
+
 void lower_concat(Lowering& l, const Node& node) {
-  const Shape first = l.shape(node.inputs[0]);
+  const std::vector<ValueId> parts = joined_by(l, node);
+  const Shape first = l.shape(parts.at(0));
   const size_t axis = static_cast<size_t>(normalise_axis(node, std::get<OnnxOp>(node.op).integer("axis", 1), first.size()));
   Shape shape = first;
   shape[axis] = 0;
   Perm perm = identity_perm(first.size());
-  DType type = l.out.value(l.best(node.inputs[0]).id).type;
-  for (ValueId v : node.inputs) {
+  DType type = l.out.value(l.best(parts[0]).id).type;
+  for (ValueId v : parts) {
     Shape s = l.shape(v);
     if (s.size() != first.size()) Lowering::malformed(node, to_string(first) + " and " + to_string(s), "equal ranks");
     shape[axis] += s[axis];
@@ -27,7 +40,7 @@ void lower_concat(Lowering& l, const Node& node) {
   std::vector<Piece> pieces;
   std::vector<ValueId> inputs;
   int64_t at = 0;
-  for (ValueId v : node.inputs) {
+  for (ValueId v : parts) {
     auto form = l.best(v);
     form.id = l.in_type_of_move(node, form.id, type);
     pieces.push_back({static_cast<int>(inputs.size()), l.shape(v), 0, at * dst[axis], logical_strides(l, form), dst});
@@ -57,15 +70,13 @@ void lower_split(Lowering& l, const Node& node) {
     const int64_t each = (in[axis] + n - 1) / n;
     for (int64_t i = 0; i < n; ++i) sizes.push_back(std::clamp<int64_t>(in[axis] - i * each, 0, each));
   }
-  int64_t sum = 0;
-  for (int64_t s : sizes) sum += s;
-  if (static_cast<int64_t>(sizes.size()) != n || sum != in[axis]) Lowering::malformed(node, "split sizes " + to_string(sizes), "one per output, adding up to " + std::to_string(in[axis]));
-  std::vector<int64_t> starts(in.size(), 0), steps(in.size(), 1);
+  if (static_cast<int64_t>(sizes.size()) != n || std::accumulate(sizes.begin(), sizes.end(), int64_t{0}) != in[axis]) Lowering::malformed(node, "split sizes " + to_string(sizes), "one per output, adding up to " + std::to_string(in[axis]));
+  Shape start(in.size(), 0), shape = in;
+  const Shape steps(in.size(), 1);
   for (size_t i = 0; i < sizes.size(); ++i) {
-    Shape shape = in;
     shape[axis] = sizes[i];
-    if (node.outputs[i] != kNoValue) define_slice(l, node, i, starts, steps, shape);
-    starts[axis] += sizes[i];
+    if (node.outputs[i] != kNoValue) define_slice(l, node, i, start, steps, shape);
+    start[axis] += sizes[i];
   }
 }
 
