@@ -311,7 +311,48 @@ Operand MapBuilder::low_bits(Operand v, DType type) {
   return op(isa::Micro::kSub, {v, op(isa::Micro::kMul, {turns, Operand::value(range)})});
 }
 
+/// Loop `l` of the map as two, the inner one of `inner` iterations.
+static void split_loop(Map& map, size_t l, int64_t inner) {
+  map.extents[l] /= inner;
+  map.extents.insert(map.extents.begin() + static_cast<long>(l) + 1, inner);
+  for (Access& a : map.accesses) {
+    for (IndexExpr& e : a.index) {
+      std::vector<IndexTerm> terms;
+      for (const IndexTerm& t : e.terms) {
+        const auto loop = static_cast<size_t>(t.loop);
+        if (loop == l) terms.push_back({t.loop, t.coefficient * inner});
+        terms.push_back({loop < l ? t.loop : t.loop + 1, t.coefficient});
+      }
+      e.terms = std::move(terms);
+    }
+  }
+}
+
+int64_t MapBuilder::outer_loops(int64_t loops) {
+  const size_t first = map.extents.size() - static_cast<size_t>(loops);
+  int64_t inner = 1;
+  size_t l = map.extents.size();
+  while (l > first && inner * map.extents[l - 1] <= kLongestReduction) inner *= map.extents[--l];
+  if (l == first) return 0;
+  // The largest part of the loop that makes it too long.
+  for (int64_t part = std::min(kLongestReduction / inner, map.extents[l - 1] / 2); part > 1; --part) {
+    if (map.extents[l - 1] % part == 0) return split_loop(map, l - 1, part), static_cast<int64_t>(l - first);
+  }
+  return inner > 1 ? static_cast<int64_t>(l - first) : 0;  // where there is none, all of it
+}
+
 Operand MapBuilder::reduce(isa::Reduce kind, int64_t loops) {
+  const int64_t kept = static_cast<int64_t>(map.extents.size()) - loops;
+  if (const int64_t outer = outer_loops(loops)) {
+    Map parts = std::move(map);
+    parts.reduce = kind, parts.reduced = static_cast<int64_t>(parts.extents.size()) - kept - outer;
+    const Shape shape(parts.extents.begin(), parts.extents.begin() + parts.output_rank());
+    const ValueId made = lowering_.emit(name_ + ".parts", std::move(parts), std::exchange(inputs_, {}), DType::kF32, shape);
+    map = {};
+    map.extents = shape;
+    op(isa::Micro::kMove, {input(made, direct_access(shape.size()))});
+    return reduce(kind, outer);
+  }
   map.reduce = kind, map.reduced = loops;
   reduced_ = true;
   return Operand::reduced();

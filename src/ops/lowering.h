@@ -134,14 +134,19 @@ class MapBuilder {
   Operand truncated(Operand v);
   /// The low bits of an integer as a type of at most 16 bits reads them: v - 2^b floor((v + 2^(b-1)) 2^-b).
   Operand low_bits(Operand v, DType type);
-  /// From here on, operations follow the reduction of the last result over `loops` trailing loops.
+  /// From here on, operations follow the reduction of the last result over `loops` trailing loops; inputs that they read are asked for again.
+  /// More than kLongestReduction elements are reduced in parts, for a row of a map has to fit the scratchpad of any machine.
   Operand reduce(isa::Reduce kind, int64_t loops);
+  static constexpr int64_t kLongestReduction = 16384;
   /// Emits; `shape` defaults to the leading extents.
   ValueId finish(DType type);
   ValueId finish_quantized(DType type, int64_t zero_point, int64_t lo, int64_t hi);
   size_t operations() const { return map.pre.size() + map.post.size(); }
 
  private:
+  /// How many of the trailing loops are left for a second reduction; splits one where it has to.
+  int64_t outer_loops(int64_t loops);
+
   Lowering& lowering_;
   std::string name_;
   std::vector<ValueId> inputs_;

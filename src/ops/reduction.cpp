@@ -171,7 +171,7 @@ std::pair<ValueId, ValueId> moments(Lowering& l, const Node& node, const Split& 
   const Operand x0 = mean.input(s.x.id, first);
   mean.op(Micro::kSub, {mean.input(s.x.id, s.access), x0});
   const Operand sum = mean.reduce(Reduce::kSum, s.reduced_loops);
-  mean.op(Micro::kFma, {sum, Operand::value(inverse), x0});
+  mean.op(Micro::kFma, {sum, Operand::value(inverse), mean.input(s.x.id, first)});
   const ValueId mean_id = mean.finish(DType::kF32);
   MapBuilder spread(l, node.name + ".rstd", s.extents);
   const Operand d = spread.op(Micro::kSub, {spread.input(s.x.id, s.access), spread.input(mean_id, direct_access(s.kept.size()))});
