@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "codegen/layers.h"
 #include "codegen/stage.h"
+#include "isa/footprint.h"
 #include "schedule/tile_contract.h"
 
 namespace systole {
@@ -290,18 +291,13 @@ class ContractEmitter {
     const bool biased = bias_address_ >= 0 && depth.first == 0;
     if (biased) m.init = isa::Init::kBias, m.bias_imm = static_cast<uint32_t>(bias_address_ + 4 * (g * s_.columns + o.first));
     else if (depth.first > 0) m.init = isa::Init::kKeep;
+    const isa::MatrixDesc desc = descriptor(depth);
     ByteRanges ranges = {{isa::Space::kScratchpad, a_address_, a_address_ + a_reach(a_rows_), false},
-                                 {isa::Space::kScratchpad, m.b_imm, m.b_imm + b_reach(o, depth), false},
-                                 {isa::Space::kAccumulator, 4ull * m.acc, 4ull * (m.acc + static_cast<uint64_t>(p.rows * p.cols * slots)), true}};
+                         {isa::Space::kScratchpad, m.b_imm, m.b_imm + static_cast<uint64_t>(isa::weights_reach(desc, o.count, e_.machine.mx.columns)), false},
+                         {isa::Space::kAccumulator, 4ull * m.acc, 4ull * (m.acc + static_cast<uint64_t>(p.rows * p.cols * slots)), true}};
     if (biased) ranges.push_back({isa::Space::kScratchpad, m.bias_imm, m.bias_imm + static_cast<uint64_t>(4 * o.count), false});
     if (s_.a_resident) narrow_a_range(p, ranges[0]);
-    e_.push(m, ranges, e_.describe(descriptor(depth)));
-  }
-
-  uint64_t b_reach(const Columns& o, const Depth& depth) const {
-    const int64_t columns = e_.machine.mx.columns, tiles = ceil_div(o.count, columns);
-    const int64_t last_tile = tiles > 1 ? (tiles - 1) * b_tile_pitch_ : 0;
-    return static_cast<uint64_t>(last_tile + (s_.taps() * depth.count - 1) * b_row_pitch_ + (std::min(columns, o.count) - 1) * b_column_pitch_ + operand_bytes(c_.format));
+    e_.push(m, ranges, e_.describe(desc));
   }
 
   /// Bytes from the first of A's to the end of this many rows.

@@ -7,12 +7,17 @@
 
 namespace systole::isa {
 
-std::pair<int64_t, int64_t> b_bytes(const MatrixOp& op, int64_t columns) {
-  const MatrixDesc& d = *op.desc;
+int64_t weights_reach(const MatrixDesc& d, int64_t n, int64_t columns) {
   const int64_t element = d.format == 0 ? 1 : d.format == 3 ? 4 : 2;
-  const int64_t k = int64_t{d.kernel_h} * d.kernel_w * (d.depthwise ? 1 : d.channels), tiles = (op.n + columns - 1) / columns;
+  const int64_t k = int64_t{d.kernel_h} * d.kernel_w * (d.depthwise ? 1 : d.channels), tiles = (n + columns - 1) / columns, last = n - (tiles - 1) * columns;
+  const auto end_of = [&](int64_t tile, int64_t its_columns) { return tile * int64_t{d.b_tile_pitch} + (its_columns - 1) * d.b_column_pitch; };
+  const int64_t end = tiles > 1 ? std::max(end_of(tiles - 1, last), end_of(tiles - 2, columns)) : end_of(0, last);
+  return end + (k - 1) * d.b_row_pitch + element;
+}
+
+std::pair<int64_t, int64_t> b_bytes(const MatrixOp& op, int64_t columns) {
   const int64_t b = static_cast<int64_t>(op.b);
-  return {b, b + (tiles - 1) * int64_t{d.b_tile_pitch} + (k - 1) * d.b_row_pitch + (std::min<int64_t>(columns, op.n) - 1) * d.b_column_pitch + element};
+  return {b, b + weights_reach(*op.desc, op.n, columns)};
 }
 
 std::pair<int64_t, int64_t> a_bytes(const MatrixOp& op) {

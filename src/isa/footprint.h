@@ -17,6 +17,8 @@ struct Touch {
 /// `columns` is the machine's C, which shapes B tiles and accumulators.
 std::vector<Touch> footprint(const Dispatched& op, int64_t columns);
 
+/// Bytes from the first of n columns of B to the end of the last.
+int64_t weights_reach(const MatrixDesc& desc, int64_t n, int64_t columns);
 /// Scratchpad bytes [first, second) that hold a matrix instruction's operands. Of A, which padding may hide, none is an empty range.
 std::pair<int64_t, int64_t> a_bytes(const MatrixOp& op);
 std::pair<int64_t, int64_t> b_bytes(const MatrixOp& op, int64_t columns);

@@ -1,7 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "isa/codec.h"
+#include "isa/footprint.h"
 #include "isa/program.h"
 #include "isa/sequencer.h"
 
@@ -102,6 +105,22 @@ TEST(Program, SerialisesAndRefusesDamage) {
   for (size_t n = 0; n < bytes.size(); n += 7) EXPECT_THROW(deserialise(std::vector<uint8_t>(bytes.begin(), bytes.begin() + static_cast<long>(n)), "t"), Failure) << n;
   p.inputs[0].address = 250;
   EXPECT_THROW(deserialise(serialise(p), "t"), Failure);
+}
+
+/// B's bytes end with the last column that there is, not with the tile that it begins.
+TEST(Footprint, WeightsEndWithTheLastColumn) {
+  constexpr int64_t kColumns = 16;
+  for (const bool along_k : {false, true}) {  // which of K and N lies side by side
+    for (uint32_t n : {1u, 15u, 16u, 17u, 49u, 64u}) {
+      MatrixDesc d;
+      d.format = 3, d.kernel_h = d.kernel_w = 1, d.channels = 32;
+      d.b_row_pitch = along_k ? 4 : 4 * n, d.b_column_pitch = along_k ? 4 * 32 : 4, d.b_tile_pitch = static_cast<uint32_t>(kColumns * d.b_column_pitch);
+      int64_t end = 0;
+      for (int64_t o = 0; o < n; ++o) end = std::max<int64_t>(end, o / kColumns * d.b_tile_pitch + o % kColumns * d.b_column_pitch + 31 * d.b_row_pitch + 4);
+      EXPECT_EQ(weights_reach(d, n, kColumns), end) << n;
+      EXPECT_EQ(end, int64_t{32} * n * 4) << n;
+    }
+  }
 }
 
 }  // namespace
