@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "import/graph_writer.h"
 #include "import/writer.h"
 #include "runtime/plan.h"
 #include "systole/systole.h"
@@ -207,6 +208,47 @@ TEST(HostAndNpu, ModelsOutliveTheirFiles) {
   const Compiled model = compile(path, options).value().model;
   std::filesystem::resize_file(path, 0);
   EXPECT_EQ(run(model, {ints({1999, 3}, {2})}).value()[0].to_floats(), (std::vector<float>{7996, 7997, 7998, 7999, 12, 13, 14, 15}));
+}
+
+/// A loop whose body reads values of the graph around it, one of them inside a branch of its own: the same after a way through a file.
+TEST(HostAndNpu, SubgraphsAreWritten) {
+  const auto inner_value = [](Graph& g, const char* name, DType type = DType::kF32) {
+    g.values.push_back({name, type, {}, false, nullptr});
+    return static_cast<ValueId>(g.values.size() - 1);
+  };
+  const auto op = [](const char* type, std::map<std::string, Attribute> attributes = {}) { return OnnxOp{"", type, 16, std::move(attributes)}; };
+  Graph then, otherwise;  // x, captured: x + 1, or x doubled
+  for (Graph* g : {&then, &otherwise}) g->inputs = {inner_value(*g, "x")}, g->captures = {1};
+  const ValueId one = then.add_constant("one", std::make_shared<const Tensor>(Tensor::scalar_f32(1))), more = inner_value(then, "y"), twice = inner_value(otherwise, "y");
+  then.nodes.push_back({"more", op("Add"), {then.inputs[0], one}, {more}}), then.outputs = {more};
+  otherwise.nodes.push_back({"twice", op("Add"), {otherwise.inputs[0], otherwise.inputs[0]}, {twice}}), otherwise.outputs = {twice};
+  Graph body;  // trip, condition, sum; captured: which, x
+  for (const char* name : {"trip", "go", "sum", "which", "x"}) body.inputs.push_back(inner_value(body, name));
+  body.captures = {3, 4};
+  const ValueId chosen = inner_value(body, "y"), sum = inner_value(body, "sums");
+  body.nodes.push_back({"if", op("If", {{"then_branch", std::make_shared<const Graph>(then)}, {"else_branch", std::make_shared<const Graph>(otherwise)}}), {body.inputs[3], body.inputs[4]}, {chosen}});
+  body.nodes.push_back({"add", op("Add"), {body.inputs[2], chosen}, {sum}});
+  body.outputs = {body.inputs[1], sum, sum};
+  Builder b;
+  const ValueId x = b.input("x", DType::kF32, {2}), trips = b.input("trips", DType::kI64, {}), which = b.input("which", DType::kBool, {});
+  Tensor yes(DType::kBool, {});
+  yes.set_int(0, 1);
+  const ValueId last = b.node("Loop", {trips, b.constant(yes), b.constant(floats({0, 0}, {2})), which, x}, {{"body", std::make_shared<const Graph>(body)}});
+  b.g.values.push_back({"all", DType::kF32, {}, false, nullptr});
+  const auto all = static_cast<ValueId>(b.g.values.size() - 1);
+  b.g.nodes.back().outputs.push_back(all);
+  b.output(last, DType::kF32), b.output(all, DType::kF32);
+  const std::string path = std::string(SYSTOLE_BUILD) + "/host-subgraphs.onnx";
+  write_onnx(b.g, 16, "for a test", path);
+  CompileOptions options;
+  options.cache = false, options.precision = "fp32";
+  const Compiled model = compile(path, options).value().model;
+  for (const bool first : {true, false}) {
+    yes.set_int(0, first);
+    const auto y = run(model, {floats({3, -5}, {2}), ints({3}, {}), yes}).value();
+    EXPECT_EQ(y[0].to_floats(), first ? (std::vector<float>{12, -12}) : (std::vector<float>{18, -30}));
+    EXPECT_EQ(y[1].to_floats(), first ? (std::vector<float>{4, -4, 8, -8, 12, -12}) : (std::vector<float>{6, -10, 12, -20, 18, -30}));
+  }
 }
 
 /// Results are shared, not copied, on their way to the caller; what it writes to them is its own, and they outlive the model.

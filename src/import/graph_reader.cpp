@@ -151,6 +151,8 @@ void GraphReader::read_input(const onnx::ValueInfoProto& info) {
   // A sequence or optional, or an input of a subgraph: known when it arrives.
   if (parent_ || !info.type().has_tensor_type()) {
     if (info.type().has_tensor_type() && info.type().tensor_type().elem_type() != 0) graph_.value(id).type = dtype_from(info.type().tensor_type().elem_type(), where);
+    // What a subgraph declares is kept for graph_writer; nothing else relies on it.
+    for (const auto& dim : info.type().tensor_type().shape().dim()) graph_.value(id).shape.push_back(dim.dim_value());
     return;
   }
   const Shape shape = bind_shape(info);

@@ -6,7 +6,7 @@
 
 namespace systole {
 
-/// Fails (kUnsupported) on subgraphs; `doc` is stored as the model's doc_string.
+/// `doc` is stored as the model's doc_string.
 void write_onnx(const Graph& graph, int opset, const std::string& doc, const std::string& path);
 
 }  // namespace systole

@@ -78,6 +78,13 @@ void upgrade_node(Graph& g, Node& n, int to, std::vector<Node>& more) {
 void upgrade_opset(Graph& graph, int opset) {
   std::vector<Node> more;
   for (Node& n : graph.nodes) {
+    for (auto& [name, value] : std::get<OnnxOp>(n.op).attributes) {
+      if (auto* sub = std::get_if<GraphPtr>(&value)) {
+        Graph body = **sub;
+        upgrade_opset(body, opset);
+        *sub = std::make_shared<const Graph>(std::move(body));
+      }
+    }
     if (std::get<OnnxOp>(n.op).domain.empty()) upgrade_node(graph, n, opset, more);
   }
   if (more.empty()) return;
