@@ -8,7 +8,7 @@
 
 namespace systole {
 
-/// Turns Constant nodes into constants.
+/// Turns Constant nodes into constants, and Identity nodes that give one another name (PyTorch writes weights that are alike once).
 void inline_constants(Graph& graph);
 
 /// Folds BatchNormalization into the convolution before it, after inline_constants.

@@ -27,6 +27,14 @@ FrontResult run_onnx_passes(Graph graph, const std::string& precision, const Pha
   return r;
 }
 
+FrontResult run_simplify(Graph graph, const std::string& precision) {
+  FrontResult r;
+  r.graph = std::move(graph);
+  simplify(r.graph);
+  r.precision = policy_name(r.graph, precision), r.policy = choose_policy(r.graph, precision);
+  return r;
+}
+
 FrontResult run_front(Graph graph, const std::string& precision, const PhaseObserver& observer) {
   FrontResult r = run_onnx_passes(std::move(graph), precision, observer);
   if (r.stopped) return r;

@@ -19,8 +19,10 @@ struct FrontResult {
   std::string precision;  ///< resolved name
   FloatPolicy policy;
 };
-/// The passes over ONNX operators alone: import's graph, simplified and its quantised operators recognised.
+/// The passes over ONNX operators alone: import's graph, simplified, and recognised what it writes in parts or quantised.
 FrontResult run_onnx_passes(Graph graph, const std::string& precision, const PhaseObserver& observer = {});
+/// The first of them alone, for what goes back to the user as ONNX: its operators stay those of the file.
+FrontResult run_simplify(Graph graph, const std::string& precision);
 /// All of them: everything must lower to primitives.
 FrontResult run_front(Graph graph, const std::string& precision, const PhaseObserver& observer = {});
 

@@ -52,6 +52,12 @@ void fold_batch_norms(Graph& graph) {
 void inline_constants(Graph& graph) {
   for (Node& n : graph.nodes) {
     const auto& op = std::get<OnnxOp>(n.op);
+    if (op.type == "Identity" && op.domain.empty() && n.outputs.size() == 1 && constant_input(graph, n, 0) && !std::count(graph.outputs.begin(), graph.outputs.end(), n.outputs[0])) {
+      Value& v = graph.value(n.outputs[0]);
+      v.constant = constant_input(graph, n, 0), v.type = v.constant->type, v.shape = v.constant->shape, v.shape_known = true;
+      n.outputs.clear();
+      continue;
+    }
     if (op.type != "Constant" || !op.domain.empty() || n.outputs.size() != 1) continue;
     if (op.attributes.empty() || op.has("sparse_value")) continue;
     const TensorPtr tensor = run_host(n, {}, {}).at(0).tensor;

@@ -32,7 +32,7 @@ class Quantizer {
   Quantizer(const std::string& path, const CompileOptions& compile_options, const QuantizeOptions& options) : o_(options), npu_(compile_options.npu) {
     Graph graph = read_onnx(path, compile_options);
     if (policy_name(graph, "auto") == "int8") fail(ErrorCode::kBadInput, path, "a quantised model", "a float model");
-    front_ = run_onnx_passes(std::move(graph), "fp32");
+    front_ = run_simplify(std::move(graph), "fp32");
     fold_constants(front_.graph);
     if (o_.equalise) report_.equalised_pairs = equalise(front_.graph);
     prune_and_sort(front_.graph);

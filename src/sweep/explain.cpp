@@ -40,7 +40,7 @@ constexpr MachineChange kMachineChanges[] = {
 
 /// The model in int8 with placeholder ranges: its cycles are those of any calibrated one, its values mean nothing.
 SweepModel in_int8(const Graph& onnx, const std::string& name, const char* precision) {
-  FrontResult front = run_onnx_passes(onnx, "fp32");
+  FrontResult front = run_simplify(onnx, "fp32");
   fold_constants(front.graph);
   prune_and_sort(front.graph);
   infer_shapes(front.graph);
