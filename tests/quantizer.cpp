@@ -151,6 +151,24 @@ TEST(Quantizer, ModelsOfSeveralInputs) {
   EXPECT_NE(other.error().text().find("an array [N, ...] for each of them: ids, mask"), std::string::npos) << other.error().text();
 }
 
+/// Einsum becomes the product that it is, by the operators of its own opset.
+TEST(Quantizer, EinsumIsAProduct) {
+  Draft d;
+  d.w.input("x", DType::kF32, {4, 8, 2, 16});
+  const std::string keys = d.w.node("Mul", {"x", d.random({16})});
+  d.w.node("Einsum", {"x", keys}, {{"equation", std::string("bqhd,bkhd->bhqk")}}, "y");
+  d.w.node("Einsum", {"x", d.random({16, 24})}, {{"equation", std::string("...d,de->...e")}}, "z");
+  d.w.output("y", DType::kF32, {4, 2, 8, 8});
+  d.w.output("z", DType::kF32, {4, 8, 2, 24});
+  const Quantised r = quantise(d, "einsum", {4, 8, 2, 16});
+  EXPECT_EQ(r.count("Einsum"), 0);
+  EXPECT_EQ(r.count("MatMul"), 2);
+  EXPECT_EQ(r.report.layers, 2);
+  EXPECT_EQ(r.products_in(MacFormat::kInt8), 2);
+  EXPECT_GE(r.report.sqnr_db, 30);
+  for (const Node& n : r.onnx.nodes) EXPECT_LE(std::get<OnnxOp>(n.op).opset, 17) << n.name;
+}
+
 TEST(Quantizer, NothingToQuantiseIsSaid) {
   Draft d;
   d.w.input("x", DType::kF32, {1, 4});

@@ -5,6 +5,7 @@
 
 #include "import/graph_writer.h"
 #include "passes/pipeline.h"
+#include "quantize/einsum.h"
 #include "quantize/rewrite.h"
 #include "quantize/upgrade.h"
 #include "runtime/dataset.h"
@@ -27,12 +28,26 @@ int64_t constant_bytes(const Graph& g) {
   return bytes;
 }
 
+/// Where shapes follow from data, Einsum stays, and is computed in float.
+void einsum_as_matmul(Graph& graph) {
+  Graph shaped = graph;
+  try {
+    infer_shapes(shaped);
+  } catch (const Failure& f) {
+    if (f.error().code == ErrorCode::kUnsupported) return;
+    throw;
+  }
+  write_einsum_as_matmul(shaped);
+  graph = std::move(shaped);
+}
+
 class Quantizer {
  public:
   Quantizer(const std::string& path, const CompileOptions& compile_options, const QuantizeOptions& options) : o_(options), npu_(compile_options.npu) {
     Graph graph = read_onnx(path, compile_options);
     if (policy_name(graph, "auto") == "int8") fail(ErrorCode::kBadInput, path, "a quantised model", "a float model");
     front_ = run_simplify(std::move(graph), "fp32");
+    if (has_einsum(front_.graph)) einsum_as_matmul(front_.graph);
     fold_constants(front_.graph);
     if (o_.equalise) report_.equalised_pairs = equalise(front_.graph);
     prune_and_sort(front_.graph);
