@@ -1,5 +1,6 @@
 // What passes ask that recognise an operator in the parts that a model writes for it.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <string>
@@ -14,7 +15,14 @@ class Parts {
 
  protected:
   static const OnnxOp& op_of(const Node& n) { return std::get<OnnxOp>(n.op); }
-  static std::string type_of(const Node& n) { return op_of(n).full_name(); }
+  /// Nothing for a node without the inputs that its operator has: models are what their files say.
+  static std::string type_of(const Node& n) {
+    const std::string type = op_of(n).full_name();
+    const bool binary = type == "Add" || type == "Sub" || type == "Mul" || type == "Div" || type == "Pow";
+    if (op_of(n).opset < 7 && op_of(n).has("axis")) return "";  // broadcasts along another axis
+    const bool whole = n.outputs.size() == 1 && n.outputs[0] != kNoValue && (binary ? n.inputs.size() == 2 : !n.inputs.empty()) && !std::count(n.inputs.begin(), n.inputs.begin() + (binary ? 2 : 1), kNoValue);
+    return whole ? type : "";
+  }
   /// To four digits.
   static bool is(double v, double wanted) { return std::fabs(v - wanted) <= 1e-4 * wanted; }
   const Node* producer(ValueId v) const {

@@ -41,23 +41,24 @@ class Gelus : Parts {
   template <class Made>
   Product product_of(const Made& made) const {
     Product p;
-    multiply(p, made);
+    multiply(p, made, 0);
     return p;
   }
-  void multiply(Product& p, const Node& node) const {
+  void multiply(Product& p, const Node& node, int depth) const {
     const bool divides = type_of(node) == "Div";
     for (size_t k = 0; k < 2; ++k) {
       const ValueId v = node.inputs[k];
       const auto constant = scalar(v);
       if (constant) p.constant = divides && k == 1 ? p.constant / *constant : p.constant * *constant;
       else if (divides && k == 1) p.constant = std::nan("");  // no product
-      else multiply(p, v);
+      else multiply(p, v, depth + 1);
     }
   }
-  void multiply(Product& p, ValueId v) const {
-    const Node* n = maker(v);
+  void multiply(Product& p, ValueId v, int depth) const {
+    constexpr int kDeepest = 4;  // of a Gelu: x x x
+    const Node* n = depth < kDeepest ? maker(v) : nullptr;
     const std::string type = n ? type_of(*n) : "";
-    if (type == "Mul" || type == "Div") return multiply(p, *n);
+    if (type == "Mul" || type == "Div") return multiply(p, *n, depth);
     if (const auto power = type == "Pow" ? scalar(n->inputs[1]) : std::nullopt; power && *power == 3) return p.factors.insert(p.factors.end(), 3, n->inputs[0]), void();
     p.factors.push_back(v);
   }

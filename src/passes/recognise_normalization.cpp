@@ -86,8 +86,9 @@ class Normalisations : Parts {
     if (type_of(node) != "ReduceMean" || op_of(node).integer("keepdims", 1) != 1) return false;
     std::vector<int64_t> axes = op_of(node).integers("axes");
     if (node.inputs.size() > 1 && node.inputs[1] != kNoValue) {
-      if (!constant(node.inputs[1])) return false;
-      axes = constant(node.inputs[1])->to_ints();
+      const TensorPtr given = constant(node.inputs[1]);
+      if (!given || given->type != DType::kI64) return false;
+      axes = given->to_ints();
     }
     const Value& v = g_.value(node.inputs[0]);
     return axes.size() == 1 && (axes[0] == -1 || (v.shape_known && axes[0] == static_cast<int64_t>(v.shape.size()) - 1));

@@ -12,7 +12,7 @@ constexpr double kClockedBitsPerSlot = 128;     // three operands and a result
 constexpr double kControlBits = 20000;          // queues, descriptors, sequencer
 constexpr double kDispatchBits = 1024;          // clocked per instruction word
 constexpr double kDmaPipelineStages = 8;
-constexpr double kTableBytes = 2048;            // function tables behind one port
+constexpr double kTableBytes = 2048;            // function tables behind one port: 704 segments, 6 KiB of ROM in a third of an SRAM's area
 constexpr double kInstructionBufferBytes = 16384;
 
 double whole(int64_t v) { return static_cast<double>(v); }
