@@ -48,7 +48,8 @@ void reshape_to(Lowering& l, const Node& node, Shape shape) {
     Lowering::malformed(node, to_string(l.shape(v)) + " to " + to_string(shape), "shapes with equal element counts");
   }
   const auto best = l.best(v);
-  if (const auto perm = stored_order(l.shape(v), best.perm, shape)) {
+  const bool turns = std::get<OnnxOp>(node.op).integer("systole_turns", 0) != 0;  // in front of it: gradients are turned once for all that read them
+  if (const auto perm = turns ? std::nullopt : stored_order(l.shape(v), best.perm, shape)) {
     const Shape stored = permute(shape, *perm);
     return l.define(node.outputs[0], std::move(shape), *perm, l.emit_view(node.name, best.id, stored));
   }

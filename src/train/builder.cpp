@@ -51,7 +51,7 @@ ValueId Builder::equal(ValueId a, ValueId b) {
   return as_float(*this, mask);
 }
 
-ValueId Builder::reshape(ValueId a, const Shape& to) { return shape(a) == to ? a : node("Reshape", {a, ints(to)}, to, {{"allowzero", int64_t{1}}}); }
+ValueId Builder::reshape(ValueId a, const Shape& to) { return shape(a) == to ? a : node("Reshape", {a, ints(to)}, to, {{"allowzero", int64_t{1}}, {"systole_turns", int64_t{1}}}); }
 
 ValueId Builder::transpose(ValueId a, const std::vector<int64_t>& perm) {
   Shape s;
