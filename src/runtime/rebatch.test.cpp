@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <functional>
 
@@ -28,6 +29,14 @@ class Chain {
     g.outputs = {last_};
     return *this;
   }
+  /// A constant in front of what is there, along axis 1.
+  Chain& behind(const Tensor& constant) {
+    const ValueId c = g.add_constant("token", std::make_shared<const Tensor>(constant));
+    then("Concat", {{"axis", int64_t{1}}});
+    g.nodes.back().inputs.insert(g.nodes.back().inputs.begin(), c);
+    return *this;
+  }
+  std::vector<int64_t> shape_at(size_t node) const { return g.value(g.nodes[node].inputs[1]).constant->to_ints(); }
   Graph g;
 
  private:
@@ -49,6 +58,36 @@ TEST(Rebatch, ShapesThatBeginWithOneFollow) {
   rebatch(c.g, 5);
   EXPECT_EQ(c.g.value(c.g.inputs[0]).shape, (Shape{5, 2, 3}));
   EXPECT_EQ(c.g.value(c.g.nodes[1].inputs[1]).constant->to_ints(), (std::vector<int64_t>{5, 6}));
+}
+
+using Perm = std::vector<int64_t>;
+
+/// nn.MultiheadAttention: tokens first, heads of all samples together, then tokens of all samples as rows of a matrix.
+TEST(Rebatch, SamplesAreFollowedThroughHeadsAndRows) {
+  Chain c({1, 4, 6});
+  c.then("Transpose", {{"perm", Perm{1, 0, 2}}}).then("Reshape", {}, {4, 3, 2}).then("Transpose", {{"perm", Perm{1, 0, 2}}}).then("Softmax", {{"axis", int64_t{-1}}}).then("Transpose", {{"perm", Perm{1, 0, 2}}});
+  c.then("Reshape", {}, {4, 6}).then("Relu").then("Reshape", {}, {4, 1, 6}).then("Transpose", {{"perm", Perm{1, 0, 2}}});
+  rebatch(c.g, 5);
+  EXPECT_EQ(c.shape_at(1), (std::vector<int64_t>{4, 15, 2}));
+  EXPECT_EQ(c.shape_at(5), (std::vector<int64_t>{20, 6}));
+  EXPECT_EQ(c.shape_at(7), (std::vector<int64_t>{4, 5, 6}));
+}
+
+/// Swin: windows of all samples, and back.
+TEST(Rebatch, SamplesAreFollowedThroughWindows) {
+  Chain c({1, 4, 4, 2});
+  c.then("Reshape", {}, {1, 2, 2, 2, 2, 2}).then("Transpose", {{"perm", Perm{0, 1, 3, 2, 4, 5}}}).then("Reshape", {}, {4, 4, 2}).then("Softmax", {{"axis", int64_t{1}}});
+  c.then("Reshape", {}, {1, 2, 2, 2, 2, 2}).then("Transpose", {{"perm", Perm{0, 1, 3, 2, 4, 5}}}).then("Reshape", {}, {1, 4, 4, 2});
+  rebatch(c.g, 3);
+  EXPECT_EQ(c.shape_at(2), (std::vector<int64_t>{12, 4, 2}));
+  EXPECT_EQ(c.shape_at(6), (std::vector<int64_t>{3, 4, 4, 2}));
+}
+
+TEST(Rebatch, EverySampleHasTheClassToken) {
+  Chain c({1, 4, 6});
+  c.then("Relu").behind(Tensor::from_floats({1, 2, 3, 4, 5, 6}, {1, 1, 6})).then("Neg");
+  rebatch(c.g, 2);
+  EXPECT_EQ(std::count_if(c.g.nodes.begin(), c.g.nodes.end(), [](const Node& n) { return std::get<OnnxOp>(n.op).type == "Tile"; }), 1);
 }
 
 TEST(Rebatch, SamplesThatWouldMixAreRefused) {
