@@ -20,6 +20,7 @@ struct Columns {
 };
 struct Depth {
   int64_t first, count;  ///< input channels inside the group
+  int64_t tap = 0;       ///< of the kernel, where its taps come one after the other
 };
 
 class ContractEmitter {
@@ -65,7 +66,7 @@ class ContractEmitter {
     for (size_t k = 0; then_ && k < then_->inputs.size(); ++k) then_inputs_.push_back(std::make_unique<StagedInput>(e_, then_->inputs[k]));
     bias_address_ = -1;
     if (node_.inputs.size() > 2) load_bias();
-    if (t_.depth < s_.k_channels) reserve();
+    if (parts_of(s_, t_) > 1) reserve();
     for (int64_t g = 0; g < s_.groups; ++g) emit_group(g);
     for (Held* h : {&weights_, &pixels_}) {
       if (h->places.empty()) release(*h);
@@ -99,7 +100,7 @@ class ContractEmitter {
   /// Places for parts of A and of weights, in lock groups of their own, for LD to fill one while MX reads another; and two for whole weights if there is room.
   void reserve() {
     constexpr size_t kMostParts = 4;
-    const int64_t group = e_.machine.group_bytes(), part = s_.a_resident ? 0 : input_tile_bytes(s_, t_.rows, t_.cols, t_.depth);
+    const int64_t group = e_.machine.group_bytes(), part = s_.a_resident ? 0 : input_tile_bytes(s_, t_.rows, t_.cols, t_.depth, t_.by_taps);
     const bool packed = b_.constant || c_.group_rows;
     const int64_t weights = s_.weights_dynamic_resident ? 0 : (t_.weights_in_parts ? t_.depth : s_.k()) * (packed ? ceil_div(t_.weight_columns, t_.panel) * t_.panel : t_.weight_columns) * operand_bytes(c_.format);
     const int64_t drained = 2 * t_.block_rows * t_.block_cols * t_.block_columns * (s_.extra_bytes + (s_.out_resident ? 0 : s_.out_bytes));
@@ -146,7 +147,7 @@ class ContractEmitter {
 
   void emit_tile(int64_t n, int64_t g, const Pixels& pixels, const Columns& columns) {
     if (!t_.weights_in_parts) locate_weights(n, g, columns, {0, s_.k()});
-    if (t_.depth < s_.k_channels) return emit_block(n, g, pixels, columns);
+    if (parts_of(s_, t_) > 1) return emit_block(n, g, pixels, columns);
     locate_pixels(n, g, pixels, columns, {0, s_.k_channels});
     for (int64_t r = 0; r < pixels.rows; r += t_.block_rows) {
       for (int64_t x = 0; x < pixels.cols; x += t_.block_cols) {
@@ -231,10 +232,12 @@ class ContractEmitter {
       a_row_ = 0, a_col_ = 0, a_channel_ = 0, a_rows_ = s_.in_h, a_cols_ = s_.in_w, a_row_pitch_ = row_pitch, a_pixel_pitch_ = pixel_pitch, a_pixel_bytes_ = s_.in_c * element;
       return;
     }
-    const int64_t r0 = std::clamp<int64_t>(p.row * c_.stride_h - c_.pad_top, 0, s_.in_h), x0 = std::clamp<int64_t>(p.col * c_.stride_w - c_.pad_left, 0, s_.in_w);
-    const int64_t r1 = std::clamp<int64_t>((p.row + p.rows - 1) * c_.stride_h + (c_.kernel_h - 1) * c_.dilation_h - c_.pad_top + 1, r0, s_.in_h);
-    const int64_t x1 = std::clamp<int64_t>((p.col + p.cols - 1) * c_.stride_w + (c_.kernel_w - 1) * c_.dilation_w - c_.pad_left + 1, x0, s_.in_w);
+    const int64_t top = first_row(p, depth), left = first_column(p, depth), taps_h = t_.by_taps ? 1 : c_.kernel_h, taps_w = t_.by_taps ? 1 : c_.kernel_w;
+    const int64_t r0 = std::clamp<int64_t>(top, 0, s_.in_h), x0 = std::clamp<int64_t>(left, 0, s_.in_w);
+    const int64_t r1 = std::clamp<int64_t>(top + (p.rows - 1) * c_.stride_h + (taps_h - 1) * c_.dilation_h + 1, r0, s_.in_h);
+    const int64_t x1 = std::clamp<int64_t>(left + (p.cols - 1) * c_.stride_w + (taps_w - 1) * c_.dilation_w + 1, x0, s_.in_w);
     a_row_ = r0, a_col_ = x0, a_channel_ = c0, a_rows_ = r1 - r0, a_cols_ = x1 - x0, a_pixel_pitch_ = a_pixel_bytes_ = channels * element, a_row_pitch_ = a_cols_ * a_pixel_pitch_;
+    if (t_.by_taps && a_rows_ * a_cols_ == 0) return void(a_address_ = static_cast<uint64_t>(pixels_.places.front()));  // in the padding: nothing is read
     if (hold(pixels_, {n, c0, channels, r0, r1, x0, x1}, a_rows_ * a_row_pitch_)) {
       Emitter::Copy c;
       const bool constant = a_.constant != nullptr;
@@ -248,13 +251,17 @@ class ContractEmitter {
     a_address_ = static_cast<uint64_t>(pixels_.address);
   }
 
+  /// Of A, under the first pixel's first tap, or the tap whose turn it is; negative in the padding.
+  int64_t first_row(const Pixels& p, const Depth& depth) const { return p.row * c_.stride_h - c_.pad_top + depth.tap / c_.kernel_w * c_.dilation_h; }
+  int64_t first_column(const Pixels& p, const Depth& depth) const { return p.col * c_.stride_w - c_.pad_left + depth.tap % c_.kernel_w * c_.dilation_w; }
+
   isa::MatrixDesc descriptor(const Depth& depth) const {
     isa::MatrixDesc d;
     d.format = static_cast<uint8_t>(c_.format);
     d.a_signed = a_.type != DType::kU8, d.b_signed = b_.type != DType::kU8;
     d.depthwise = c_.depthwise, d.multiplier = static_cast<uint8_t>(s_.multiplier);
     d.a_zero = static_cast<int16_t>(c_.a_zero), d.b_zero = static_cast<int16_t>(c_.b_zero);
-    d.kernel_h = static_cast<uint16_t>(c_.kernel_h), d.kernel_w = static_cast<uint16_t>(c_.kernel_w), d.stride_h = static_cast<uint16_t>(c_.stride_h), d.stride_w = static_cast<uint16_t>(c_.stride_w);
+    d.kernel_h = static_cast<uint16_t>(t_.by_taps ? 1 : c_.kernel_h), d.kernel_w = static_cast<uint16_t>(t_.by_taps ? 1 : c_.kernel_w), d.stride_h = static_cast<uint16_t>(c_.stride_h), d.stride_w = static_cast<uint16_t>(c_.stride_w);
     d.dilation_h = static_cast<uint16_t>(c_.dilation_h), d.dilation_w = static_cast<uint16_t>(c_.dilation_w);
     d.channels = static_cast<uint32_t>(depth.count);
     d.a_row_pitch = static_cast<uint32_t>(a_row_pitch_), d.a_pixel_pitch = static_cast<uint32_t>(a_pixel_pitch_), d.a_channel_pitch = static_cast<uint32_t>(s_.a_bytes);
@@ -268,11 +275,13 @@ class ContractEmitter {
     const int64_t half = e_.next_half, first_channel = g * s_.columns + o.first;
     e_.next_half ^= 1;
     const uint32_t acc = static_cast<uint32_t>(half * e_.machine.accumulator_elements());
-    for (int64_t k = 0; k < s_.k_channels; k += t_.depth) {
-      const Depth depth{k, std::min(t_.depth, s_.k_channels - k)};
-      if (t_.depth < s_.k_channels) locate_pixels(n, g, p, o, depth);
-      if (t_.weights_in_parts) locate_weights(n, g, o, depth);
-      emit_products(g, p, o, depth, acc);
+    for (int64_t tap = 0; tap < (t_.by_taps ? s_.taps() : 1); ++tap) {
+      for (int64_t k = 0; k < s_.k_channels; k += t_.depth) {
+        const Depth depth{k, std::min(t_.depth, s_.k_channels - k), tap};
+        if (parts_of(s_, t_) > 1) locate_pixels(n, g, p, o, depth);
+        if (t_.weights_in_parts) locate_weights(n, g, o, depth);
+        emit_products(g, p, o, depth, acc);
+      }
     }
     drain(n, p, first_channel, o.count, {acc_input_, acc, p.rows * p.cols, p.cols, {}});
   }
@@ -283,14 +292,14 @@ class ContractEmitter {
     m.acc = acc;
     m.out_rows = static_cast<uint16_t>(p.rows), m.out_columns = static_cast<uint16_t>(p.cols), m.n = static_cast<uint16_t>(o.count);
     m.in_rows = static_cast<uint32_t>(a_rows_);
-    m.row_origin = static_cast<int32_t>(p.row * c_.stride_h - c_.pad_top - a_row_), m.column_origin = static_cast<int32_t>(p.col * c_.stride_w - c_.pad_left - a_col_);
+    m.row_origin = static_cast<int32_t>(first_row(p, depth) - a_row_), m.column_origin = static_cast<int32_t>(first_column(p, depth) - a_col_);
     const int64_t c0 = (c_.depthwise ? o.first / s_.multiplier : g * s_.k_channels + depth.first) - a_channel_;
     m.a_imm = static_cast<uint32_t>(a_address_ + static_cast<uint64_t>(c0 * s_.a_bytes));
     const int64_t at = o.first - b_first_;
-    m.b_imm = static_cast<uint32_t>(b_address_ + static_cast<uint64_t>((b_.constant ? at / t_.panel * b_tile_pitch_ : at * b_column_pitch_) + (depth.first - b_channel_) * b_row_pitch_));
-    const bool biased = bias_address_ >= 0 && depth.first == 0;
+    m.b_imm = static_cast<uint32_t>(b_address_ + static_cast<uint64_t>((b_.constant ? at / t_.panel * b_tile_pitch_ : at * b_column_pitch_) + (depth.tap * s_.k_channels + depth.first - b_channel_) * b_row_pitch_));
+    const bool begins = depth.first == 0 && depth.tap == 0, biased = bias_address_ >= 0 && begins;
     if (biased) m.init = isa::Init::kBias, m.bias_imm = static_cast<uint32_t>(bias_address_ + 4 * (g * s_.columns + o.first));
-    else if (depth.first > 0) m.init = isa::Init::kKeep;
+    else if (!begins) m.init = isa::Init::kKeep;
     const isa::MatrixDesc desc = descriptor(depth);
     ByteRanges ranges = {{isa::Space::kScratchpad, a_address_, a_address_ + a_reach(a_rows_), false},
                          {isa::Space::kScratchpad, m.b_imm, m.b_imm + static_cast<uint64_t>(isa::weights_reach(desc, o.count, e_.machine.mx.columns)), false},
@@ -383,7 +392,7 @@ void emit_contract(Emitter& e, const Node& contract, const Node& drain, const No
   const ContractShape& s = emitter.shape();
   fail(ErrorCode::kResource, "node '" + contract.name + "'",
        "one output column of this contraction needs " + std::to_string(s.k() * operand_bytes(s.contract->format)) + " bytes of weights and " +
-           std::to_string(s.a_resident ? 0 : input_tile_bytes(s, 1, 1, s.k_channels)) + " of input at a time",
+           std::to_string(s.a_resident ? 0 : input_tile_bytes(s, 1, 1, s.k_channels, false)) + " of input at a time",
        "at most " + std::to_string(e.ring.bytes()) + " bytes of scratchpad", "use a machine with more scratchpad, or a narrower precision");
 }
 

@@ -41,16 +41,16 @@ Totals totals_of(const Machine& m, const ContractShape& s, const ContractTile& t
   const int64_t blocks_per_tile = ceil_div(t.rows, t.block_rows) * ceil_div(t.cols, t.block_cols) * ceil_div(t.weight_columns, t.block_columns);
   sum.blocks = s.images * s.groups * row_tiles * col_tiles * weight_tiles * blocks_per_tile;
   const int64_t rows = std::min(t.block_rows, s.out_h), cols = std::min(t.block_cols, s.out_w), n = std::min(t.block_columns, s.columns);
-  const int64_t parts = ceil_div(s.k_channels, t.depth);
+  const int64_t parts = parts_of(s, t);
   const int64_t per_part = c.depthwise ? depthwise_cycles(m, {rows, cols, n, c.kernel_h, c.kernel_w, c.stride_h, c.stride_w, c.format})
-                                       : matrix_cycles(m, {rows * cols, n, c.dilation_w == 1 ? c.kernel_h : s.taps(), c.dilation_w == 1 ? c.kernel_w * t.depth : t.depth, c.format,
+                                       : matrix_cycles(m, {rows * cols, n, t.by_taps ? 1 : c.dilation_w == 1 ? c.kernel_h : s.taps(), c.dilation_w == 1 && !t.by_taps ? c.kernel_w * t.depth : t.depth, c.format,
                                                            c.stride_w * s.in_c * s.a_bytes});
   sum.mx = sum.blocks * parts * per_part;
   sum.vx = sum.blocks * vector_cycles(m, {rows * cols * ceil_div(n, m.vx.lanes), s.drain_slots, 0, 0});
   const int64_t weight_bytes = t.weight_columns * (s.weight_column_bytes ? s.weight_column_bytes : s.k() * operand_bytes(c.format));
   const int64_t pixel_tiles = s.images * row_tiles * col_tiles;
   const int64_t a_channels = c.depthwise ? ceil_div(t.weight_columns, s.multiplier) : s.k_channels;
-  const int64_t dense_tile = s.a_resident ? 0 : input_tile_bytes(s, std::min(t.rows, s.out_h), std::min(t.cols, s.out_w), a_channels);
+  const int64_t dense_tile = s.a_resident ? 0 : input_tile_bytes(s, std::min(t.rows, s.out_h), std::min(t.cols, s.out_w), a_channels, t.by_taps) * (t.by_taps ? s.taps() : 1);
   const int64_t run = std::min(t.cols, s.out_w) * s.a_bytes, burst = m.dram.burst_bytes;
   const int64_t a_tile = s.a_turned ? dense_tile / run * ceil_div(run, burst) * burst : dense_tile;
   const int64_t weight_parts = t.weights_in_parts ? parts : 1;
@@ -81,18 +81,27 @@ int64_t waiting_cycles(const Machine& m, const ContractShape& s, const ContractT
 int64_t cost_of(const Machine& m, const ContractShape& s, const ContractTile& t, const Totals& x) {
   // Engines overlap; what cannot overlap is the first load and the last drain, and a few cycles of dispatch per block.
   const int64_t first = dram_bound_cycles(m, t.staged_bytes / 2) + x.vx / std::max<int64_t>(1, x.blocks);
-  return std::max({x.mx, x.vx, dram_bound_cycles(m, x.dma_bytes)}) + first + s.block_overhead_cycles * x.blocks * ceil_div(s.k_channels, t.depth) + (x.mx + x.vx) / 64 + dram_bound_cycles(m, x.dma_bytes) / 16;
+  return std::max({x.mx, x.vx, dram_bound_cycles(m, x.dma_bytes)}) + first + s.block_overhead_cycles * x.blocks * parts_of(s, t) + (x.mx + x.vx) / 64 + dram_bound_cycles(m, x.dma_bytes) / 16;
 }
 
 /// Channels on chip at a time, of A or of streamed weights: all, or halves of them. Sums go on from what is in the accumulators where a format
 /// passes over them once, in whole blocks of the definition.
-std::vector<int64_t> depths(const ContractShape& s) {
+std::vector<int64_t> depths(const ContractShape& s, bool by_taps) {
   constexpr int64_t kBlock = 32, kLeast = 256, kMostParts = 16;
   std::vector<int64_t> list = {s.k_channels};
   const Contract& c = *s.contract;
-  if ((s.a_resident && !s.weights_streamed) || s.taps() != 1 || c.depthwise || passes_of(c.format) != 1) return list;
+  if ((s.a_resident && !s.weights_streamed) || (s.taps() != 1 && !by_taps) || c.depthwise || passes_of(c.format) != 1) return list;
   for (int64_t parts = 2; parts <= kMostParts && s.k_channels / parts >= kLeast; parts *= 2) list.push_back(ceil_div(ceil_div(s.k_channels, parts), kBlock) * kBlock);
   return list;
+}
+
+/// Whether a kernel's taps may come one after the other: where the window of a row takes more than half of the ring. Sums go on as above; dot32 has whole
+/// blocks in a tap's channels then.
+bool taps_apart(const ContractShape& s, int64_t ring_bytes) {
+  constexpr int64_t kBlock = 32;
+  const Contract& c = *s.contract;
+  if (s.a_resident || s.weights_streamed || s.weights_dynamic_resident || s.taps() == 1 || c.depthwise || c.group_rows || passes_of(c.format) != 1) return false;
+  return (c.format == MacFormat::kInt8 || s.k_channels % kBlock == 0) && 2 * input_tile_bytes(s, 1, s.out_w, s.k_channels, false) > ring_bytes;
 }
 
 /// Whether parts of these columns of streamed weights may pass by what is resident: in whole rows, or runs that DRAM reads as fast.
@@ -119,13 +128,13 @@ void add_tiles(const Machine& machine, const ContractShape& s, ContractTile t, i
       t.block_rows = ceil_div(t.rows, ceil_div(t.rows, most));
       t.block_cols = ceil_div(t.cols, ceil_div(t.cols, t.block_cols));
       const bool whole = t.block_rows == t.rows && t.block_cols == t.cols && columns == wc;
-      if (t.depth < s.k_channels && !whole) continue;
+      if (parts_of(s, t) > 1 && !whole) continue;
       const int64_t block = t.block_rows * t.block_cols * columns;
       const int64_t stage = block * (s.extra_bytes + (s.out_resident ? 0 : s.out_bytes));
       t.staged_bytes = 2 * (weight_bytes + a + stage);
       if (weight_bytes + a + stage > ring_bytes) continue;
       for (bool outer : {true, false}) {
-        if (!outer && t.depth < s.k_channels && wc < s.columns) continue;  // parts of A are gone before the next weights
+        if (!outer && parts_of(s, t) > 1 && wc < s.columns) continue;  // parts of A are gone before the next weights
         t.weights_outer = outer;
         const Totals totals = totals_of(machine, s, t);
         t.cost = cost_of(machine, s, t, totals) + waiting_cycles(machine, s, t, totals, weight_bytes, a, stage, ring_bytes);
@@ -137,17 +146,20 @@ void add_tiles(const Machine& machine, const ContractShape& s, ContractTile t, i
 
 }  // namespace
 
-int64_t input_tile_bytes(const ContractShape& s, int64_t rows, int64_t cols, int64_t channels) {
+int64_t input_tile_bytes(const ContractShape& s, int64_t rows, int64_t cols, int64_t channels, bool one_tap) {
   const Contract& c = *s.contract;
-  const int64_t h = std::min(s.in_h, (rows - 1) * c.stride_h + (c.kernel_h - 1) * c.dilation_h + 1);
-  const int64_t w = std::min(s.in_w, (cols - 1) * c.stride_w + (c.kernel_w - 1) * c.dilation_w + 1);
+  const int64_t h = std::min(s.in_h, (rows - 1) * c.stride_h + (one_tap ? 0 : c.kernel_h - 1) * c.dilation_h + 1);
+  const int64_t w = std::min(s.in_w, (cols - 1) * c.stride_w + (one_tap ? 0 : c.kernel_w - 1) * c.dilation_w + 1);
   return h * w * channels * s.a_bytes;
 }
+
+int64_t parts_of(const ContractShape& s, const ContractTile& t) { return ceil_div(s.k_channels, t.depth) * (t.by_taps ? s.taps() : 1); }
 
 std::vector<ContractTile> search_tiles(const Machine& machine, const ContractShape& s, int64_t ring_bytes) {
   const int64_t c = machine.mx.columns;
   std::vector<ContractTile> found;
   const bool whole = s.a_resident && s.out_resident;
+  const bool apart = taps_apart(s, ring_bytes);
   const auto rows_list = whole ? std::vector<int64_t>{s.out_h} : halvings(s.out_h);
   for (int64_t wc : weight_columns(machine, s)) {
     const int64_t panel = ceil_div(std::min(c, wc), s.panel_columns) * s.panel_columns;
@@ -155,15 +167,20 @@ std::vector<ContractTile> search_tiles(const Machine& machine, const ContractSha
     if ((weight_bytes > ring_bytes && !s.weights_streamed) || (wc < s.columns && wc % s.panel_columns)) continue;
     for (int64_t rows : rows_list) {
       for (int64_t cols : rows > 1 || whole ? std::vector<int64_t>{s.out_w} : halvings(s.out_w)) {
-        for (int64_t depth : depths(s)) {
+        for (int64_t depth : depths(s, false)) {
           const int64_t channels = s.contract->depthwise ? ceil_div(wc, s.multiplier) : depth;
-          const int64_t a = s.a_resident ? 0 : input_tile_bytes(s, rows, cols, channels);
+          const int64_t a = s.a_resident ? 0 : input_tile_bytes(s, rows, cols, channels, false);
           for (bool in_parts : {false, true}) {
             if (in_parts ? depth == s.k_channels || !parts_stream(machine, s, wc) : depth < s.k_channels && s.a_resident) continue;
             const int64_t weights = in_parts ? ceil_div(weight_bytes * depth, s.k_channels) : weight_bytes;
             if (weights + a > ring_bytes) continue;
             add_tiles(machine, s, {.rows = rows, .cols = cols, .depth = depth, .weights_in_parts = in_parts, .weight_columns = wc, .panel = panel}, weights, a, ring_bytes, found);
           }
+        }
+        for (int64_t depth : apart ? depths(s, true) : std::vector<int64_t>{}) {
+          const int64_t a = input_tile_bytes(s, rows, cols, depth, true);
+          if (weight_bytes + a > ring_bytes) continue;
+          add_tiles(machine, s, {.rows = rows, .cols = cols, .depth = depth, .by_taps = true, .weight_columns = wc, .panel = panel}, weight_bytes, a, ring_bytes, found);
         }
       }
     }

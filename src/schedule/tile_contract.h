@@ -34,6 +34,7 @@ struct ContractShape {
 struct ContractTile {
   int64_t rows = 1, cols = 1;              ///< output pixels whose input is on chip
   int64_t depth = 1;                       ///< of its channels at a time; if not all, a tile is one block and stays in the accumulators meanwhile
+  bool by_taps = false;                    ///< a kernel's taps one after the other, each with what it sees of A; a tile is one block then too
   bool weights_in_parts = false;           ///< the weights of as many channels come with them, not those of all before
   int64_t weight_columns = 1, panel = 1;   ///< output channels whose weights are on chip; columns per packed panel
   int64_t block_rows = 1, block_cols = 1, block_columns = 1;  ///< one accumulator block
@@ -41,8 +42,11 @@ struct ContractTile {
   int64_t cost = 0, staged_bytes = 0;
 };
 
-/// Bytes of A under `rows` x `cols` output pixels (and `channels` of it).
-int64_t input_tile_bytes(const ContractShape& s, int64_t rows, int64_t cols, int64_t channels);
+/// Bytes of A under `rows` x `cols` output pixels (and `channels` of it), or what one tap of the kernel sees of them.
+int64_t input_tile_bytes(const ContractShape& s, int64_t rows, int64_t cols, int64_t channels, bool one_tap);
+
+/// Parts of A that a block takes one after the other.
+int64_t parts_of(const ContractShape& s, const ContractTile& t);
 
 /// Candidates, best first. `ring_bytes` bounds what is staged at a time. Empty when not even one pixel fits.
 std::vector<ContractTile> search_tiles(const Machine& machine, const ContractShape& shape, int64_t ring_bytes);
