@@ -148,7 +148,7 @@ class Follower {
   }
 
   bool reshape(Node& n) {
-    if (n.inputs.size() < 2 || n.inputs[0] == kNoValue || n.inputs[1] == kNoValue || n.outputs.empty() || g_.value(n.inputs[0]).constant) return true;
+    if (n.inputs.size() < 2 || n.inputs[0] == kNoValue || n.inputs[1] == kNoValue || n.outputs.empty() || n.outputs[0] == kNoValue || g_.value(n.inputs[0]).constant) return true;
     const ValueId v = n.inputs[0];
     if (!g_.value(n.inputs[1]).constant && follows(n.outputs[0])) return true;
     const int axis = axis_of(v);
