@@ -2,11 +2,13 @@
 // border, branches and loops on data, shapes that depend on values.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 
 #include "base/error.h"
 #include "import/graph_writer.h"
+#include "import/onnx.h"
 #include "import/writer.h"
 #include "runtime/plan.h"
 #include "systole/systole.h"
@@ -240,6 +242,10 @@ TEST(HostAndNpu, SubgraphsAreWritten) {
   b.output(last, DType::kF32), b.output(all, DType::kF32);
   const std::string path = std::string(SYSTOLE_BUILD) + "/host-subgraphs.onnx";
   write_onnx(b.g, 16, "for a test", path);
+  const Graph read = import_onnx(path, {});
+  const auto loop = std::find_if(read.nodes.begin(), read.nodes.end(), [](const Node& n) { return std::get<OnnxOp>(n.op).type == "Loop"; });
+  ASSERT_NE(loop, read.nodes.end());
+  EXPECT_EQ(loop->inputs.size(), 5u) << "what the body captures is no input of the node";
   CompileOptions options;
   options.cache = false, options.precision = "fp32";
   const Compiled model = compile(path, options).value().model;
