@@ -62,7 +62,8 @@ std::vector<int64_t> row_major_strides(const Shape& shape) {
   int64_t n = 1;
   for (size_t i = shape.size(); i-- > 0;) {
     strides[i] = n;
-    n *= shape[i];
+    // Of a tensor without elements the product may not fit; nobody steps along it.
+    n = static_cast<int64_t>(static_cast<uint64_t>(n) * static_cast<uint64_t>(shape[i]));
   }
   return strides;
 }
