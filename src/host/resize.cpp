@@ -191,6 +191,7 @@ void run_resize(HostCall& c) {
   for (size_t d = 0; d < shape.size(); ++d) {
     if (r.keeps(d, shape[d])) continue;
     if (shape[d] < 1) malformed(c.node, "an empty axis", "a positive extent");
+    if (r.is_product() && shape[d] * r.shape[d] > host_limits().elements) fail(ErrorCode::kResource, "node '" + c.node.name + "'", "weights of " + std::to_string(shape[d]) + " by " + std::to_string(r.shape[d]), "at most " + std::to_string(host_limits().elements));
     const auto taps = taps_of(r, d, shape[d], outside[d]);
     const int64_t in = shape[d], inner = row_major_strides(shape)[d];
     shape[d] = r.shape[d];

@@ -161,5 +161,16 @@ TEST(RecogniseNormalization, NothingElse) {
   })) << "a mean whose axis is gone";
 }
 
+/// PyTorch writes weights that are alike once, and names for them; an output is no name.
+TEST(InlineConstants, IdentityIsAName) {
+  Parts b;
+  const ValueId row = b.row(1), same = b.unary("Identity", row), given = b.unary("Identity", row);
+  b.g.outputs = {b.add(b.x, same), given};
+  inline_constants(b.g);
+  EXPECT_EQ(b.g.value(same).constant, b.g.value(row).constant);
+  EXPECT_EQ(b.g.value(given).constant, nullptr);
+  EXPECT_EQ(b.g.nodes.size(), 2u);
+}
+
 }  // namespace
 }  // namespace systole

@@ -29,14 +29,21 @@ class Chain {
     g.outputs = {last_};
     return *this;
   }
-  /// A constant in front of what is there, along axis 1.
-  Chain& behind(const Tensor& constant) {
-    const ValueId c = g.add_constant("token", std::make_shared<const Tensor>(constant));
-    then("Concat", {{"axis", int64_t{1}}});
+  /// A node whose first input is a constant, as a class token in front of what is there.
+  Chain& with(const char* type, const Tensor& constant, std::map<std::string, Attribute> attributes = {}) {
+    const ValueId c = g.add_constant("constant", std::make_shared<const Tensor>(constant));
+    then(type, std::move(attributes));
     g.nodes.back().inputs.insert(g.nodes.back().inputs.begin(), c);
     return *this;
   }
   std::vector<int64_t> shape_at(size_t node) const { return g.value(g.nodes[node].inputs[1]).constant->to_ints(); }
+  std::vector<std::vector<int64_t>> reshapes() const {
+    std::vector<std::vector<int64_t>> shapes;
+    for (size_t n = 0; n < g.nodes.size(); ++n) {
+      if (std::get<OnnxOp>(g.nodes[n].op).type == "Reshape") shapes.push_back(shape_at(n));
+    }
+    return shapes;
+  }
   Graph g;
 
  private:
@@ -73,19 +80,18 @@ TEST(Rebatch, SamplesAreFollowedThroughHeadsAndRows) {
   EXPECT_EQ(c.shape_at(7), (std::vector<int64_t>{4, 5, 6}));
 }
 
-/// Swin: windows of all samples, and back.
+/// Swin: windows of all samples, a mask for each of a sample's, and back.
 TEST(Rebatch, SamplesAreFollowedThroughWindows) {
   Chain c({1, 4, 4, 2});
-  c.then("Reshape", {}, {1, 2, 2, 2, 2, 2}).then("Transpose", {{"perm", Perm{0, 1, 3, 2, 4, 5}}}).then("Reshape", {}, {4, 4, 2}).then("Softmax", {{"axis", int64_t{1}}});
+  c.then("Reshape", {}, {1, 2, 2, 2, 2, 2}).then("Transpose", {{"perm", Perm{0, 1, 3, 2, 4, 5}}}).then("Reshape", {}, {4, 4, 2}).with("Add", Tensor::from_floats({0, 1, 2, 3}, {4, 1, 1})).then("Softmax", {{"axis", int64_t{1}}});
   c.then("Reshape", {}, {1, 2, 2, 2, 2, 2}).then("Transpose", {{"perm", Perm{0, 1, 3, 2, 4, 5}}}).then("Reshape", {}, {1, 4, 4, 2});
   rebatch(c.g, 3);
-  EXPECT_EQ(c.shape_at(2), (std::vector<int64_t>{12, 4, 2}));
-  EXPECT_EQ(c.shape_at(6), (std::vector<int64_t>{3, 4, 4, 2}));
+  EXPECT_EQ(c.reshapes(), (std::vector<std::vector<int64_t>>{{3, 2, 2, 2, 2, 2}, {12, 4, 2}, {3, 2, 2, 2, 2, 2}, {3, 4, 4, 2}}));
 }
 
 TEST(Rebatch, EverySampleHasTheClassToken) {
   Chain c({1, 4, 6});
-  c.then("Relu").behind(Tensor::from_floats({1, 2, 3, 4, 5, 6}, {1, 1, 6})).then("Neg");
+  c.then("Relu").with("Concat", Tensor::from_floats({1, 2, 3, 4, 5, 6}, {1, 1, 6}), {{"axis", int64_t{1}}}).then("Neg");
   rebatch(c.g, 2);
   EXPECT_EQ(std::count_if(c.g.nodes.begin(), c.g.nodes.end(), [](const Node& n) { return std::get<OnnxOp>(n.op).type == "Tile"; }), 1);
 }
