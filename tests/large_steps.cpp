@@ -11,7 +11,7 @@ namespace {
 
 // docs/training.md, "Large steps". The goal is 0.75; this holds what is reached.
 TEST(LargeSteps, ResNet50ReachesItsShareOfTheBound) {
-  constexpr double kLeastEfficiency = 0.605;  // 0.601 without turns of chunks, 0.592 with all copies beside products
+  constexpr double kLeastEfficiency = 0.62;  // 0.609 without copies on the way, 0.601 without turns of chunks, 0.592 with all copies beside products
   const std::string path = std::string(SYSTOLE_BUILD) + "/step-resnet50.onnx";
   const Architecture& a = find_architecture("resnet50");
   a.write(path, 1, a.default_size);

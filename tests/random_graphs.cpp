@@ -49,7 +49,7 @@ TEST(RandomGraphs, ReferenceEqualsFunctionalModel) {
   const HostIsa kIsas[] = {HostIsa::kAvx512, HostIsa::kAvx2, HostIsa::kScalar};
   Machine small = load_machine("nano");
   small.memory.scratchpad_bytes = 2048;
-  int compiled = 0, too_small = 0, in_blocks = 0, in_groups = 0;
+  int compiled = 0, too_small = 0, in_blocks = 0, in_groups = 0, in_stripes = 0;
   const uint64_t first = std::getenv("SYSTOLE_SEED") ? std::strtoull(std::getenv("SYSTOLE_SEED"), nullptr, 10) : 1;
   for (uint64_t seed = first; seed < first + 1000; ++seed) {
     RandomGraph random(seed);
@@ -71,11 +71,17 @@ TEST(RandomGraphs, ReferenceEqualsFunctionalModel) {
       const auto tiled = evaluate(blocks, inputs);
       for (size_t k = 0; k < tiled.size(); ++k) ASSERT_EQ(tiled[k].bytes, expected[k].bytes) << "seed " << seed << ": in blocks";
     }
-    if (Graph groups = front.graph; tile_layers(groups, small, small.memory.scratchpad_bytes, 1)) {
+    if (Graph groups = front.graph; tile_layers(groups, small, {small.memory.scratchpad_bytes, 1, seed % 2 == 1})) {
       ++in_groups;
       verify(groups, "tile_layers");
       const auto tiled = evaluate(groups, inputs);
       for (size_t k = 0; k < tiled.size(); ++k) ASSERT_EQ(tiled[k].bytes, expected[k].bytes) << "seed " << seed << ": in groups of images";
+    }
+    if (Graph rows = front.graph; tile_cascades(rows, small, small.memory.scratchpad_bytes, 1)) {
+      ++in_stripes;
+      verify(rows, "tile_cascades");
+      const auto tiled = evaluate(rows, inputs);
+      for (size_t k = 0; k < tiled.size(); ++k) ASSERT_EQ(tiled[k].bytes, expected[k].bytes) << "seed " << seed << ": in stripes of rows";
     }
     const Machine& machine = machines[seed % machines.size()];
     set_thread_count(static_cast<int>(seed % 2 + 1));
@@ -100,9 +106,10 @@ TEST(RandomGraphs, ReferenceEqualsFunctionalModel) {
     limit_host_isa(HostIsa::kAmx);
   }
   set_thread_count(0);
-  std::printf("  %d graphs equal bit for bit, %d do not fit the tiny machine; %d have runs of maps that blocks suit, %d layers that groups suit\n", compiled, too_small, in_blocks, in_groups);
+  std::printf("  %d graphs equal bit for bit, %d do not fit the tiny machine; %d have runs of maps that blocks suit, %d layers that groups suit, %d that stripes suit\n", compiled, too_small, in_blocks, in_groups, in_stripes);
   EXPECT_GE(in_blocks, 20);
   EXPECT_GE(in_groups, 20);
+  EXPECT_GE(in_stripes, 5);
   EXPECT_GE(compiled, 900);
 }
 

@@ -17,10 +17,12 @@ namespace {
 using Sources = std::vector<std::shared_ptr<const Source>>;
 
 /// The graph as it is, its attention in blocks of three sizes, its runs of maps in blocks, and its heads too, its layers in groups of images (not where
-/// memory or the compiler's time counts: tensors that pass by in parts are put together worse): as far as they differ.
+/// memory or the compiler's time counts: tensors that pass by in parts are put together worse), and smaller ones where others need what they make: as
+/// far as they differ.
 struct Forms {
   Sources sources;
-  bool layers = false;  ///< the last one is that in groups of images
+  size_t layers = SIZE_MAX;  ///< the first of those in groups of images
+  size_t cascades = SIZE_MAX;  ///< that in stripes of rows
 };
 Forms forms_of(const Graph& graph, const Machine& machine, const GenerateOptions& options) {
   Forms forms;
@@ -42,10 +44,22 @@ Forms forms_of(const Graph& graph, const Machine& machine, const GenerateOptions
     verify(heads, "tile_heads, tile_maps");
     sources.push_back(std::make_shared<const Source>(std::move(heads), machine));
   }
-  if (Graph layers = graph; !options.least_memory && options.effort != Effort::kQuick && tile_layers(layers, machine, scratchpad * 7 / 8)) {
+  const auto add_layers = [&](const LayerBlocks& blocks) {
+    Graph layers = graph;
+    if (!tile_layers(layers, machine, blocks)) return;
     verify(layers, "tile_layers");
-    sources.push_back(std::make_shared<const Source>(std::move(layers), machine));
-    forms.layers = true;
+    auto source = std::make_shared<const Source>(std::move(layers), machine);
+    if (forms.layers < sources.size() && source->schedule.steps == sources.back()->schedule.steps) return;  // the same groups
+    forms.layers = std::min(forms.layers, sources.size());
+    sources.push_back(std::move(source));
+  };
+  if (options.effort == Effort::kQuick) return forms;
+  if (!options.least_memory) add_layers({.block_bytes = scratchpad * 7 / 8});
+  add_layers({.block_bytes = scratchpad / 4, .copies = true});
+  if (Graph rows = graph; tile_cascades(rows, machine, scratchpad / 2)) {
+    verify(rows, "tile_cascades");
+    forms.cascades = sources.size();
+    sources.push_back(std::make_shared<const Source>(std::move(rows), machine));
   }
   return forms;
 }
@@ -115,10 +129,12 @@ class Search {
     form_ = number_.source;
     std::vector<size_t> ordered = {form_};
     // Layers in groups overlap more by themselves; the others may gain more from their orders.
-    if (given_.layers && form_ == forms_ - 1) ordered.push_back(best_source_before(form_));
+    if (form_ >= given_.layers) ordered.push_back(best_source_before(given_.layers));
     for (size_t form : ordered) add_orders(form);
     if (sources_.size() > 1) probe(forms_ > 1 ? forms_ : 0);
-    try_layouts();
+    try_layouts(number_.source);
+    // What passes in stripes needs less room than probes tell; other forms may gain more from theirs.
+    if (form_ == given_.cascades) try_layouts(best_source_but(form_));
     if (!best_.program) return false;
     if (task_.options.effort != Effort::kQuick) try_variants();
     try_small_rings(), try_orders();
@@ -164,9 +180,16 @@ class Search {
   }
   /// Of the sources before this one, of which at least one was tried.
   size_t best_source_before(size_t source) const {
+    return best_source([&](size_t other) { return other < source; });
+  }
+  size_t best_source_but(size_t form) const {
+    return best_source([&](size_t other) { return form_of_[other] != form; });
+  }
+  template <class F>
+  size_t best_source(F&& counts) const {
     std::pair<int64_t, Number> best{INT64_MAX, {}};
     for (const auto& [number, cost] : costs_) {
-      if (number.source < source) best = std::min(best, std::pair(cost, number));
+      if (counts(number.source)) best = std::min(best, std::pair(cost, number));
     }
     return best.second.source;
   }
@@ -185,12 +208,12 @@ class Search {
   }
   bool probed(size_t layout) const { return sources_.size() > 1 && probes_.count(layout); }
 
-  void try_layouts() {
+  void try_layouts(size_t source) {
     constexpr size_t kManySteps = 2000;  // of which each attempt takes seconds: those layouts that are like the best
-    const bool few = sources_[number_.source]->schedule.steps.size() > kManySteps && sources_.size() > 1 && best_.program;
+    const bool few = sources_[source]->schedule.steps.size() > kManySteps && sources_.size() > 1 && best_.program;
     std::vector<Number> attempts;
     for (size_t layout = 0; layout < layouts_.size(); ++layout) {
-      if (!probed(layout) && (!few || layout % 2 == number_.layout % 2)) attempts.push_back({number_.source, layout});
+      if (!probed(layout) && (!few || layout % 2 == number_.layout % 2)) attempts.push_back({source, layout});
     }
     try_all(attempts);
   }

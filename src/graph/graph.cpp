@@ -212,6 +212,16 @@ void verify_contract(const Graph& graph, const Node& node, const Contract& c, co
   else SYSTOLE_CHECK(k * c.groups == a[3] && n * c.groups == out[3], where + to_string(a) + to_string(b) + to_string(out));
 }
 
+/// What a contract makes lies in the accumulators: a map reads it, and nothing else does.
+void verify_drains(const Graph& graph, const char* after) {
+  std::vector<bool> accumulators(graph.values.size(), false);
+  for (const Node& node : graph.nodes) {
+    for (ValueId v : node.inputs) SYSTOLE_CHECK(v == kNoValue || !accumulators[static_cast<size_t>(v)] || std::holds_alternative<Map>(node.op), std::string(after) + ": node '" + node.name + "' reads accumulators");
+    if (std::holds_alternative<Contract>(node.op)) accumulators[static_cast<size_t>(node.outputs[0])] = true;
+  }
+  for (ValueId v : graph.outputs) SYSTOLE_CHECK(!accumulators[static_cast<size_t>(v)], std::string(after) + ": output '" + graph.value(v).name + "' lies in accumulators");
+}
+
 }  // namespace
 
 void verify(const Graph& graph, const char* after) {
@@ -241,6 +251,7 @@ void verify(const Graph& graph, const char* after) {
                node.op);
   }
   for (ValueId v : graph.outputs) SYSTOLE_CHECK(defined[static_cast<size_t>(v)], std::string(after) + ": output '" + graph.value(v).name + "'");
+  verify_drains(graph, after);
 }
 
 }  // namespace systole

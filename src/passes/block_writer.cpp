@@ -154,8 +154,12 @@ class Writer {
     for (number_ = 0; number_ < blocks_.count; ++number_) {
       part_.clear(), seen_.clear();
       for (ValueId v : blocks_.shared) part_[v] = copy(v, true);
-      for (const Node& n : chain_) write(n);
-      for (auto& [v, join] : joins_) join.inputs.push_back(inside_.readers_inside(v) > 0 ? copy(v, false) : part_.at(v));
+      for (const Node& n : chain_) {
+        write(n);
+        const auto join = joins_.find(n.outputs[0]);
+        // A copy leaves as soon as there is something to be copied.
+        if (join != joins_.end()) join->second.inputs.push_back(inside_.readers_inside(join->first) > 0 ? copy(join->first, false) : part_.at(join->first));
+      }
     }
     for (auto& [v, join] : joins_) nodes_.push_back(std::move(join));
     std::move(views_.begin(), views_.end(), std::back_inserter(nodes_));

@@ -55,7 +55,7 @@ ValueId layer(FloatGraph& m, ValueId x, isa::Micro drain, ValueId with = kNoValu
 void in_groups(Graph& g) {
   Machine machine = load_machine("nano");
   machine.memory.scratchpad_bytes = 8 << 10;
-  EXPECT_TRUE(tile_layers(g, machine, machine.memory.scratchpad_bytes * 3 / 4, 10));
+  EXPECT_TRUE(tile_layers(g, machine, {machine.memory.scratchpad_bytes * 3 / 4, 10}));
 }
 
 /// What the first layer makes is read twice; zeros are put between pixels; the last map gathers from windows of its own image. Layers whose results
@@ -83,6 +83,51 @@ void expect_groups(bool first_is_needed) {
 TEST(Passes, LayersGoInGroupsOfImages) {
   expect_groups(false);
   expect_groups(true);
+}
+
+/// Products of single pixels whose first result others need too: it goes through the scratchpad once, and is copied out on its way, where that is asked
+/// for; what lies between them comes before or after.
+TEST(Passes, PixelsHandOnWhatOthersNeed) {
+  constexpr int64_t kImages = 8;
+  for (const int64_t kernel : {1, 3}) {
+    FloatGraph m;
+    const Shape s = {kImages, 8, 8, 4};
+    Contract c;
+    c.format = MacFormat::kF32, c.kernel_h = c.kernel_w = kernel, c.pad_top = c.pad_left = kernel / 2;
+    const auto product = [&](ValueId v) { return m.map(isa::Micro::kRelu, {m.node(c, {v, m.input({1, 1, kernel, kernel, 4, 4})}, s)}); };
+    const ValueId first = product(m.input(s));
+    ValueId between = m.map(isa::Micro::kAbs, {m.input({4})});
+    for (int i = 0; i < 40; ++i) between = m.map(isa::Micro::kNeg, {between});
+    const ValueId second = product(first);
+    Map sum;  // over all images
+    sum.extents = {4, kImages}, sum.reduced = 1, sum.reduce = isa::Reduce::kSum;
+    sum.accesses = {{{{0, {{1, 1}}}, {0, {}}, {0, {}}, {0, {{0, 1}}}}, false}};
+    sum.pre = {{isa::Micro::kMove, {Operand::input(0)}}};
+    m.g.outputs = {second, m.node(std::move(sum), {first}, {4}), between};
+    Graph whole = m.g;
+    Machine machine = load_machine("nano");
+    machine.memory.scratchpad_bytes = 8 << 10;
+    EXPECT_FALSE(tile_layers(whole, machine, {4096, 10}));
+    if (kernel == 3) {
+      EXPECT_FALSE(tile_layers(m.g, machine, {4096, 10, true}));
+      continue;
+    }
+    keep(m, [](Graph& g) {
+      Machine small = load_machine("nano");
+      small.memory.scratchpad_bytes = 8 << 10;
+      EXPECT_TRUE(tile_layers(g, small, {4096, 10, true}));
+    });
+    int products = 0;
+    for (const Node& n : m.g.nodes) {
+      if (std::holds_alternative<Contract>(n.op)) {
+        EXPECT_LT(m.g.value(n.outputs[0]).shape[0], kImages);
+        ++products;
+      } else if (std::holds_alternative<Move>(n.op)) {
+        EXPECT_EQ(products % 2, 1) << "a copy leaves when it is made, before the next product";
+      }
+    }
+    EXPECT_GE(m.count(kMove), 2);
+  }
 }
 
 TEST(Passes, ImagesThatNeedOthersStayTogether) {

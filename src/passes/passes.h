@@ -70,9 +70,18 @@ bool tile_heads(Graph& graph, int64_t scratchpad_bytes);
 /// After fuse_maps: runs of maps whose tensors exceed the scratchpad become runs over blocks of rows. True where there was one.
 bool tile_maps(Graph& graph, int64_t scratchpad_bytes);
 
-/// After fuse_maps: contractions, maps and moves over a batch whose tensors exceed the scratchpad become runs over groups of its images, of which at
-/// most `block_bytes` are live, where that saves more than a step of each group costs. True where there was one.
-bool tile_layers(Graph& graph, const Machine& machine, int64_t block_bytes, int64_t step_cycles = 2500);
+struct LayerBlocks {
+  int64_t block_bytes;         ///< of a group's tensors that are live at once, at most
+  int64_t step_cycles = 2500;  ///< that a step of each group costs beside its work
+  bool copies = false;         ///< runs of products of single pixels (1 x 1) hand on what others need too; it is copied out
+};
+/// After fuse_maps: contractions, maps and moves over a batch whose tensors exceed the scratchpad become runs over groups of its images, or of rows
+/// where contractions have one tap, where that saves more than its steps cost. True where there was one.
+bool tile_layers(Graph& graph, const Machine& machine, const LayerBlocks& options);
+
+/// After fuse_maps: convolutions and maps of one image whose tensors exceed the scratchpad become cascades: stripes of rows go through all of them,
+/// and keep what the next stripe needs again; of at most `block_bytes` that are live. True where there was one.
+bool tile_cascades(Graph& graph, const Machine& machine, int64_t block_bytes, int64_t step_cycles = 500);
 
 /// Precision asked for by name; "auto" is fp32 for quantised models and bf16 otherwise. Fails on another name.
 FloatPolicy choose_policy(const Graph& graph, const std::string& precision);

@@ -1,6 +1,7 @@
 // Layers over a batch, depth first: where contractions and maps compute images i from images i of what the others made, some images go
 // through all of them before the next ones. A batch's tensors do not fit the scratchpad, those of a few images do; for it weights pass
-// once for every group of images. Each element's arithmetic is what it was.
+// once for every group of images. Products of single pixels may go in groups of rows as well, and hand on what others need too, which is copied
+// out. Each element's arithmetic is what it was.
 #include <algorithm>
 #include <optional>
 #include <set>
@@ -14,6 +15,7 @@ namespace {
 constexpr int64_t kMostBlocks = 512;
 constexpr size_t kMostNodes = 96;  ///< of a run
 constexpr size_t kMostApart = 16;  ///< nodes between two of them that are not part of it
+constexpr size_t kMostApartWithCopies = 1024;  ///< a step's weight gradients, between two of its data gradients
 
 /// Blocks, and what they save.
 struct Run {
@@ -24,8 +26,7 @@ struct Run {
 /// Grows a run node by node from the one that it begins with.
 class Growth {
  public:
-  Growth(const Graph& g, const Uses& uses, const Machine& machine, int64_t block_bytes, int64_t step_cycles)
-      : g_(g), uses_(uses), machine_(machine), large_(machine.memory.scratchpad_bytes / 8), block_bytes_(block_bytes), step_cycles_(step_cycles) {}
+  Growth(const Graph& g, const Uses& uses, const Machine& machine, const LayerBlocks& options) : g_(g), uses_(uses), machine_(machine), large_(machine.memory.scratchpad_bytes / 8), options_(options) {}
 
   bool begin(size_t n) {
     const Node& node = g_.nodes[n];
@@ -43,7 +44,7 @@ class Growth {
     const Node& node = g_.nodes[n];
     const bool reads = std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return made_.count(v) != 0; });
     if ((reads || shares(node)) && add(n)) return nodes_.size() < kMostNodes;
-    return !reads && n - nodes_.back() <= kMostApart;
+    return !reads && n - nodes_.back() <= (options_.copies ? kMostApartWithCopies : kMostApart);
   }
 
   size_t last() const { return nodes_.back(); }
@@ -52,10 +53,11 @@ class Growth {
   std::optional<Run> run() const {
     if (nodes_.size() < 3 || std::holds_alternative<View>(g_.nodes[nodes_.back()].op)) return {};
     const NodeSet inside(g_, uses_, nodes_);
-    // Others may read what the run itself does not: the rest would take room until it is copied.
+    // Others may read what the run itself does not: the rest takes room until it is copied. Products are never whole: their drains go with them.
+    const bool copies = options_.copies && pixel_by_pixel();
     const bool ends = std::all_of(nodes_.begin(), nodes_.end(), [&](size_t n) {
       const ValueId v = g_.nodes[n].outputs[0];
-      return !inside.needed_outside(v) || (!is_contract(n) && inside.readers_inside(v) == 0);
+      return !inside.needed_outside(v) || (!is_contract(n) && (copies || inside.readers_inside(v) == 0));
     });
     std::optional<Run> best;
     for (int64_t b : ends ? counts_ : std::vector<int64_t>{}) {
@@ -68,7 +70,7 @@ class Growth {
  private:
   std::optional<Run> with_blocks(int64_t b, const NodeSet& inside) const {
     const std::set<ValueId> shared = inside.shared_inputs(b, large_);
-    if (peak_bytes(inside, shared) / b > block_bytes_) return {};
+    if (peak_bytes(inside, shared) / b > options_.block_bytes) return {};
     int64_t before = 0, after = 0;
     std::set<ValueId> whole, brought;  // read so far, of contractions' outputs and shared values
     for (size_t n : nodes_) {
@@ -80,7 +82,7 @@ class Growth {
         const Step product = step_of(static_cast<size_t>(p), b, shared, brought, inside);
         step.array += product.array, step.before += product.before, step.after += product.after;
       }
-      before += cost(step.array, step.before), after += cost(step.array, step.after) + b * step_cycles_;
+      before += cost(step.array, step.before), after += cost(step.array, step.after) + b * options_.step_cycles;
     }
     if (before - after < before / 32) return {};
     return Run{{nodes_, b, shared, {}}, before - after};
@@ -118,6 +120,17 @@ class Growth {
       s.before += bytes(out), s.after += inside.needed_outside(out) ? bytes(out) : 0;
     }
     return s;
+  }
+
+  /// Whether its contractions, several of them, make each pixel of one: in groups of rows, of which many fit.
+  bool pixel_by_pixel() const {
+    int64_t products = 0;
+    for (size_t n : nodes_) {
+      const auto* c = std::get_if<Contract>(&g_.nodes[n].op);
+      if (c && (c->kernel_h != 1 || c->kernel_w != 1 || c->stride_h != 1 || c->stride_w != 1)) return false;
+      products += c != nullptr;
+    }
+    return products > 1;
   }
 
   bool is_contract(size_t n) const { return std::holds_alternative<Contract>(g_.nodes[n].op); }
@@ -188,14 +201,15 @@ class Growth {
   const Graph& g_;
   const Uses& uses_;
   const Machine& machine_;
-  const int64_t large_, block_bytes_, step_cycles_;
+  const int64_t large_;
+  const LayerBlocks& options_;
   std::vector<size_t> nodes_;
   std::set<ValueId> made_, from_outside_;
   std::vector<int64_t> counts_;  ///< of blocks that suit all
 };
 
 /// Runs one behind the other that save most together.
-std::vector<Run> best_runs(const Graph& graph, const Uses& uses, const Machine& machine, int64_t block_bytes, int64_t step_cycles) {
+std::vector<Run> best_runs(const Graph& graph, const Uses& uses, const Machine& machine, const LayerBlocks& options) {
   const size_t n = graph.nodes.size();
   struct Best {
     int64_t saved_cost = 0;  ///< by the nodes before this one
@@ -205,7 +219,7 @@ std::vector<Run> best_runs(const Graph& graph, const Uses& uses, const Machine& 
   std::vector<Best> best(n + 1);
   for (size_t first = 0; first < n; ++first) {
     if (best[first + 1].saved_cost < best[first].saved_cost) best[first + 1] = {best[first].saved_cost, first, {}};
-    Growth growth(graph, uses, machine, block_bytes, step_cycles);
+    Growth growth(graph, uses, machine, options);
     if (!growth.begin(first)) continue;
     for (size_t next = first + 1; next < n && growth.take(next); ++next) {
       auto run = growth.last() == next ? growth.run() : std::nullopt;
@@ -222,9 +236,9 @@ std::vector<Run> best_runs(const Graph& graph, const Uses& uses, const Machine& 
 
 }  // namespace
 
-bool tile_layers(Graph& graph, const Machine& machine, int64_t block_bytes, int64_t step_cycles) {
+bool tile_layers(Graph& graph, const Machine& machine, const LayerBlocks& options) {
   const Uses uses(graph);
-  const std::vector<Run> runs = best_runs(graph, uses, machine, block_bytes, step_cycles);
+  const std::vector<Run> runs = best_runs(graph, uses, machine, options);
   for (const Run& run : runs) write_blocks(graph, uses, run.blocks);  // the last one first: what stands before it stays
   return !runs.empty();
 }
