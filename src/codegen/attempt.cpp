@@ -188,6 +188,10 @@ isa::Program link(const Machine& machine, const std::string& precision, Candidat
   return p;
 }
 
+/// Where memory counts, DRAM's cycles for as many passes over all of it are added to a candidate's cost; moving a byte beside other work costs half a
+/// cycle's share (cost_of in sim/timing/timing.h).
+constexpr int64_t kPassesOfMemory = 8;
+
 }  // namespace
 
 Attempt attempt(const std::shared_ptr<const Source>& source, const Preferences& preferences, const Task& task, int64_t limit) {
@@ -205,7 +209,7 @@ Attempt attempt(const std::shared_ptr<const Source>& source, const Preferences& 
     }
     if (options.judge && !options.phase_text) code = {};  // many megabytes that nobody reads again
     a.candidate.cost = options.judge ? options.judge(p, stand_ins, limit) : estimate(*a.candidate.emitter, machine, a.candidate.layers.size());
-    if (options.least_memory) a.candidate.cost += static_cast<int64_t>(p.dram_bytes) / machine.dram.bytes_per_cycle;
+    if (options.least_memory) a.candidate.cost += kPassesOfMemory * static_cast<int64_t>(p.dram_bytes) / machine.dram.bytes_per_cycle;
     a.program = std::move(p);
   } catch (const Failure& f) {
     if (f.error().code != ErrorCode::kResource) throw;

@@ -25,7 +25,7 @@ enum class Effort { kQuick, kUsual, kThorough };
 struct GenerateOptions {
   Judge judge;                   ///< default: the sum over layers of the busiest engine's cycles
   Effort effort = Effort::kUsual;
-  bool least_memory = false;     ///< a byte of DRAM that the program needs costs as much as moving it twice
+  bool least_memory = false;     ///< a byte of DRAM that the program needs costs as much as moving it sixteen times beside other work
   bool code_only = false;        ///< leave the constants out: for timing alone
   std::string stop_after;        ///< a back phase: its text goes to phase_text, for the candidate that was chosen
   std::string* phase_text = nullptr;
