@@ -1,6 +1,5 @@
 #include "sweep/evaluate.h"
 
-
 #include "base/error.h"
 #include "base/file.h"
 #include "codegen/compile.h"
@@ -29,7 +28,7 @@ SweepModel read_model(const std::string& path, const CompileOptions& options) {
   return m;
 }
 
-PointCost evaluate(const std::vector<SweepModel>& models, const Machine& machine) {
+PointCost evaluate(const std::vector<SweepModel>& models, const Machine& machine, Effort effort) {
   PointCost cost;
   try {
     const EnergyModel energy(machine);
@@ -37,7 +36,7 @@ PointCost evaluate(const std::vector<SweepModel>& models, const Machine& machine
     for (const SweepModel& m : models) {
       ModelCost c;
       for (const Graph& g : m.graphs) {
-        const isa::Program program = generate(g, machine, m.precision, {.judge = judge_on(machine), .effort = Effort::kQuick, .code_only = true});
+        const isa::Program program = generate(g, machine, m.precision, {.judge = judge_on(machine), .effort = effort, .code_only = true});
         const isa::Sequence sequence = isa::sequence(program);
         const Timing timing = simulate(sequence, machine);
         const ProgramEnergy e = program_energy(energy, machine, sequence, timing);

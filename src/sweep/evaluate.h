@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "codegen/compile.h"
 #include "graph/graph.h"
 #include "machine/machine.h"
 #include "systole/systole.h"
@@ -30,6 +31,7 @@ struct PointCost {
   std::vector<ModelCost> models;
   double area_mm2 = 0;
 };
-PointCost evaluate(const std::vector<SweepModel>& models, const Machine& machine);
+/// `effort`: of the compiler.
+PointCost evaluate(const std::vector<SweepModel>& models, const Machine& machine, Effort effort = Effort::kQuick);
 
 }  // namespace systole

@@ -99,6 +99,9 @@ std::vector<std::string> diagnosis(const Report& r) {
   return lines;
 }
 
+/// Of a few machines and models, compiled as they would be to run.
+PointCost cost_of_change(const std::vector<SweepModel>& models, const Machine& machine) { return evaluate(models, machine, Effort::kUsual); }
+
 }  // namespace
 
 Result<Explanation> explain_model(const std::string& onnx_path, const CompileOptions& o) {
@@ -107,7 +110,7 @@ Result<Explanation> explain_model(const std::string& onnx_path, const CompileOpt
     const Machine machine = load_machine(o.npu);
     const Graph onnx = read_onnx(onnx_path, o);
     const SweepModel model = primitives_of(run_onnx_passes(onnx, o.precision), name);
-    const PointCost base = evaluate({model}, machine);
+    const PointCost base = cost_of_change({model}, machine);
     if (!base.error.empty()) fail(ErrorCode::kResource, name + " on " + machine.name, base.error, "a model that the machine runs");
     Explanation x;
     x.model = name, x.machine = machine.name, x.precision = model.precision, x.batch = std::max<int64_t>(1, o.batch);
@@ -115,24 +118,24 @@ Result<Explanation> explain_model(const std::string& onnx_path, const CompileOpt
     std::vector<Candidate> candidates;
     auto add = [&](const char* kind, const std::string& what, std::function<PointCost()> f) { candidates.push_back({{kind, what, {}, 0, 0, 0}, std::move(f)}); };
     if (!model.precision.starts_with("int8")) {
-      add("model", "quantise to int8 (systole quantize)", [&] { return evaluate({in_int8(onnx, name, "int8")}, machine); });
-      add("model", "quantise to int8, the rest in bf16 (systole quantize, --precision int8-bf16)", [&] { return evaluate({in_int8(onnx, name, "int8-bf16")}, machine); });
+      add("model", "quantise to int8 (systole quantize)", [&] { return cost_of_change({in_int8(onnx, name, "int8")}, machine); });
+      add("model", "quantise to int8, the rest in bf16 (systole quantize, --precision int8-bf16)", [&] { return cost_of_change({in_int8(onnx, name, "int8-bf16")}, machine); });
     }
-    if (model.precision == "int8") add("model", "compute the float rest in bf16 (--precision int8-bf16)", [&] { return evaluate({primitives_of(run_onnx_passes(onnx, "int8-bf16"), name)}, machine); });
-    if (model.precision == "fp32" || model.precision == "fp16") add("model", "compute in bf16 (--precision bf16)", [&] { return evaluate({primitives_of(run_onnx_passes(onnx, "bf16"), name)}, machine); });
+    if (model.precision == "int8") add("model", "compute the float rest in bf16 (--precision int8-bf16)", [&] { return cost_of_change({primitives_of(run_onnx_passes(onnx, "int8-bf16"), name)}, machine); });
+    if (model.precision == "fp32" || model.precision == "fp16") add("model", "compute in bf16 (--precision bf16)", [&] { return cost_of_change({primitives_of(run_onnx_passes(onnx, "bf16"), name)}, machine); });
     SweepModel cheap = model;
     int changed = 0;
     for (Graph& g : cheap.graphs) changed += with_cheap_activations(g);
-    if (changed) add("model", "cheap activations: Relu-like in place of exp, sigmoid, tanh, erf in " + std::to_string(changed) + " maps (the model must be trained so)", [&] { return evaluate({cheap}, machine); });
+    if (changed) add("model", "cheap activations: Relu-like in place of exp, sigmoid, tanh, erf in " + std::to_string(changed) + " maps (the model must be trained so)", [&] { return cost_of_change({cheap}, machine); });
     for (const MachineChange& c : kMachineChanges) {
       add("machine", c.what, [&model, &machine, make = c.make] {
         Machine m = machine;
         make(m);
-        return evaluate({model}, m);
+        return cost_of_change({model}, m);
       });
     }
     for (size_t p = 1; p < machine.power.points.size(); ++p) {
-      add("machine", "operating point '" + machine.power.points[p].name + "' (--point)", [&model, &machine, p] { return evaluate({model}, at_operating_point(machine, machine.power.points[p].name)); });
+      add("machine", "operating point '" + machine.power.points[p].name + "' (--point)", [&model, &machine, p] { return cost_of_change({model}, at_operating_point(machine, machine.power.points[p].name)); });
     }
     parallel_for(static_cast<int64_t>(candidates.size()), 1, [&](int64_t from, int64_t to) {
       for (int64_t i = from; i < to; ++i) {
