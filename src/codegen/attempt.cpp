@@ -18,12 +18,9 @@ isa::Layer describe(const Graph& graph, const Step& step, const Machine& machine
   isa::Layer layer{node.name, op_name(node.op), 0, 0};
   if (step.contract >= 0) {
     const Node& c = graph.nodes[static_cast<size_t>(step.contract)];
-    const auto& contract = std::get<Contract>(c.op);
-    const Shape& b = graph.value(c.inputs[1]).shape;
-    const int64_t k = contract.kernel_h * contract.kernel_w * b[contract.b_transposed ? 5 : 4];
     layer.name = c.name, layer.kind = op_name(c.op);
-    layer.macs = element_count(graph.value(c.outputs[0]).shape) * k;
-    layer.ideal_mx_cycles = ideal_matrix_cycles(machine, layer.macs, contract.format);
+    layer.macs = multiply_adds(graph, c);
+    layer.ideal_mx_cycles = ideal_matrix_cycles(machine, layer.macs, std::get<Contract>(c.op).format);
   }
   return layer;
 }

@@ -17,8 +17,8 @@ namespace {
 using Sources = std::vector<std::shared_ptr<const Source>>;
 
 /// The graph as it is, its attention in blocks of three sizes, its runs of maps in blocks, and its heads too, its layers in groups of images (not where
-/// memory or the compiler's time counts: tensors that pass by in parts are put together worse), and smaller ones where others need what they make: as
-/// far as they differ.
+/// memory or the compiler's time counts: tensors that pass by in parts are put together worse), in smaller ones where others need what they make, and
+/// its layers of one image in stripes of rows (not where the compiler's time counts): as far as they differ.
 struct Forms {
   Sources sources;
   size_t layers = SIZE_MAX;  ///< the first of those in groups of images
@@ -49,7 +49,7 @@ Forms forms_of(const Graph& graph, const Machine& machine, const GenerateOptions
     if (!tile_layers(layers, machine, blocks)) return;
     verify(layers, "tile_layers");
     auto source = std::make_shared<const Source>(std::move(layers), machine);
-    if (forms.layers < sources.size() && source->schedule.steps == sources.back()->schedule.steps) return;  // the same groups
+    if (forms.layers != SIZE_MAX && source->schedule.steps == sources.back()->schedule.steps) return;  // the same groups
     forms.layers = std::min(forms.layers, sources.size());
     sources.push_back(std::move(source));
   };

@@ -224,6 +224,11 @@ void verify_drains(const Graph& graph, const char* after) {
 
 }  // namespace
 
+int64_t multiply_adds(const Graph& graph, const Node& contract) {
+  const auto& c = std::get<Contract>(contract.op);
+  return element_count(graph.value(contract.outputs[0]).shape) * c.kernel_h * c.kernel_w * graph.value(contract.inputs[1]).shape[c.b_transposed ? 5 : 4];
+}
+
 void verify(const Graph& graph, const char* after) {
   std::vector<bool> defined(graph.values.size(), false);
   for (size_t v = 0; v < graph.values.size(); ++v) defined[v] = graph.values[v].constant != nullptr;

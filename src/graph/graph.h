@@ -82,8 +82,11 @@ struct Uses {
 /// Drops nodes whose outputs nobody reads, and orders the rest topologically. Fails (kBadInput) on a cycle.
 void prune_and_sort(Graph& graph);
 
+/// Of a contract.
+int64_t multiply_adds(const Graph& graph, const Node& contract);
+
 /// The IR's rules: ids in range, one producer per value, order, and for primitives that every access stays inside its
-/// tensor. A violation is a bug of the pass named in `after`.
+/// tensor and maps alone read what a contract makes. A violation is a bug of the pass named in `after`.
 void verify(const Graph& graph, const char* after);
 
 }  // namespace systole

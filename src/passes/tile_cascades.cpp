@@ -5,14 +5,14 @@
 #include <optional>
 #include <set>
 
-#include "machine/cost.h"
 #include "passes/cascade.h"
 #include "passes/passes.h"
+#include "passes/runs.h"
 
 namespace systole {
 namespace {
 
-constexpr size_t kMostNodes = 32;  ///< of a cascade
+constexpr size_t kFewestNodes = 4, kMostNodes = 32;  ///< of a cascade
 constexpr size_t kMostApart = 16;  ///< nodes between two of them that are not part of it
 
 bool is_contract(const Node& node) { return std::holds_alternative<Contract>(node.op); }
@@ -27,7 +27,7 @@ class Costs {
     for_layers(c, [&](const Layer& l) {
       int64_t dram = l.weights + large(l.made);
       for (ValueId v : l.reads) dram += large(v);
-      sum += cost(l.array, dram);
+      sum += run_cost(machine_, l.array, dram);
     });
     return sum;
   }
@@ -37,7 +37,7 @@ class Costs {
     for_layers(c, [&](const Layer& l) {
       int64_t dram = l.weights * count + (l.made == c.result() ? large(l.made) : 0);
       for (ValueId v : l.reads) dram += c.makes(v) ? 0 : large(v);
-      sum += cost(l.array, dram) + count * step_cycles_;
+      sum += run_cost(machine_, l.array, dram) + count * step_cycles_;
     });
     return sum;
   }
@@ -79,7 +79,7 @@ class Costs {
         else if (const int p = uses_.producer[static_cast<size_t>(v)]; p < 0 || !is_contract(g_.nodes[static_cast<size_t>(p)])) l.reads.insert(v);
       }
       if (const auto* contract = std::get_if<Contract>(&node.op)) {
-        l.array += ideal_matrix_cycles(machine_, element_count(g_.value(node.outputs[0]).shape) * contract->kernel_h * contract->kernel_w * g_.value(node.inputs[1]).shape[contract->b_transposed ? 5 : 4], contract->format);
+        l.array += ideal_matrix_cycles(machine_, multiply_adds(g_, node), contract->format);
         continue;
       }
       // What a move puts side by side is made there, mostly.
@@ -88,10 +88,6 @@ class Costs {
       if (!std::holds_alternative<Move>(node.op) || l.made == c.result()) visit(std::as_const(l));
       l = {};
     }
-  }
-  int64_t cost(int64_t array_cycles, int64_t dram_bytes) const {  // as tile_layers
-    const int64_t dram_cycles = dram_bound_cycles(machine_, dram_bytes);
-    return std::max(array_cycles, dram_cycles) + dram_cycles / 2;
   }
   int64_t bytes(ValueId v) const { return element_count(g_.value(v).shape) * bytes_of(g_.value(v).type); }
   int64_t row_bytes(ValueId v) const { return bytes(v) / std::max<int64_t>(1, g_.value(v).shape[1]); }
@@ -122,35 +118,18 @@ std::optional<Choice> choose(const Graph& g, const Cascade& c, const Costs& cost
   return best;
 }
 
-/// Cascades one behind the other that save most together.
-std::vector<Choice> best_cascades(const Graph& g, const Uses& uses, const Costs& costs, int64_t block_bytes) {
-  struct Best {
-    int64_t saved_cost = 0;  ///< by the nodes before this one
-    size_t from = 0;
-    std::optional<Choice> choice;
-  };
-  const size_t n = g.nodes.size();
-  std::vector<Best> best(n + 1);
-  for (size_t first = 0; first < n; ++first) {
-    if (best[first + 1].saved_cost < best[first].saved_cost) best[first + 1] = {best[first].saved_cost, first, {}};
-    Cascade c(g, uses);
-    if (!is_contract(g.nodes[first]) || !c.add(first)) continue;
-    for (size_t next = first + 1; next < n && c.nodes().size() < kMostNodes && next - c.nodes().back() <= kMostApart; ++next) {
-      const bool reads = std::any_of(g.nodes[next].inputs.begin(), g.nodes[next].inputs.end(), [&](ValueId v) { return c.makes(v); });
-      if (!reads) continue;
-      if (!c.add(next)) break;
-      if (c.nodes().size() < 4 || !c.may_end()) continue;
-      auto choice = choose(g, c, costs, block_bytes);
-      if (!choice) continue;
-      const int64_t saved = best[first].saved_cost + choice->saved_cost;
-      if (saved > best[next + 1].saved_cost) best[next + 1] = {saved, first, std::move(choice)};
-    }
+/// Offers the cascades that begin with a node, each with its last node.
+template <class Offer>
+void grow(const Graph& g, const Uses& uses, const Costs& costs, int64_t block_bytes, size_t first, Offer&& offer) {
+  Cascade c(g, uses);
+  if (!is_contract(g.nodes[first]) || !c.add(first)) return;
+  for (size_t next = first + 1; next < g.nodes.size() && c.nodes().size() < kMostNodes && next - c.nodes().back() <= kMostApart; ++next) {
+    const auto& inputs = g.nodes[next].inputs;
+    if (std::none_of(inputs.begin(), inputs.end(), [&](ValueId v) { return c.makes(v); })) continue;
+    if (!c.add(next)) return;
+    if (c.nodes().size() < kFewestNodes || !c.may_end()) continue;
+    if (auto choice = choose(g, c, costs, block_bytes)) offer(next, std::move(*choice));
   }
-  std::vector<Choice> list;
-  for (size_t at = n; at > 0; at = best[at].choice ? best[at].from : at - 1) {
-    if (best[at].choice) list.push_back(*best[at].choice);
-  }
-  return list;
 }
 
 /// The nodes of a cascade, stripe by stripe.
@@ -159,11 +138,8 @@ class Writer {
   Writer(Graph& g, const Choice& choice) : g_(g), choice_(choice) {}
 
   std::vector<Node> run() {
-    const std::vector<Node> chain = [&] {
-      std::vector<Node> list;
-      for (size_t n : choice_.nodes) list.push_back(g_.nodes[n]);
-      return list;
-    }();
+    std::vector<Node> chain;
+    for (size_t n : choice_.nodes) chain.push_back(g_.nodes[n]);
     const ValueId result = chain.back().outputs[0];
     Node join{g_.value(result).name + ".join", Join{}, {}, {result}};
     for (number_ = 0; number_ < choice_.stripes.size(); ++number_) {
@@ -248,8 +224,7 @@ class Writer {
     const int64_t lo = own == part_.end() ? 0 : own->second.rows.lo;
     const ValueId from = own == part_.end() ? v : own->second.value;
     if (g_.value(from).shape[1] == rows.count() && rows.lo == lo) return from;
-    const Shape& shape = g_.value(v).shape;
-    return add(g_.value(v).name + ".seen", v, rows.count(), View{(rows.lo - lo) * shape[2] * shape[3] * bytes_of(g_.value(v).type)}, {from});
+    return add(g_.value(v).name + ".seen", v, rows.count(), View{(rows.lo - lo) * row_elements(g_.value(v).shape) * bytes_of(g_.value(v).type)}, {from});
   }
 
   void read(Map& map, const Node& node, std::vector<ValueId>& in, const Rows& made) {
@@ -275,7 +250,8 @@ class Writer {
 
 bool tile_cascades(Graph& graph, const Machine& machine, int64_t block_bytes, int64_t step_cycles) {
   const Uses uses(graph);
-  const auto cascades = best_cascades(graph, uses, Costs(graph, uses, machine, step_cycles), block_bytes);
+  const Costs costs(graph, uses, machine, step_cycles);
+  const auto cascades = best_runs<Choice>(graph.nodes.size(), [&](size_t first, auto&& offer) { grow(graph, uses, costs, block_bytes, first, offer); });
   for (const Choice& c : cascades) {  // the last one first: what stands before it stays
     std::vector<Node> written = Writer(graph, c).run(), nodes;
     const std::set<size_t> gone(c.nodes.begin(), c.nodes.end());

@@ -8,6 +8,7 @@
 
 #include "passes/block_writer.h"
 #include "passes/passes.h"
+#include "passes/runs.h"
 
 namespace systole {
 namespace {
@@ -82,16 +83,10 @@ class Growth {
         const Step product = step_of(static_cast<size_t>(p), b, shared, brought, inside);
         step.array += product.array, step.before += product.before, step.after += product.after;
       }
-      before += cost(step.array, step.before), after += cost(step.array, step.after) + b * options_.step_cycles;
+      before += run_cost(machine_, step.array, step.before), after += run_cost(machine_, step.array, step.after) + b * options_.step_cycles;
     }
     if (before - after < before / 32) return {};
     return Run{{nodes_, b, shared, {}}, before - after};
-  }
-
-  /// Cycles, and half of those that DRAM needs: as programs are judged (docs/decisions/0013).
-  int64_t cost(int64_t array_cycles, int64_t dram_bytes) const {
-    const int64_t dram_cycles = dram_bound_cycles(machine_, dram_bytes);
-    return std::max(array_cycles, dram_cycles) + dram_cycles / 2;
   }
 
   /// Cycles of the array, and bytes of DRAM's traffic without blocks and with them.
@@ -113,9 +108,7 @@ class Growth {
       if (!made_.count(v) && (!shared.count(v) || brought.insert(v).second)) s.after += bytes(v);
     }
     if (is_contract(n)) {
-      const Shape& weights = g_.value(node.inputs[1]).shape;
-      const auto& c = std::get<Contract>(node.op);
-      s.array = ideal_matrix_cycles(machine_, element_count(g_.value(out).shape) * c.kernel_h * c.kernel_w * weights[c.b_transposed ? 5 : 4], c.format);
+      s.array = ideal_matrix_cycles(machine_, multiply_adds(g_, node), std::get<Contract>(node.op).format);
     } else if (bytes(out) >= large_) {
       s.before += bytes(out), s.after += inside.needed_outside(out) ? bytes(out) : 0;
     }
@@ -208,37 +201,17 @@ class Growth {
   std::vector<int64_t> counts_;  ///< of blocks that suit all
 };
 
-/// Runs one behind the other that save most together.
-std::vector<Run> best_runs(const Graph& graph, const Uses& uses, const Machine& machine, const LayerBlocks& options) {
-  const size_t n = graph.nodes.size();
-  struct Best {
-    int64_t saved_cost = 0;  ///< by the nodes before this one
-    size_t from = 0;         ///< where its last run begins
-    std::optional<Run> run;
-  };
-  std::vector<Best> best(n + 1);
-  for (size_t first = 0; first < n; ++first) {
-    if (best[first + 1].saved_cost < best[first].saved_cost) best[first + 1] = {best[first].saved_cost, first, {}};
-    Growth growth(graph, uses, machine, options);
-    if (!growth.begin(first)) continue;
-    for (size_t next = first + 1; next < n && growth.take(next); ++next) {
-      auto run = growth.last() == next ? growth.run() : std::nullopt;
-      const int64_t saved = best[first].saved_cost + (run ? run->saved_cost : 0);
-      if (run && saved > best[next + 1].saved_cost) best[next + 1] = {saved, first, std::move(run)};
-    }
-  }
-  std::vector<Run> runs;
-  for (size_t at = n; at > 0; at = best[at].run ? best[at].from : at - 1) {
-    if (best[at].run) runs.push_back(*best[at].run);
-  }
-  return runs;
-}
-
 }  // namespace
 
 bool tile_layers(Graph& graph, const Machine& machine, const LayerBlocks& options) {
   const Uses uses(graph);
-  const std::vector<Run> runs = best_runs(graph, uses, machine, options);
+  const auto runs = best_runs<Run>(graph.nodes.size(), [&](size_t first, auto&& offer) {
+    Growth growth(graph, uses, machine, options);
+    if (!growth.begin(first)) return;
+    for (size_t next = first + 1; next < graph.nodes.size() && growth.take(next); ++next) {
+      if (auto run = growth.last() == next ? growth.run() : std::nullopt) offer(next, std::move(*run));
+    }
+  });
   for (const Run& run : runs) write_blocks(graph, uses, run.blocks);  // the last one first: what stands before it stays
   return !runs.empty();
 }

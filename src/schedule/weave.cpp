@@ -47,10 +47,7 @@ class Costs {
   /// Of a contract.
   int64_t mx_cycles(const Step& s) const {
     const Node& n = g_.nodes[static_cast<size_t>(s.contract)];
-    const auto& c = std::get<Contract>(n.op);
-    const Shape& b = g_.value(n.inputs[1]).shape;
-    const int64_t macs = element_count(g_.value(n.outputs[0]).shape) * c.kernel_h * c.kernel_w * b[c.b_transposed ? 5 : 4];
-    return ideal_matrix_cycles(machine_, macs, c.format);
+    return ideal_matrix_cycles(machine_, multiply_adds(g_, n), std::get<Contract>(n.op).format);
   }
   /// In which MX works and DRAM does not.
   int64_t slack(const Step& s) const { return s.contract < 0 ? 0 : std::max<int64_t>(0, mx_cycles(s) - dma_cycles(s)); }
