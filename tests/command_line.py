@@ -120,6 +120,11 @@ with tempfile.TemporaryDirectory() as d:
     done = [c for c in x["changes"] if not c["error"]]
     if not x["findings"] or len(done) < 10 or not any("int8" in c["what"] and c["speedup"] > 1.2 for c in done):
         failures.append(f"explain: {x}")
+    # its starting point is what profile says, where stripes of rows go through several layers too
+    run("model", "mobilenetv2", "-o", "v2.onnx", "--size", "96")
+    x, profile = (json.loads(run(command, "v2.onnx", "--npu", "nano", "--json", "-")) for command in ("explain", "profile"))
+    if x["cycles"] != profile["cycles"] or not any(".held." in layer["name"] for layer in profile["layers"]):
+        failures.append(f"explain: {x['cycles']} cycles, profile {profile['cycles']}")
     # a model with nodes on the host: what, why, and the same bits on every machine
     run("model", "gpt2-tiny", "-o", "g.onnx", "--size", "16")
     expect(run("check", "g.onnx"), "host", "Gather", "change:")
