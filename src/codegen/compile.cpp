@@ -55,7 +55,7 @@ Forms forms_of(const Graph& graph, const Machine& machine, const GenerateOptions
   };
   if (options.effort == Effort::kQuick) return forms;
   if (!options.least_memory) add_layers({.block_bytes = scratchpad * 7 / 8});
-  add_layers({.block_bytes = scratchpad / 4, .copies = true});
+  add_layers({.block_bytes = scratchpad / 4, .copies = true, .followed_block_bytes = scratchpad * 7 / 16});
   if (Graph rows = graph; tile_cascades(rows, machine, scratchpad / 2)) {
     verify(rows, "tile_cascades");
     forms.cascades = sources.size();

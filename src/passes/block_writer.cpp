@@ -38,13 +38,6 @@ bool contract_takes_own_block(const Graph& g, const Node& node, ValueId v, const
   return std::all_of(from.dims.begin(), from.dims.end(), [&](size_t d) { return whole[d] && (d == 0 || b[0] == 1); });
 }
 
-/// Least and greatest element of one side of a region.
-std::pair<int64_t, int64_t> range_of(int64_t offset, const Shape& extents, const std::vector<int64_t>& strides) {
-  std::pair<int64_t, int64_t> range = {offset, offset};
-  for (size_t d = 0; d < extents.size(); ++d) (strides[d] < 0 ? range.first : range.second) += (extents[d] - 1) * strides[d];
-  return range;
-}
-
 /// The move of the first block, where each block of the output is made of the same block of every input.
 std::optional<Move> first_block(const Graph& g, const Node& node, int64_t blocks) {
   Move move = std::get<Move>(node.op);
@@ -139,7 +132,8 @@ namespace {
 
 class Writer {
  public:
-  Writer(Graph& graph, const Uses& uses, const Blocks& blocks) : g_(graph), blocks_(blocks), inside_(graph, uses, blocks.nodes) {
+  Writer(Graph& graph, const Uses& uses, const Blocks& blocks) : g_(graph), blocks_(blocks), inside_(graph, uses, all_nodes(blocks)) {
+    for (const Follower& f : blocks.followers) followers_[f.block].push_back(graph.nodes[f.node]);
     for (size_t n : blocks.nodes) {
       const Node& node = graph.nodes[n];
       chain_.push_back(node);
@@ -151,15 +145,20 @@ class Writer {
   }
 
   std::vector<Node> run() {
+    const bool early = !blocks_.followers.empty();
+    if (early) bring_weights();
     for (number_ = 0; number_ < blocks_.count; ++number_) {
-      part_.clear(), seen_.clear();
-      for (ValueId v : blocks_.shared) part_[v] = copy(v, true);
+      part_ = number_ > 0 && early ? std::move(next_) : brought_in(number_);
+      seen_.clear();
+      follow_what_came();
+      if (early && number_ + 1 < blocks_.count) next_ = brought_in(number_ + 1);  // while this one is computed
       for (const Node& n : chain_) {
         write(n);
         const auto join = joins_.find(n.outputs[0]);
         // A copy leaves as soon as there is something to be copied.
-        if (join != joins_.end()) join->second.inputs.push_back(inside_.readers_inside(join->first) > 0 ? copy(join->first, false) : part_.at(join->first));
+        if (join != joins_.end()) join->second.inputs.push_back(inside_.readers_inside(join->first) > 0 ? copy_out(join->first) : part_.at(join->first));
       }
+      for (const Node& n : followers_[number_]) follow(n);
     }
     for (auto& [v, join] : joins_) nodes_.push_back(std::move(join));
     std::move(views_.begin(), views_.end(), std::back_inserter(nodes_));
@@ -167,26 +166,49 @@ class Writer {
   }
 
  private:
-  std::string name(const std::string& of) const { return of + "." + std::to_string(number_); }
-  ValueId add(const std::string& of, ValueId like, Op op, std::vector<ValueId> inputs) {
+  static std::vector<size_t> all_nodes(const Blocks& blocks) {
+    std::vector<size_t> nodes = blocks.nodes;
+    for (const Follower& f : blocks.followers) nodes.push_back(f.node);
+    return nodes;
+  }
+  ValueId add(const std::string& of, ValueId like, Op op, std::vector<ValueId> inputs, int64_t number) {
     const Value was = g_.value(like);
-    const ValueId v = g_.add_value(name(of), was.type, Cut::of(was.shape, blocks_.count)->block);
-    nodes_.push_back({name(of), std::move(op), std::move(inputs), {v}});
+    return add_node(of + "." + std::to_string(number), was.type, Cut::of(was.shape, blocks_.count)->block, std::move(op), std::move(inputs));
+  }
+  ValueId add_node(std::string name, DType type, Shape shape, Op op, std::vector<ValueId> inputs) {
+    const ValueId v = g_.add_value(name, type, std::move(shape));
+    nodes_.push_back({std::move(name), std::move(op), std::move(inputs), {v}});
     return v;
   }
   int64_t block_elements(ValueId v) const { return element_count(g_.value(v).shape) / blocks_.count; }
-  /// The block of a value from outside, brought in; or of one made here, for a Join.
-  ValueId copy(ValueId v, bool in) {
-    const Value was = g_.value(v);
-    const Cut cut = *Cut::of(was.shape, blocks_.count);
-    const auto strides = row_major_strides(cut.block);
-    return add(was.name + (in ? ".in" : ".out"), v, Move{{{0, cut.block, in ? number_ * block_elements(v) : 0, 0, strides, strides}}, 0}, {in ? v : part_.at(v)});
+  int64_t block_bytes(ValueId v) const { return block_elements(v) * bytes_of(g_.value(v).type); }
+  static Move whole(const Shape& shape, int64_t from) {
+    const auto strides = row_major_strides(shape);
+    return {{{0, shape, from, 0, strides, strides}}, 0};
+  }
+  /// These blocks of values from outside.
+  std::map<ValueId, ValueId> brought_in(int64_t number) {
+    std::map<ValueId, ValueId> parts;
+    for (ValueId v : blocks_.shared) parts[v] = add(g_.value(v).name + ".in", v, whole(Cut::of(g_.value(v).shape, blocks_.count)->block, number * block_elements(v)), {v}, number);
+    return parts;
+  }
+  /// The block of a value made here, for a Join.
+  ValueId copy_out(ValueId v) { return add(g_.value(v).name + ".out", v, whole(Cut::of(g_.value(v).shape, blocks_.count)->block, 0), {part_.at(v)}, number_); }
+  /// Weights of the run's products, once for all blocks, where they are few.
+  void bring_weights() {
+    constexpr int64_t kFewBytes = 128 << 10;
+    for (Node& n : chain_) {
+      if (!std::holds_alternative<Contract>(n.op)) continue;
+      const Value w = g_.value(n.inputs[1]);
+      if (w.constant || w.shape[0] > 1 || element_count(w.shape) * bytes_of(w.type) > kFewBytes) continue;
+      n.inputs[1] = add_node(w.name + ".in", w.type, w.shape, whole(w.shape, 0), {n.inputs[1]});
+    }
   }
   /// The block that a contraction or move reads: made here, or where it lies in the whole.
   ValueId operand(ValueId v) {
     if (const auto own = part_.find(v); own != part_.end()) return own->second;
     const auto [at, is_new] = seen_.try_emplace(v, kNoValue);
-    if (is_new) at->second = add(g_.value(v).name + ".seen", v, View{number_ * block_elements(v) * bytes_of(g_.value(v).type)}, {v});
+    if (is_new) at->second = add(g_.value(v).name + ".seen", v, View{number_ * block_bytes(v)}, {v}, number_);
     return at->second;
   }
 
@@ -205,16 +227,42 @@ class Writer {
       if (std::holds_alternative<Move>(op)) op = *first_block(g_, n, blocks_.count);
       for (ValueId& v : in) v = operand(v);
     }
-    part_[n.outputs[0]] = add(n.name, n.outputs[0], std::move(op), std::move(in));
+    part_[n.outputs[0]] = add(n.name, n.outputs[0], std::move(op), std::move(in), number_);
+  }
+
+  /// Those followers that show or turn what was brought in: before the block is computed.
+  void follow_what_came() {
+    std::set<ValueId> there;
+    std::erase_if(followers_[number_], [&](const Node& n) {
+      const bool copies = std::holds_alternative<View>(n.op) || std::holds_alternative<Move>(n.op);
+      if (!copies || !std::all_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return part_.count(v) || there.count(v); })) return false;
+      there.insert(n.outputs[0]);
+      follow(n);
+      return true;
+    });
+  }
+  /// A follower is what it was, but for where its block lies.
+  void follow(Node n) {
+    for (size_t k = 0; k < n.inputs.size(); ++k) {
+      const ValueId v = n.inputs[k];
+      const auto own = part_.find(v);
+      if (own == part_.end()) continue;
+      n.inputs[k] = own->second;
+      if (auto* view = std::get_if<View>(&n.op)) view->offset_bytes -= number_ * block_bytes(v);
+      else for (CopyRegion& r : std::get<Move>(n.op).regions) r.src_offset -= r.input == static_cast<int>(k) ? number_ * block_elements(v) : 0;
+    }
+    nodes_.push_back(std::move(n));
   }
 
   Graph& g_;
   const Blocks& blocks_;
   const NodeSet inside_;
   std::vector<Node> chain_;
+  std::map<int64_t, std::vector<Node>> followers_;  ///< by block
   std::map<ValueId, Node> joins_;    ///< of values that are needed outside
   std::vector<Node> views_;          ///< of such values, that are needed outside themselves
   int64_t number_ = 0;
+  std::map<ValueId, ValueId> next_;         ///< brought in for the next block
   std::map<ValueId, ValueId> part_, seen_;  ///< of this block: made or brought in; where it lies in a value from outside
   std::vector<Node> nodes_;
 };
@@ -223,7 +271,8 @@ class Writer {
 
 void write_blocks(Graph& graph, const Uses& uses, const Blocks& blocks) {
   std::vector<Node> written = Writer(graph, uses, blocks).run();
-  const std::set<size_t> gone(blocks.nodes.begin(), blocks.nodes.end());
+  std::set<size_t> gone(blocks.nodes.begin(), blocks.nodes.end());
+  for (const Follower& f : blocks.followers) gone.insert(f.node);
   std::vector<Node> nodes, after;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const bool inside = i >= blocks.nodes.front() && i <= blocks.nodes.back();

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "passes/followers.h"
 
 namespace systole {
 
@@ -47,6 +48,7 @@ struct Blocks {
   int64_t count = 1;            ///< of blocks
   std::set<ValueId> shared;     ///< values from outside that are brought in block by block, for several readers
   std::set<ValueId> tainted;    ///< made from what they make, by nodes between them
+  std::vector<Follower> followers = {};  ///< in order; what they read comes a block ahead then
 };
 
 /// Puts blocks where the nodes were: before what depends on them, after what is between them and does not. What others need of what they

@@ -16,6 +16,12 @@ bool reads_contract(const Graph& graph, const Uses& uses, const Node& node) {
   });
 }
 
+std::pair<int64_t, int64_t> range_of(int64_t offset, const Shape& extents, const std::vector<int64_t>& strides) {
+  std::pair<int64_t, int64_t> range = {offset, offset};
+  for (size_t d = 0; d < extents.size(); ++d) (strides[d] < 0 ? range.first : range.second) += (extents[d] - 1) * strides[d];
+  return range;
+}
+
 void read_block(Map& map, std::vector<ValueId>& inputs, const std::map<ValueId, ValueId>& part, const std::vector<int64_t>& start) {
   for (size_t k = 0; k < inputs.size(); ++k) {
     if (const auto own = part.find(inputs[k]); own != part.end()) {

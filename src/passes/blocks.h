@@ -1,6 +1,7 @@
 // What passes that cut work into blocks, or join it, share.
 #pragma once
 #include <map>
+#include <utility>
 
 #include "graph/graph.h"
 
@@ -14,6 +15,9 @@ Shape significant(Shape shape);
 
 /// Whether the node drains a contraction.
 bool reads_contract(const Graph& graph, const Uses& uses, const Node& node);
+
+/// Least and greatest element of one side of a region.
+std::pair<int64_t, int64_t> range_of(int64_t offset, const Shape& extents, const std::vector<int64_t>& strides);
 
 /// Inputs of a map whose loops now begin at `start` (those after it at 0): values with a part in this block are read in it, others further on.
 void read_block(Map& map, std::vector<ValueId>& inputs, const std::map<ValueId, ValueId>& part, const std::vector<int64_t>& start);

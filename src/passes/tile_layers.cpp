@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t kMostBlocks = 512;
 constexpr size_t kMostNodes = 96;  ///< of a run
 constexpr size_t kMostApart = 16;  ///< nodes between two of them that are not part of it
-constexpr size_t kMostApartWithCopies = 1024;  ///< a step's weight gradients, between two of its data gradients
+constexpr size_t kMostApartWithCopies = 4096;  ///< a step's weight gradients, between two of its data gradients and behind them
 
 /// Blocks, and what they save.
 struct Run {
@@ -45,7 +45,9 @@ class Growth {
     const Node& node = g_.nodes[n];
     const bool reads = std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return made_.count(v) != 0; });
     if ((reads || shares(node)) && add(n)) return nodes_.size() < kMostNodes;
-    return !reads && n - nodes_.back() <= (options_.copies ? kMostApartWithCopies : kMostApart);
+    const bool may_follow = options_.copies && (std::holds_alternative<View>(node.op) || std::holds_alternative<Move>(node.op));
+    if (reads && may_follow) passed_.push_back(n);
+    return (!reads || may_follow) && n - nodes_.back() <= (options_.copies ? kMostApartWithCopies : kMostApart);
   }
 
   size_t last() const { return nodes_.back(); }
@@ -70,9 +72,12 @@ class Growth {
 
  private:
   std::optional<Run> with_blocks(int64_t b, const NodeSet& inside) const {
-    const std::set<ValueId> shared = inside.shared_inputs(b, large_);
-    if (peak_bytes(inside, shared) / b > options_.block_bytes) return {};
-    int64_t before = 0, after = 0;
+    std::set<ValueId> shared = inside.shared_inputs(b, large_);
+    const Followers followers = options_.copies && pixel_by_pixel() ? find_followers(b, shared) : Followers{};
+    if (!passes(followers)) return {};
+    const bool followed = !followers.list.empty();
+    if (peak_bytes(inside, shared) / b + bytes_made(followers, 1) > (followed ? options_.followed_block_bytes : options_.block_bytes)) return {};
+    int64_t before = 0, after = 0, slack = 0;
     std::set<ValueId> whole, brought;  // read so far, of contractions' outputs and shared values
     for (size_t n : nodes_) {
       if (is_contract(n) || std::holds_alternative<View>(g_.nodes[n].op)) continue;
@@ -84,9 +89,53 @@ class Growth {
         step.array += product.array, step.before += product.before, step.after += product.after;
       }
       before += run_cost(machine_, step.array, step.before), after += run_cost(machine_, step.array, step.after) + b * options_.step_cycles;
+      slack += std::max<int64_t>(0, dram_bound_cycles(machine_, step.after) - step.array);
     }
+    add_followers(followers, shared, slack, before, after);
     if (before - after < before / 32) return {};
-    return Run{{nodes_, b, shared, {}}, before - after};
+    return Run{{nodes_, b, std::move(shared), followers.tainted, followers.list}, before - after};
+  }
+
+  /// Whether all nodes that read of the run and are not part of it follow it.
+  bool passes(const Followers& followers) const {
+    return std::all_of(passed_.begin(), passed_.end(), [&](size_t n) {
+      const auto at = std::lower_bound(followers.list.begin(), followers.list.end(), n, [](const Follower& f, size_t node) { return f.node < node; });
+      return n > nodes_.back() || (at != followers.list.end() && at->node == n);
+    });
+  }
+  /// If products are among them. All that the run reads of large values is brought in then.
+  Followers find_followers(int64_t b, std::set<ValueId>& shared) const {
+    std::set<ValueId> brought = shared;
+    for (ValueId v : from_outside_) {
+      if (bytes(v) >= large_ && std::all_of(nodes_.begin(), nodes_.end(), [&](size_t n) { return own_block(g_, g_.nodes[n], v, b); })) brought.insert(v);
+    }
+    std::set<ValueId> values = made_;
+    values.insert(brought.begin(), brought.end());
+    Followers f = followers_of(g_, uses_, nodes_, values, b, nodes_.back() + kMostApartWithCopies);
+    if (std::none_of(f.list.begin(), f.list.end(), [&](const Follower& o) { return is_contract(o.node); })) return {};
+    shared = std::move(brought);
+    return f;
+  }
+  /// They keep the array busy while DRAM has not delivered, `slack` cycles, and read nothing once more.
+  void add_followers(const Followers& followers, const std::set<ValueId>& shared, int64_t slack, int64_t& before, int64_t& after) const {
+    for (const Follower& f : followers.list) {
+      const Node& node = g_.nodes[f.node];
+      if (is_contract(f.node)) {
+        const int64_t array = ideal_matrix_cycles(machine_, multiply_adds(g_, node), std::get<Contract>(node.op).format), hidden = std::min(array, slack);
+        before += array, after += array - hidden + options_.step_cycles, slack -= hidden;
+      } else if (made_.count(node.inputs[0]) || shared.count(node.inputs[0])) {
+        before += run_cost(machine_, 0, bytes(node.outputs[0]));
+      }
+    }
+  }
+  /// By the followers of a block.
+  int64_t bytes_made(const Followers& followers, int64_t block) const {
+    int64_t sum = 0;
+    for (const Follower& f : followers.list) {
+      const Op& op = g_.nodes[f.node].op;
+      if (f.block == block && !std::holds_alternative<Contract>(op) && !std::holds_alternative<View>(op)) sum += bytes(g_.nodes[f.node].outputs[0]);
+    }
+    return sum;
   }
 
   /// Cycles of the array, and bytes of DRAM's traffic without blocks and with them.
@@ -197,8 +246,9 @@ class Growth {
   const int64_t large_;
   const LayerBlocks& options_;
   std::vector<size_t> nodes_;
+  std::vector<size_t> passed_;  ///< that read what the run makes, and have to follow it
   std::set<ValueId> made_, from_outside_;
-  std::vector<int64_t> counts_;  ///< of blocks that suit all
+  std::vector<int64_t> counts_;  ///< that suit all
 };
 
 }  // namespace
@@ -212,7 +262,12 @@ bool tile_layers(Graph& graph, const Machine& machine, const LayerBlocks& option
       if (auto run = growth.last() == next ? growth.run() : std::nullopt) offer(next, std::move(*run));
     }
   });
-  for (const Run& run : runs) write_blocks(graph, uses, run.blocks);  // the last one first: what stands before it stays
+  size_t limit = graph.nodes.size();
+  for (Run run : runs) {  // the last one first: what stands before it stays
+    std::erase_if(run.blocks.followers, [&](const Follower& f) { return f.node >= limit; });
+    limit = run.blocks.nodes.front();
+    write_blocks(graph, uses, run.blocks);
+  }
   return !runs.empty();
 }
 

@@ -11,11 +11,12 @@ namespace {
 
 constexpr int64_t kAlign = 64;
 
-/// Whether a tensor lies unused for most of its life: what forward keeps for backward, or one side of a U. It gets what room others leave.
+/// Whether a tensor lies unused for most of its life: what forward keeps for backward, or one side of a U. It gets what room others leave. Not
+/// one that is touched so often that it had better stay: weights of products that go block by block.
 bool waits(const Schedule& schedule, ValueId v) {
-  constexpr int kStepsPerTouch = 8;
+  constexpr int kStepsPerTouch = 8, kFewTouches = 64;
   const auto i = static_cast<size_t>(v);
-  return schedule.last[i] - schedule.first[i] > kStepsPerTouch * schedule.touches[i];
+  return schedule.touches[i] < kFewTouches && schedule.last[i] - schedule.first[i] > kStepsPerTouch * schedule.touches[i];
 }
 
 struct Life {
@@ -94,11 +95,12 @@ class Memory {
 };
 
 /// Steps that do with a small ring: copies, and those whose tensors are few enough to be resident beside it. What streams through the ring,
-/// constants and the program's inputs and outputs, is small then; parts of larger tensors pass products of images by images one by one.
+/// constants, the program's inputs and outputs and parts of what never is resident, is small then; parts of larger tensors pass products of images by images one by one.
 std::vector<char> in_small_ring(const Graph& graph, const Schedule& schedule, const std::vector<bool>& boundary, int64_t resident_bytes, int64_t ring_bytes) {
   std::vector<char> small;
   for (const Step& step : schedule.steps) {
     std::set<size_t> values;
+    int64_t resident = 0, streamed = 0;
     const bool by_image = step.contract >= 0 && graph.value(graph.nodes[static_cast<size_t>(step.contract)].inputs[1]).shape[0] > 1;
     for (int n : {step.contract, step.node, step.then}) {
       if (n < 0) continue;
@@ -107,17 +109,33 @@ std::vector<char> in_small_ring(const Graph& graph, const Schedule& schedule, co
           if (v == kNoValue) continue;
           const ValueId root = schedule.root[static_cast<size_t>(v)];
           const bool passes = by_image && stored_bytes(graph.value(v)) < stored_bytes(graph.value(root));
-          if (!passes) values.insert(static_cast<size_t>(root));
+          if (passes) continue;
+          const int64_t part = stored_bytes(graph.value(v)), whole = stored_bytes(graph.value(root));
+          if (part < whole && whole > resident_bytes) streamed += part;
+          else values.insert(static_cast<size_t>(root));
         }
       }
     }
-    int64_t resident = 0, streamed = 0;
     for (size_t v : values) (boundary[v] || graph.values[v].constant ? streamed : resident) += stored_bytes(graph.values[v]);
     const bool copies = step.contract < 0 && std::holds_alternative<Move>(graph.nodes[static_cast<size_t>(step.node)].op);
     // What runs beside a contraction shares its time.
     small.push_back(step.with >= 0 ? small[static_cast<size_t>(step.with)] : copies || (resident <= resident_bytes && streamed <= ring_bytes / 2));
   }
   return small;
+}
+
+/// Per root value: whether maps alone make and read it, as the sums of a product taken in chunks.
+std::vector<bool> for_maps_alone(const Graph& graph, const Schedule& schedule) {
+  std::vector<bool> alone(graph.values.size(), true);
+  for (const Node& node : graph.nodes) {
+    if (!std::holds_alternative<Move>(node.op) && !std::holds_alternative<Contract>(node.op)) continue;
+    for (const auto* list : {&node.inputs, &node.outputs}) {
+      for (ValueId v : *list) {
+        if (v != kNoValue) alone[static_cast<size_t>(schedule.root[static_cast<size_t>(v)])] = false;
+      }
+    }
+  }
+  return alone;
 }
 
 /// From the end of the tensors that are resident during a step, or during one that it runs beside, or one beside it.
@@ -181,13 +199,15 @@ Placement place(const Graph& graph, const Schedule& schedule, const Machine& mac
   const int64_t group = machine.group_bytes(), most_turning = preferences.turns == Turns::kNone ? 0 : preferences.turns == Turns::kSmall ? group : 4 * group;
   const int64_t side_by_side = preferences.turns == Turns::kLarge ? group / 8 : 0;  // of fewer bytes
   int64_t dram_end = boundary_end;
+  const std::vector<bool> maps_alone = for_maps_alone(graph, schedule);
   for (ValueId id : order) {
     const size_t v = static_cast<size_t>(id);
     const Life life{schedule.first[v], schedule.last[v], last(id)};
     const int64_t bytes = stored_bytes(graph.values[v]);
-    const bool turns = bytes >= side_by_side && bytes <= most_turning;
+    const bool apart = !side_by_side || (bytes >= side_by_side && !maps_alone[v]);
+    const bool turns = apart && bytes <= most_turning;
     // Large tensors start on a lock group of their own if they can: engines then work on different groups.
-    int64_t at = bytes >= std::max(preferences.resident_align_bytes, side_by_side) ? scratchpad.put(bytes, life, group, limit(life), turns) : -1;
+    int64_t at = apart && bytes >= preferences.resident_align_bytes ? scratchpad.put(bytes, life, group, limit(life), turns) : -1;
     if (at < 0) at = scratchpad.put(bytes, life, kAlign, limit(life), turns);
     if (at >= 0) {
       p.of[v] = {isa::Space::kScratchpad, static_cast<uint64_t>(at), true};

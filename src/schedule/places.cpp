@@ -126,9 +126,11 @@ class Operands {
     std::vector<std::pair<ValueId, Strides>> shapes;
     int readers = 0;
     if (!add(regions[0], made, shapes, readers)) return {};
-    // What several read is turned once where it fits the scratchpad.
+    // What several read is turned or brought in once where it fits the scratchpad; longer runs are read with what lies between them.
     const int64_t large = machine_ ? machine_->memory.scratchpad_bytes / 4 : INT64_MAX;
-    if (readers != 1 && stored_bytes(g_.value(made)) < large) return {};
+    const bool turned = std::any_of(shapes.begin(), shapes.end(), [](const auto& s) { return s.second.of.back() != 1; });
+    const bool whole = regions[0].src_strides == regions[0].dst_strides;
+    if (readers != 1 && (turned || whole) && stored_bytes(g_.value(made)) < large) return {};
     return shapes;
   }
 

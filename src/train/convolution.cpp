@@ -187,6 +187,7 @@ ValueId fitted(Builder& b, const ConvolutionGeometry& g, ValueId v, const int64_
 /// The left operands of a chunk's products, one for all taps, and the right ones, tap by tap.
 struct Operands {
   ValueId gradient;           ///< [Co, positions]
+  ValueId padded;             ///< the same with all pads
   std::vector<ValueId> taps;  ///< [positions, C], or [positions, KW C] for each row of the kernel
 };
 
@@ -207,10 +208,13 @@ ValueId rows(Builder& b, ValueId flat, int64_t from, int64_t count) { return b.s
 
 Operands operands_by_tap(Builder& b, const Grid& grid, ValueId x, ValueId dy) {
   const ConvolutionGeometry& g = grid.g;
-  const int64_t height = grid.length[0], width = grid.length[1], positions = b.shape(x)[0] * height * width, behind = grid.reach(0) * width + grid.reach(1);
+  const int64_t height = grid.length[0], width = grid.length[1], behind = grid.reach(0) * width + grid.reach(1);
+  // The last pads make nothing.
+  const int64_t positions = b.shape(x)[0] * height * width - (height - g.out[0]) * width - (width - g.out[1]);
   const ValueId whole = fitted(b, g, x, grid.length);
   std::vector<ValueId> phases(static_cast<size_t>(g.stride[0] * g.stride[1]), kNoValue);
-  Operands o{channels_by_position(b, dy, height, width), {}};
+  const ValueId turned = channels_by_position(b, dy, height, width);
+  Operands o{b.slice_to(turned, {1}, {positions}), turned, {}};
   for (int64_t kh = 0; kh < g.kernel[0]; ++kh) {
     for (int64_t kw = 0; kw < g.kernel[1]; ++kw) {
       const int64_t h = grid.phase(0, kh), w = grid.phase(1, kw);
@@ -238,7 +242,8 @@ Operands operands_by_row(Builder& b, const Grid& grid, ValueId x, ValueId dy) {
     }
     return b.concat(side_by_side, 3);
   };
-  Operands o{channels_by_position(b, dy, height, width), {}};
+  const ValueId turned = channels_by_position(b, dy, height, width);
+  Operands o{turned, turned, {}};
   for (int64_t kh = 0; kh < g.kernel[0]; ++kh) {
     ValueId& phase = phases[static_cast<size_t>(grid.phase(0, kh))];
     if (phase == kNoValue) phase = by_position(b, windows(grid.phase(0, kh)), grid.reach(0) * width);
@@ -266,22 +271,32 @@ ValueId add_rows(Builder& b, ValueId sum, ValueId a) {
   return sum == kNoValue ? rows : b.add(sum, rows);
 }
 
+constexpr int64_t kFewSums = 1 << 15;
+
 /// dW [Co, C] of kernels with one tap: the tensor with fewer channels is turned, the other passes by once. If that is the gradient, a row of
 /// ones beside the input's channels makes dB.
 WeightGradient gradient_of_one_tap(Builder& b, const ConvolutionGeometry& g, ValueId x, ValueId dy, BiasSum bias, int64_t elements) {
-  const Grid grid(g);
-  const int64_t samples = b.shape(x)[0], channels = b.shape(x)[3], columns = b.shape(dy)[3], positions = grid.length[0] * grid.length[1];
+  const Grid whole(g);
+  const int64_t samples = b.shape(x)[0], channels = b.shape(x)[3], columns = b.shape(dy)[3], positions = whole.length[0] * whole.length[1];
   const bool turns_input = channels < columns, ones = turns_input && bias == BiasSum::kOfProducts;
-  const int64_t at_once = std::max<int64_t>(1, std::min(Builder::kLongestProduct / positions, elements / (positions * std::min(channels, columns))));
+  // Sums that an array's accumulators hold cost little to add up: short chunks then, which may follow what makes their operands while that is at hand.
+  const bool short_chunks = channels * columns <= kFewSums;
+  const int64_t sample = positions * (short_chunks ? 4 * std::max(channels, columns) : std::min(channels, columns));
+  const int64_t at_once = std::max<int64_t>(1, std::min(Builder::kLongestProduct / positions, elements / sample));
+  const int64_t rows_at_once = at_once > 1 ? g.out[0] : ceil_div(g.out[0], std::min(g.out[0], ceil_div(sample, elements)));
   ValueId sum = kNoValue, rows = kNoValue;
   for (int64_t from = 0; from < samples; from += at_once) {
-    const int64_t to = std::min(samples, from + at_once);
-    const auto part = [&](ValueId v) { return b.slice(v, {0}, {from}, {to}, {1}); };
-    ValueId seen = b.slice(fitted(b, g, part(x), grid.length), {1, 2}, {0, 0}, {grid.length[0] * g.stride[0], grid.length[1] * g.stride[1]}, {g.stride[0], g.stride[1]});
-    if (ones) seen = b.pad(seen, {0, 0, 0, 0}, {0, 0, 0, 1}, 1);
-    const ValueId turned = channels_by_position(b, turns_input ? seen : part(dy), grid.length[0], grid.length[1]);
-    if (!turns_input && bias != BiasSum::kNone) rows = add_rows(b, rows, turned);
-    sum = b.add_product(sum, turned, by_position(b, turns_input ? part(dy) : seen, 0));
+    for (int64_t row = 0; row < g.out[0]; row += rows_at_once) {
+      const RowBlock block(g, row, std::min(g.out[0], row + rows_at_once));
+      const Grid grid(block.geometry);
+      const int64_t to = std::min(samples, from + at_once);
+      const ValueId input = b.slice(x, {0, 1}, {from, block.first}, {to, block.last}, {1, 1}), gradient = b.slice(dy, {0, 1}, {from, block.from}, {to, block.to}, {1, 1});
+      ValueId seen = b.slice(fitted(b, block.geometry, input, grid.length), {1, 2}, {0, 0}, {grid.length[0] * g.stride[0], grid.length[1] * g.stride[1]}, {g.stride[0], g.stride[1]});
+      if (ones) seen = b.pad(seen, {0, 0, 0, 0}, {0, 0, 0, 1}, 1);
+      const ValueId turned = channels_by_position(b, turns_input ? seen : gradient, grid.length[0], grid.length[1]);
+      if (!turns_input && bias != BiasSum::kNone) rows = add_rows(b, rows, turned);
+      sum = b.add_product(sum, turned, by_position(b, turns_input ? gradient : seen, 0));
+    }
   }
   if (ones) rows = b.reshape(b.slice(sum, {0}, {channels}, {channels + 1}, {1}), {columns});
   return {turns_input ? b.transpose(b.slice_to(sum, {0}, {channels}), {1, 0}) : sum, rows};
@@ -313,7 +328,7 @@ WeightGradient convolution_weight_gradient(Builder& b, const ConvolutionGeometry
     for (int64_t row = 0; row < g.out[0]; row += rows_at_once) {
       const RowBlock block(g, row, std::min(g.out[0], row + rows_at_once));
       const Operands o = (by_row ? operands_by_row : operands_by_tap)(b, Grid(block.geometry), block.input(b, part(x)), block.gradient(b, part(dy)));
-      if (bias != BiasSum::kNone) bias_sum = add_rows(b, bias_sum, o.gradient);
+      if (bias != BiasSum::kNone) bias_sum = add_rows(b, bias_sum, o.padded);
       sums.resize(o.taps.size(), kNoValue);
       for (size_t t = 0; t < o.taps.size(); ++t) sums[t] = b.add_product(sums[t], o.gradient, o.taps[t]);
     }
