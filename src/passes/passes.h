@@ -74,7 +74,7 @@ struct LayerBlocks {
   int64_t block_bytes;         ///< of a group's tensors that are live at once, at most
   int64_t step_cycles = 2500;  ///< that a step of each group costs beside its work
   bool copies = false;         ///< runs of products of single pixels (1 x 1) hand on what others need too, copied out; who reads it block by block follows
-  int64_t followed_block_bytes = 0;  ///< the same as block_bytes where others follow
+  int64_t followed_block_bytes = 0;  ///< like block_bytes, where others follow: with what these make; 0: none do
 };
 /// After fuse_maps: contractions, maps and moves over a batch whose tensors exceed the scratchpad become runs over groups of its images, or of rows
 /// where contractions have one tap, where that saves more than its steps cost. True where there was one.

@@ -16,7 +16,8 @@ namespace {
 constexpr int64_t kMostBlocks = 512;
 constexpr size_t kMostNodes = 96;  ///< of a run
 constexpr size_t kMostApart = 16;  ///< nodes between two of them that are not part of it
-constexpr size_t kMostApartWithCopies = 4096;  ///< a step's weight gradients, between two of its data gradients and behind them
+constexpr size_t kMostApartWithCopies = 1024;  ///< a step's weight gradients, between two of its data gradients
+constexpr size_t kMostApartFollowed = 4096;    ///< the same where they follow
 
 /// Blocks, and what they save.
 struct Run {
@@ -45,9 +46,9 @@ class Growth {
     const Node& node = g_.nodes[n];
     const bool reads = std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return made_.count(v) != 0; });
     if ((reads || shares(node)) && add(n)) return nodes_.size() < kMostNodes;
-    const bool may_follow = options_.copies && (std::holds_alternative<View>(node.op) || std::holds_alternative<Move>(node.op));
+    const bool may_follow = options_.followed_block_bytes && (std::holds_alternative<View>(node.op) || std::holds_alternative<Move>(node.op));
     if (reads && may_follow) passed_.push_back(n);
-    return (!reads || may_follow) && n - nodes_.back() <= (options_.copies ? kMostApartWithCopies : kMostApart);
+    return (!reads || may_follow) && n - nodes_.back() <= (options_.followed_block_bytes ? kMostApartFollowed : most_apart());
   }
 
   size_t last() const { return nodes_.back(); }
@@ -73,9 +74,9 @@ class Growth {
  private:
   std::optional<Run> with_blocks(int64_t b, const NodeSet& inside) const {
     std::set<ValueId> shared = inside.shared_inputs(b, large_);
-    const Followers followers = options_.copies && pixel_by_pixel() ? find_followers(b, shared) : Followers{};
-    if (!passes(followers)) return {};
+    const Followers followers = options_.followed_block_bytes && pixel_by_pixel() ? find_followers(b, shared) : Followers{};
     const bool followed = !followers.list.empty();
+    if (!passes(followers) || (!followed && apart_ > most_apart())) return {};
     if (peak_bytes(inside, shared) / b + bytes_made(followers, 1) > (followed ? options_.followed_block_bytes : options_.block_bytes)) return {};
     int64_t before = 0, after = 0, slack = 0;
     std::set<ValueId> whole, brought;  // read so far, of contractions' outputs and shared values
@@ -96,6 +97,8 @@ class Growth {
     return Run{{nodes_, b, std::move(shared), followers.tainted, followers.list}, before - after};
   }
 
+  size_t most_apart() const { return options_.copies ? kMostApartWithCopies : kMostApart; }
+
   /// Whether all nodes that read of the run and are not part of it follow it.
   bool passes(const Followers& followers) const {
     return std::all_of(passed_.begin(), passed_.end(), [&](size_t n) {
@@ -111,7 +114,7 @@ class Growth {
     }
     std::set<ValueId> values = made_;
     values.insert(brought.begin(), brought.end());
-    Followers f = followers_of(g_, uses_, nodes_, values, b, nodes_.back() + kMostApartWithCopies);
+    Followers f = followers_of(g_, uses_, nodes_, values, b, nodes_.back() + kMostApartFollowed);
     if (std::none_of(f.list.begin(), f.list.end(), [&](const Follower& o) { return is_contract(o.node); })) return {};
     shared = std::move(brought);
     return f;
@@ -190,6 +193,7 @@ class Growth {
     std::copy_if(counts_.begin(), counts_.end(), std::back_inserter(counts), [&](int64_t b) { return suits(node, b); });
     if (counts.empty()) return false;
     counts_ = std::move(counts);
+    if (!nodes_.empty()) apart_ = std::max(apart_, n - nodes_.back());
     nodes_.push_back(n), made_.insert(node.outputs[0]);
     for (ValueId v : node.inputs) {
       if (v != kNoValue && !made_.count(v) && !g_.value(v).constant) from_outside_.insert(v);
@@ -246,6 +250,7 @@ class Growth {
   const int64_t large_;
   const LayerBlocks& options_;
   std::vector<size_t> nodes_;
+  size_t apart_ = 0;  ///< two of them that follow each other, at most
   std::vector<size_t> passed_;  ///< that read what the run makes, and have to follow it
   std::set<ValueId> made_, from_outside_;
   std::vector<int64_t> counts_;  ///< that suit all

@@ -11,12 +11,17 @@ namespace {
 
 constexpr int64_t kAlign = 64;
 
-/// Whether a tensor lies unused for most of its life: what forward keeps for backward, or one side of a U. It gets what room others leave. Not
-/// one that is touched so often that it had better stay: weights of products that go block by block.
+/// Whether a tensor lies unused for most of its life: what forward keeps for backward, or one side of a U. It gets what room others leave.
 bool waits(const Schedule& schedule, ValueId v) {
-  constexpr int kStepsPerTouch = 8, kFewTouches = 64;
+  constexpr int kStepsPerTouch = 8;
   const auto i = static_cast<size_t>(v);
-  return schedule.touches[i] < kFewTouches && schedule.last[i] - schedule.first[i] > kStepsPerTouch * schedule.touches[i];
+  return schedule.last[i] - schedule.first[i] > kStepsPerTouch * schedule.touches[i];
+}
+
+/// Whether a tensor is touched so often that it had better stay, however long it lies between: weights of products that go block by block.
+bool stays(const Schedule& schedule, ValueId v, int64_t bytes, int64_t group_bytes) {
+  constexpr int kManyTouches = 64;
+  return bytes <= group_bytes && schedule.touches[static_cast<size_t>(v)] >= kManyTouches;
 }
 
 struct Life {
@@ -124,16 +129,20 @@ std::vector<char> in_small_ring(const Graph& graph, const Schedule& schedule, co
   return small;
 }
 
-/// Per root value: whether maps alone make and read it, as the sums of a product taken in chunks.
-std::vector<bool> for_maps_alone(const Graph& graph, const Schedule& schedule) {
+/// Per root value: whether drains of products alone make and read it, as the sums of a product taken in chunks.
+std::vector<bool> for_drains_alone(const Graph& graph, const Schedule& schedule) {
   std::vector<bool> alone(graph.values.size(), true);
-  for (const Node& node : graph.nodes) {
-    if (!std::holds_alternative<Move>(node.op) && !std::holds_alternative<Contract>(node.op)) continue;
-    for (const auto* list : {&node.inputs, &node.outputs}) {
+  const auto touched = [&](int node, bool by_drain) {
+    for (const auto* list : {&graph.nodes[static_cast<size_t>(node)].inputs, &graph.nodes[static_cast<size_t>(node)].outputs}) {
       for (ValueId v : *list) {
-        if (v != kNoValue) alone[static_cast<size_t>(schedule.root[static_cast<size_t>(v)])] = false;
+        if (v != kNoValue && !by_drain) alone[static_cast<size_t>(schedule.root[static_cast<size_t>(v)])] = false;
       }
     }
+  };
+  for (const Step& step : schedule.steps) {
+    touched(step.node, step.contract >= 0);
+    if (step.contract >= 0) touched(step.contract, false);
+    if (step.then >= 0) touched(step.then, false);
   }
   return alone;
 }
@@ -181,7 +190,7 @@ Placement place(const Graph& graph, const Schedule& schedule, const Machine& mac
   for (size_t v = 0; v < graph.values.size(); ++v) {
     if (schedule.first[v] >= 0 && !boundary[v] && !graph.values[v].constant) order.push_back(static_cast<ValueId>(v));
   }
-  const auto last = [&](ValueId v) { return preferences.waiting_last && waits(schedule, v); };
+  const auto last = [&](ValueId v) { return preferences.waiting_last && waits(schedule, v) && !stays(schedule, v, stored_bytes(graph.value(v)), machine.group_bytes()); };
   std::stable_sort(order.begin(), order.end(), [&](ValueId a, ValueId b) {
     const auto key = [&](ValueId v) { return std::pair(last(v), schedule.first[static_cast<size_t>(v)]); };
     return key(a) < key(b);
@@ -199,12 +208,12 @@ Placement place(const Graph& graph, const Schedule& schedule, const Machine& mac
   const int64_t group = machine.group_bytes(), most_turning = preferences.turns == Turns::kNone ? 0 : preferences.turns == Turns::kSmall ? group : 4 * group;
   const int64_t side_by_side = preferences.turns == Turns::kLarge ? group / 8 : 0;  // of fewer bytes
   int64_t dram_end = boundary_end;
-  const std::vector<bool> maps_alone = for_maps_alone(graph, schedule);
+  const std::vector<bool> drains_alone = for_drains_alone(graph, schedule);
   for (ValueId id : order) {
     const size_t v = static_cast<size_t>(id);
     const Life life{schedule.first[v], schedule.last[v], last(id)};
     const int64_t bytes = stored_bytes(graph.values[v]);
-    const bool apart = !side_by_side || (bytes >= side_by_side && !maps_alone[v]);
+    const bool apart = !side_by_side || (bytes >= side_by_side && !drains_alone[v]);
     const bool turns = apart && bytes <= most_turning;
     // Large tensors start on a lock group of their own if they can: engines then work on different groups.
     int64_t at = apart && bytes >= preferences.resident_align_bytes ? scratchpad.put(bytes, life, group, limit(life), turns) : -1;

@@ -24,7 +24,7 @@ struct Placement {
 };
 
 /// Tensors that take turns: none, those of up to a lock group, or those from an eighth of one to four. In the last case smaller ones lie side by
-/// side, where the first place is free, and so do those that maps alone make and read: one in each lock group would leave no room between them.
+/// side, where the first place is free, and so do those that drains of products alone make and read: one in each lock group would leave no room between them.
 enum class Turns { kNone, kSmall, kLarge };
 
 /// What the code generator varies between candidates.

@@ -126,11 +126,9 @@ class Operands {
     std::vector<std::pair<ValueId, Strides>> shapes;
     int readers = 0;
     if (!add(regions[0], made, shapes, readers)) return {};
-    // What several read is turned or brought in once where it fits the scratchpad; longer runs are read with what lies between them.
+    // What several read is turned or brought in once where it fits the scratchpad, but for rows that are nearly whole: these are read where they lie.
     const int64_t large = machine_ ? machine_->memory.scratchpad_bytes / 4 : INT64_MAX;
-    const bool turned = std::any_of(shapes.begin(), shapes.end(), [](const auto& s) { return s.second.of.back() != 1; });
-    const bool whole = regions[0].src_strides == regions[0].dst_strides;
-    if (readers != 1 && (turned || whole) && stored_bytes(g_.value(made)) < large) return {};
+    if (readers != 1 && stored_bytes(g_.value(made)) < large && !nearly_whole(regions[0], g_.value(made), g_.value(move.inputs[0]))) return {};
     return shapes;
   }
 
@@ -150,6 +148,12 @@ class Operands {
       ++readers;
     }
     return true;
+  }
+
+  /// Whether the move leaves out a little at the end of each row of its input, as the last pads of a chunk.
+  static bool nearly_whole(const CopyRegion& region, const Value& part, const Value& whole) {
+    const int64_t taken = stored_bytes(part), all = stored_bytes(whole);
+    return region.src_strides.back() == 1 && region.dst_strides.back() == 1 && taken < all && 8 * (all - taken) <= all;
   }
 
   /// Whether elements that lie side by side in the source are a burst of DRAM at least.

@@ -190,17 +190,18 @@ TEST(Place, SmallTensorsTakeTurns) {
   EXPECT_EQ(addresses.size(), 12u) << "room that was in use is taken again before room that was not";
 }
 
-/// Chunks of one and a half lock groups, copied beside sums that stay: sums of a few bytes, and those that maps alone read, must not stand between them.
+/// Chunks of one and a half lock groups, copied beside sums that stay: sums of a few bytes, and those that drains alone read, must not stand between them.
 TEST(Place, ChunksTakeTurnsAndSumsLieSideBySide) {
   const Machine machine = load_machine("server");
   Made m;
+  const ValueId a = m.input({1, 1, 128, 32}), b = m.input({1, 1, 1, 1, 32, 256});
   ValueId chunk = m.copy(m.input({192, 1024}));
   std::vector<ValueId> chunks = {chunk}, sums;
   for (int i = 0; i < 8; ++i) {
-    sums.push_back(m.map({m.input({i % 2 ? 16 : 256, 64})}));
+    sums.push_back(i % 2 ? m.map({m.input({16, 64})}) : m.product(a, b));
     chunks.push_back(chunk = m.copy(chunk));
   }
-  for (ValueId v : sums) m.g.outputs.push_back(m.map({v}));
+  for (size_t i = 0; i < sums.size(); ++i) m.g.outputs.push_back(i % 2 ? m.map({sums[i]}) : m.product(a, b, sums[i]));
   m.g.outputs.push_back(m.map({chunk}));
   const Schedule schedule(m.g);
   const auto address = [](const Placement& p, ValueId v) { return static_cast<int64_t>(p.of[static_cast<size_t>(v)].address); };

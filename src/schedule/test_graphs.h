@@ -45,13 +45,13 @@ struct Made {
     const ValueId out = value({1, 1, rows, columns});
     return node(Move{{{0, {rows, columns}, 0, 0, {1, rows}, {columns, 1}}}, 0}, {v}, out);
   }
-  /// [1, 1, m, k] times [k, n].
-  ValueId product(ValueId a, ValueId b) {
+  /// [1, 1, m, k] times [k, n], and added to a sum if there is one.
+  ValueId product(ValueId a, ValueId b, ValueId sum = kNoValue) {
     Contract c;
     c.format = MacFormat::kBF16;
     const ValueId sums = g.add_value("s" + std::to_string(g.values.size()), DType::kF32, {1, 1, g.value(a).shape[2], g.value(b).shape[5]});
     node(c, {a, b}, sums);
-    return map({sums});
+    return sum == kNoValue ? map({sums}) : map({sums, sum});
   }
 };
 
